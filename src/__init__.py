@@ -1,0 +1,1 @@
+"""Makes ``python -m src.train`` run this checkout; the library itself is ``hydet``."""
