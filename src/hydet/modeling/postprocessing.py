@@ -1,1 +1,73 @@
-__all__: list[str] = []
+"""From the resolution of the network's input to the resolution that the user asked for."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hydet.structures import Instances, ROIMasks
+
+__all__ = ["detector_postprocess", "sem_seg_postprocess"]
+
+
+def detector_postprocess(
+    results: Instances, output_height: int, output_width: int, mask_threshold: float = 0.5
+) -> Instances:
+    """Rescale detections to the output resolution and paste their masks into it.
+
+    Boxes are scaled and clipped to the output, detections whose boxes became empty are dropped, masks are pasted
+    and keypoints scaled (never clipped). ``results`` itself is left as it was.
+
+    Args:
+        results: detections in the frame of ``results.image_size``, with ``pred_boxes`` or ``proposal_boxes``
+            and perhaps ``pred_masks``, ``(N, 1, M, M)`` probabilities, and ``pred_keypoints``, ``(N, K, 3)``.
+        output_height: in pixels.
+        output_width: in pixels.
+        mask_threshold: a pixel belongs to the mask from this probability on.
+
+    Returns:
+        New ``Instances`` of size ``(output_height, output_width)``; ``pred_masks`` is ``(N, H, W)`` bool.
+
+    Raises:
+        ValueError: if there are neither ``pred_boxes`` nor ``proposal_boxes``.
+    """
+    name = next((n for n in ("pred_boxes", "proposal_boxes") if results.has(n)), None)
+    if name is None:
+        raise ValueError(
+            f"detector_postprocess needs pred_boxes or proposal_boxes, got {sorted(results.get_fields())}"
+        )
+    output_size = (int(output_height), int(output_width))
+    scale_y, scale_x = (new / old for new, old in zip(output_size, results.image_size, strict=True))
+
+    scaled = results.get(name).clone()
+    scaled.scale(scale_x, scale_y)
+    scaled.clip(output_size)
+    final = Instances(output_size, **{**results.get_fields(), name: scaled})
+    final = final[scaled.nonempty()]
+    if final.has("pred_masks"):
+        masks = final.pred_masks
+        if not isinstance(masks, ROIMasks):
+            masks = ROIMasks(masks[:, 0])
+        final.pred_masks = masks.to_bitmasks(final.get(name), *output_size, mask_threshold).tensor
+    if final.has("pred_keypoints"):
+        keypoints = final.pred_keypoints
+        final.pred_keypoints = keypoints * keypoints.new_tensor([scale_x, scale_y, 1.0])
+    return final
+
+
+def sem_seg_postprocess(
+    result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
+) -> Tensor:
+    """Cut off the padding and resize scores to the output resolution.
+
+    Args:
+        result: ``(C, H, W)`` scores of the padded input.
+        img_size: (height, width) of the input before padding.
+        output_height: in pixels.
+        output_width: in pixels.
+
+    Returns:
+        ``(C, output_height, output_width)`` bilinearly resized scores.
+    """
+    cropped = result[None, :, : img_size[0], : img_size[1]]
+    return F.interpolate(cropped, size=(output_height, output_width), mode="bilinear", align_corners=False)[0]

@@ -1,1 +1,6 @@
-__all__: list[str] = []
+"""Whole models."""
+
+from .generalized_rcnn import GeneralizedRCNN
+from .meta_architecture import MetaArchitecture
+
+__all__ = ["GeneralizedRCNN", "MetaArchitecture"]
