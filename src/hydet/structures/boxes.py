@@ -1,0 +1,234 @@
+"""Axis-aligned boxes and the pairwise geometry on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from hydet.structures._pytree import register_tensor_container
+
+
+@register_tensor_container
+class Boxes:
+    """A set of N axis-aligned boxes.
+
+    Args:
+        tensor: ``(N, 4)`` as ``(x1, y1, x2, y2)`` in pixels, or anything ``torch.as_tensor`` takes. Stored
+            as float32; a float32 tensor is kept as it is, not copied. Any empty input becomes ``(0, 4)``.
+
+    Raises:
+        ValueError: if the shape is not ``(N, 4)``.
+    """
+
+    box_dim: int = 4
+    tensor: Tensor
+
+    def __init__(self, tensor: Tensor | Sequence[Any]) -> None:
+        if not isinstance(tensor, Tensor):
+            tensor = torch.as_tensor(tensor, dtype=torch.float32, device="cpu")
+        elif tensor.dtype != torch.float32:
+            tensor = tensor.to(torch.float32)
+        if (tensor.ndim != 2 or tensor.shape[-1] != self.box_dim) and tensor.numel() == 0:
+            tensor = tensor.reshape(-1, self.box_dim)
+        if tensor.ndim != 2 or tensor.shape[-1] != self.box_dim:
+            raise ValueError(
+                f"{type(self).__name__} takes a tensor of shape (N, {self.box_dim}), got {tuple(tensor.shape)}"
+            )
+        self.tensor = tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def clone(self) -> Self:
+        """Copy the boxes; the copy shares no memory."""
+        return type(self)(self.tensor.clone())
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Self:
+        """Return the boxes on ``device``; the dtype stays float32."""
+        return type(self)(self.tensor.to(device=device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the boxes in page-locked memory, for data loaders."""
+        return type(self)(self.tensor.pin_memory())
+
+    def area(self) -> Tensor:
+        """``(N,)`` areas in square pixels; negative for a box with exactly one inverted side."""
+        x1, y1, x2, y2 = self.tensor.unbind(dim=1)
+        return (x2 - x1) * (y2 - y1)
+
+    def clip(self, box_size: tuple[int, int]) -> None:
+        """Move every coordinate into ``[0, w] x [0, h]``; rebinds ``tensor``, so views of the old one stay.
+
+        NaN stays NaN: finding out would wait for the device. Filter non-finite boxes beforehand.
+
+        Args:
+            box_size: ``(h, w)`` in pixels.
+        """
+        h, w = box_size
+        x1, y1, x2, y2 = self.tensor.unbind(dim=1)
+        self.tensor = torch.stack([x1.clamp(0, w), y1.clamp(0, h), x2.clamp(0, w), y2.clamp(0, h)], dim=1)
+
+    def nonempty(self, threshold: float = 0.0) -> Tensor:
+        """``(N,)`` bool: both sides strictly longer than ``threshold`` pixels."""
+        x1, y1, x2, y2 = self.tensor.unbind(dim=1)
+        return (x2 - x1 > threshold) & (y2 - y1 > threshold)
+
+    def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
+        """Which boxes lie inside the reference box that reaches from the origin to ``box_size``.
+
+        Args:
+            box_size: ``(h, w)`` in pixels.
+            boundary_threshold: by how many pixels a box may reach over the border.
+
+        Returns:
+            ``(N,)`` bool: near edges ``>= -boundary_threshold``, far edges strictly ``< size + boundary_threshold``.
+        """
+        h, w = box_size
+        x1, y1, x2, y2 = self.tensor.unbind(dim=1)
+        near = (x1 >= -boundary_threshold) & (y1 >= -boundary_threshold)
+        return near & (x2 < w + boundary_threshold) & (y2 < h + boundary_threshold)
+
+    def get_centers(self) -> Tensor:
+        """``(N, 2)`` centres as ``(x, y)``."""
+        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
+
+    def scale(self, scale_x: float, scale_y: float) -> None:
+        """Multiply x by ``scale_x`` and y by ``scale_y``, in place: whoever shares the tensor sees it."""
+        self.tensor[:, 0::2] *= scale_x
+        self.tensor[:, 1::2] *= scale_y
+
+    def __getitem__(self, item: int | slice | Tensor) -> Self:
+        """Select boxes by an int (one box), a slice, a bool mask or integer indices; always a set of boxes."""
+        found = self.tensor[item]
+        if found.ndim == 1:  # an int, or a tensor without dimensions
+            found = found.unsqueeze(0)
+        if found.ndim != 2:
+            raise ValueError(
+                f"indexing {type(self).__name__} with {item!r} gives a tensor of {found.ndim} dimensions"
+            )
+        return type(self)(found)
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield one ``(box_dim,)`` tensor per box."""
+        yield from self.tensor
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tensor})"
+
+    @classmethod
+    def cat(cls, boxes_list: Sequence[Self]) -> Self:
+        """Join sets of boxes of one device; no sets give an empty one.
+
+        Raises:
+            TypeError: if an element is not of this class.
+        """
+        wrong = next((type(b).__name__ for b in boxes_list if not isinstance(b, cls)), None)
+        if wrong is not None:
+            raise TypeError(f"{cls.__name__}.cat takes a sequence of {cls.__name__}, got a {wrong} in it")
+        if len(boxes_list) == 0:
+            return cls(torch.empty(0))
+        return cls(torch.cat([b.tensor for b in boxes_list], dim=0))
+
+
+def _coordinates(boxes: Boxes | Tensor) -> Tensor:
+    return boxes.tensor if isinstance(boxes, Boxes) else boxes
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def pairwise_intersection(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
+    """Area that each box of one set shares with each box of the other.
+
+    Args:
+        boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
+        boxes2: M boxes, likewise.
+
+    Returns:
+        ``(N, M)`` areas, never negative.
+    """
+    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    width = torch.minimum(a[:, None, 2], b[:, 2]) - torch.maximum(a[:, None, 0], b[:, 0])  # (N, M)
+    height = torch.minimum(a[:, None, 3], b[:, 3]) - torch.maximum(a[:, None, 1], b[:, 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
+def pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
+    """Intersection over union of each pair of boxes of two sets.
+
+    Args:
+        boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
+        boxes2: M boxes, likewise.
+
+    Returns:
+        ``(N, M)`` in [0, 1]; 0 where two boxes share nothing, also if both are empty.
+    """
+    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    shared = pairwise_intersection(a, b)
+    union = _areas(a)[:, None] + _areas(b) - shared
+    return _ratio(shared, union)
+
+
+def pairwise_ioa(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
+    """Intersection over the area of the second box, for each pair of boxes of two sets.
+
+    Args:
+        boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
+        boxes2: M boxes, likewise.
+
+    Returns:
+        ``(N, M)`` in [0, 1]; 0 where two boxes share nothing.
+    """
+    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    shared = pairwise_intersection(a, b)
+    return _ratio(shared, _areas(b).expand_as(shared))
+
+
+def pairwise_point_box_distance(points: Tensor, boxes: Boxes | Tensor) -> Tensor:
+    """Signed distances from each point to the four sides of each box; all positive means inside.
+
+    Args:
+        points: ``(N, 2)`` as ``(x, y)`` in pixels.
+        boxes: M boxes, as :class:`Boxes` or an ``(M, 4)`` xyxy tensor.
+
+    Returns:
+        ``(N, M, 4)`` pixels to the left, top, right and bottom side.
+    """
+    x, y = points[:, None].unbind(dim=2)  # (N, 1)
+    x1, y1, x2, y2 = _coordinates(boxes).unbind(dim=1)  # (M,)
+    return torch.stack([x - x1, y - y1, x2 - x, y2 - y], dim=2)
+
+
+def matched_pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
+    """Intersection over union of the i-th box of one set and the i-th box of the other.
+
+    Args:
+        boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
+        boxes2: N boxes, likewise.
+
+    Returns:
+        ``(N,)`` in [0, 1]; 0, not NaN, where both boxes are degenerate.
+
+    Raises:
+        ValueError: if the sets differ in size.
+    """
+    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    if a.shape[0] != b.shape[0]:
+        raise ValueError(f"matched_pairwise_iou pairs equally many boxes, got {a.shape[0]} and {b.shape[0]}")
+    sides = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])
+    shared = sides.clamp(min=0).prod(dim=1)
+    return _ratio(shared, _areas(a) + _areas(b) - shared)
+
+
+def _ratio(shared: Tensor, whole: Tensor) -> Tensor:
+    """``shared / whole``, and 0 where nothing is shared, without NaN in value or gradient."""
+    overlaps = shared > 0
+    return torch.where(overlaps, shared / torch.where(overlaps, whole, 1.0), 0.0)
