@@ -1,0 +1,69 @@
+"""What CI and everybody else runs: ``nox -s tests``, ``nox -s lint types`` and the rest of ``nox -l``."""
+
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite on a CPU: unit tests, parity with the reference's numbers, the commands end to end."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install("ruff>=0.8")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    session.install("-e", ".[test]", "mypy>=1.13")
+    session.run("mypy")
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Every stored parity case against the reference's numbers, with the differences printed."""
+    session.install("-e", ".[test]")
+    session.run("python", "tests/parity/parity.py", "check", "--lib", "hydet", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on the generated dataset, then its checkpoint evaluated and used."""
+    session.install("-e", ".")
+    run = Path(session.create_tmp()) / "demo"
+    session.run("python", "-m", "src.train", f"output_dir={run}", *session.posargs)
+    session.run("python", "-m", "src.evaluate", f"checkpoint={run}", f"output_dir={run}/evaluation")
+    session.run("python", "-m", "hydet.data.shapes", "--out", f"{run}/pictures", "--num-images", "8")
+    session.run(
+        "python", "-m", "src.predict", f"checkpoint={run}", f"input={run}/pictures/images",
+        f"output_dir={run}/predictions",
+    )  # fmt: skip
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Tables of speed, each against something else in the same run."""
+    session.install("-e", ".[test]")
+    session.run("python", "benchmarks/compare_torchvision.py", *session.posargs)
+    session.run("python", "benchmarks/kernels.py")
+
+
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """On a machine with a CUDA device, in the active environment: the tests marked ``gpu``, then all benchmarks."""
+    session.run("python", "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "-e", ".")
+    session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
+    session.run("python", "benchmarks/kernels.py", "--device", "cuda")
+    session.run("python", "benchmarks/compare_torchvision.py", "--device", "cuda")

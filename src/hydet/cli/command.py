@@ -1,0 +1,81 @@
+"""How every command runs: Hydra composes, the task works, a failure is one line and a non-zero status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydet.config import compose, explain, register_resolvers
+
+from . import sweep
+
+__all__ = ["run_command"]
+
+# What a user can cause; anything else is our own bug and keeps its traceback.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError, HydraException, OmegaConfBaseException)
+
+
+def run_command(
+    task: Callable[[DictConfig], Any], *, config_name: str, arguments: Sequence[str] | None = None
+) -> int:
+    """Run ``task`` under Hydra.
+
+    Args:
+        task: takes the composed config.
+        config_name: its primary config, a file at the top of the tree.
+        arguments: the command line; by default that of the process.
+
+    Returns:
+        The exit status: 0, or 1 after an error that was printed in one line. ``HYDRA_FULL_ERROR=1`` shows the
+        traceback instead.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints a traceback itself and exits
+    register_resolvers()
+    before = sys.argv
+    if arguments is not None:
+        sys.argv = [sys.argv[0], *arguments]
+    try:
+        hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(task)()
+    except EXPECTED as error:
+        if wants_traceback:
+            raise
+        print(f"error: {_one_line(error, config_name, sys.argv[1:])}", file=sys.stderr)
+        return 1
+    finally:
+        sweep.print_finished()
+        sys.argv = before
+    return 0
+
+
+def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
+    if isinstance(error, HydraException):
+        # Without the values, so that the key that failed can be looked up in what there is.
+        choices = [a for a in arguments if "=" in a and "." not in a.split("=")[0] and not a.startswith("hydra")]
+        config = _compose_what_works(config_name, choices)
+        return explain(error, config)
+    if isinstance(error, OmegaConfBaseException):
+        return explain(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename}: no such file or folder"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _compose_what_works(config_name: str, choices: Sequence[str]) -> DictConfig | None:
+    for kept in (choices, []):
+        try:
+            found = compose(*kept, config_name=config_name)
+        except (ValueError, HydraException):
+            continue
+        OmegaConf.set_struct(found, False)
+        return found
+    return None

@@ -1,0 +1,111 @@
+"""``hydet.instantiate``: build what a config names, and nothing that OmegaConf owns reaches a component."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import hydra.utils
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .errors import ConfigError, explain, nearest
+
+__all__ = ["instantiate"]
+
+SPECIAL_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+
+
+def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: Any) -> Any:
+    """Build the object tree that ``config`` describes.
+
+    Every mapping with ``_target_`` becomes a call of that name with the mapping's other keys as arguments,
+    innermost first; ``_partial_: true`` leaves the call to the receiver. Arguments arrive as plain lists, dicts and
+    numbers.
+
+    Args:
+        config: a node of a composed config, or a plain mapping or list of the same form.
+        allowed: prefixes of importable names; any ``_target_`` outside is refused. Meant for configs that came
+            with somebody's checkpoint. By default everything importable is allowed.
+        **kwargs: further arguments of the outermost call, over those in ``config``.
+
+    Raises:
+        ConfigError: names the key of the config, the target and what was wrong.
+    """
+    if not isinstance(config, DictConfig | ListConfig):
+        if not isinstance(config, Mapping | Sequence) or isinstance(config, str):
+            raise ConfigError(f"instantiate needs a mapping or a list, got {type(config).__name__}")
+        config = OmegaConf.create(config)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    root = str(config._get_full_key(None) or "")
+    for path, node in _calls(plain, root):
+        _check_call(path, node, allowed, extra=kwargs if path == root else {})
+    try:
+        return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
+    except HydraException as error:
+        cause = _innermost(error)
+        if isinstance(cause, HydraException | OmegaConfBaseException):
+            raise ConfigError(explain(cause)) from error
+        where = _full_key(str(error))
+        path = ".".join(p for p in (root, where) if p)
+        kind = "" if isinstance(cause, ValueError | TypeError) else f"{type(cause).__name__}: "
+        raise ConfigError(f"{path or 'config'}: {kind}{cause}") from error
+
+
+def _calls(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from _calls(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list | tuple):
+        for i, value in enumerate(node):
+            yield from _calls(value, f"{path}[{i}]")
+
+
+def _check_call(
+    path: str, node: Mapping[str, Any], allowed: Sequence[str] | None, extra: Mapping[str, Any]
+) -> None:
+    target, where = node["_target_"], path or "config"
+    if not isinstance(target, str):
+        return
+    if allowed is not None and not any(target == a or target.startswith(a.rstrip(".") + ".") for a in allowed):
+        raise ConfigError(f"{where}: _target_ {target} is outside of what may be built here ({', '.join(allowed)})")
+    try:
+        function = hydra.utils.get_object(target)
+    except Exception as error:
+        raise ConfigError(f"{where}: _target_ {target} cannot be imported: {_hint(target, error)}") from error
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key in [*node, *extra]:
+        if key not in SPECIAL_KEYS and key not in parameters:
+            name = target.rpartition(".")[2]
+            raise ConfigError(f"{where}: {name} has no argument {key!r}{nearest(key, parameters)}")
+
+
+def _hint(target: str, error: Exception) -> str:
+    module, _, name = target.rpartition(".")
+    try:
+        return f"{module} has no {name!r}{nearest(name, [n for n in dir(hydra.utils.get_object(module)) if n[0] != '_'])}"
+    except Exception:
+        return " ".join(str(error).splitlines()[-1:]) or type(error).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _full_key(text: str) -> str:
+    keys = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("full_key:")]
+    return keys[-1] if keys else ""
