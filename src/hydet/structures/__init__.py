@@ -1,5 +1,6 @@
 """Containers of boxes, masks, keypoints and images, and the geometry on them."""
 
+from hydet.structures.box_mode import BoxMode
 from hydet.structures.boxes import (
     Boxes,
     matched_pairwise_iou,
@@ -10,14 +11,33 @@ from hydet.structures.boxes import (
 )
 from hydet.structures.image_list import ImageList
 from hydet.structures.instances import Instances
+from hydet.structures.keypoints import Keypoints, heatmaps_to_keypoints
+from hydet.structures.masks import (
+    BitMasks,
+    PolygonMasks,
+    ROIMasks,
+    polygons_to_bitmask,
+    rasterize_polygons_within_box,
+)
+from hydet.structures.rotated_boxes import RotatedBoxes, pairwise_iou_rotated
 
 __all__ = [
+    "BitMasks",
+    "BoxMode",
     "Boxes",
     "ImageList",
     "Instances",
+    "Keypoints",
+    "PolygonMasks",
+    "ROIMasks",
+    "RotatedBoxes",
+    "heatmaps_to_keypoints",
     "matched_pairwise_iou",
     "pairwise_intersection",
     "pairwise_ioa",
     "pairwise_iou",
+    "pairwise_iou_rotated",
     "pairwise_point_box_distance",
+    "polygons_to_bitmask",
+    "rasterize_polygons_within_box",
 ]

@@ -1,0 +1,116 @@
+"""The ways of writing a box as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum, unique
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+T = TypeVar("T", list, tuple, np.ndarray, Tensor)
+
+
+@unique
+class BoxMode(IntEnum):
+    """How the numbers of a box are to be read. Files store the values, so these never change."""
+
+    XYXY_ABS = 0
+    """``(x1, y1, x2, y2)`` in pixels."""
+    XYWH_ABS = 1
+    """``(x1, y1, width, height)`` in pixels."""
+    XYXY_REL = 2
+    """``(x1, y1, x2, y2)`` in [0, 1], relative to the image; not convertible, since no image is at hand."""
+    XYWH_REL = 3
+    """``(x1, y1, width, height)`` in [0, 1], relative to the image; not convertible either."""
+    XYWHA_ABS = 4
+    """``(cx, cy, width, height, angle)``: centre and sides in pixels, degrees counter-clockwise on screen."""
+
+    @staticmethod
+    def convert(box: T, from_mode: BoxMode, to_mode: BoxMode) -> T:
+        """Rewrite boxes in another mode.
+
+        A rotated box becomes the smallest upright box around it; an upright box becomes one rotated by 0.
+
+        Args:
+            box: an ``(N, k)`` tensor or array, or the ``k`` numbers of one box as a list, tuple, tensor or array;
+                ``k`` is 5 for ``XYWHA_ABS``, otherwise 4. Never changed.
+            from_mode: the mode of ``box``.
+            to_mode: the mode of the result.
+
+        Returns:
+            The same kind of object as ``box``, with the same dtype.
+
+        Raises:
+            ValueError: if ``k`` does not fit ``from_mode``, or for a relative mode.
+        """
+        from_mode, to_mode = BoxMode(from_mode), BoxMode(to_mode)
+        if from_mode == to_mode:
+            return box
+        for mode in (from_mode, to_mode):
+            if mode in (BoxMode.XYXY_REL, BoxMode.XYWH_REL):
+                raise ValueError(f"BoxMode.{mode.name} cannot be converted: that takes the size of the image")
+        numbers = _as_tensor(box)
+        width = 5 if from_mode == BoxMode.XYWHA_ABS else 4
+        if numbers.ndim not in (1, 2) or numbers.shape[-1] != width:
+            raise ValueError(
+                f"a box of mode {from_mode.name} has {width} numbers, got shape {tuple(numbers.shape)}"
+            )
+        rotated = BoxMode.XYWHA_ABS in (from_mode, to_mode)
+        if rotated and not numbers.is_floating_point():
+            if isinstance(box, Tensor | np.ndarray):
+                raise ValueError(
+                    f"converting {from_mode.name} to {to_mode.name} takes floats, got {numbers.dtype}"
+                )
+            numbers = numbers.to(torch.float64)
+        xyxy = _TO_XYXY[from_mode](numbers.to(torch.float64) if rotated else numbers)
+        converted = _FROM_XYXY[to_mode](xyxy).to(numbers.dtype)
+        if isinstance(box, Tensor):
+            return converted
+        if isinstance(box, np.ndarray):
+            return converted.numpy()
+        return type(box)(converted.tolist())
+
+
+def _as_tensor(box: Sequence[float] | np.ndarray | Tensor) -> Tensor:
+    if isinstance(box, Tensor):
+        return box
+    if isinstance(box, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(box))
+    if not isinstance(box, list | tuple):
+        raise TypeError(f"BoxMode.convert takes a list, tuple, array or tensor, got {type(box).__name__}")
+    whole = all(isinstance(number, int) for number in box)
+    return torch.tensor(box, dtype=torch.int64 if whole else torch.float64)
+
+
+def _xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], dim=-1)
+
+
+def _xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    return torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], dim=-1)
+
+
+def _xywha_to_xyxy(boxes: Tensor) -> Tensor:
+    center, sides, angle = boxes[..., :2], boxes[..., 2:4], boxes[..., 4:].deg2rad()
+    reach = (angle.cos().abs() * sides + angle.sin().abs() * sides.flip(-1)) / 2
+    return torch.cat([center - reach, center + reach], dim=-1)
+
+
+def _xyxy_to_xywha(boxes: Tensor) -> Tensor:
+    near, far = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([(near + far) / 2, far - near, torch.zeros_like(boxes[..., :1])], dim=-1)
+
+
+_TO_XYXY = {
+    BoxMode.XYXY_ABS: lambda boxes: boxes,
+    BoxMode.XYWH_ABS: _xywh_to_xyxy,
+    BoxMode.XYWHA_ABS: _xywha_to_xyxy,
+}
+_FROM_XYXY = {
+    BoxMode.XYXY_ABS: lambda boxes: boxes,
+    BoxMode.XYWH_ABS: _xyxy_to_xywh,
+    BoxMode.XYWHA_ABS: _xyxy_to_xywha,
+}

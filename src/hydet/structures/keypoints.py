@@ -1,0 +1,137 @@
+"""Keypoints of objects, and the heat maps in which a model predicts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hydet.structures._pytree import register_tensor_container
+from hydet.structures.boxes import Boxes
+
+
+@register_tensor_container
+class Keypoints:
+    """K keypoints of each of N objects.
+
+    Args:
+        keypoints: ``(N, K, 3)`` as ``(x, y, v)``: pixels, and a visibility of 0 (not labelled), 1 (labelled
+            but hidden) or 2 (visible). Stored as float32.
+
+    Raises:
+        ValueError: if the shape is not ``(N, K, 3)``.
+    """
+
+    tensor: Tensor
+
+    def __init__(self, keypoints: Tensor | np.ndarray | Sequence[Any]) -> None:
+        tensor = torch.as_tensor(keypoints, dtype=torch.float32)
+        if tensor.ndim != 3 or tensor.shape[2] != 3:
+            raise ValueError(f"Keypoints takes a tensor of shape (N, K, 3), got {tuple(tensor.shape)}")
+        self.tensor = tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def __len__(self) -> int:
+        return self.tensor.shape[0]
+
+    def to(self, *args: Any, **kwargs: Any) -> Keypoints:
+        """Return the keypoints after ``tensor.to(*args, **kwargs)``; they stay float32."""
+        return Keypoints(self.tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Keypoints:
+        """Return the keypoints in page-locked memory, for data loaders."""
+        return Keypoints(self.tensor.pin_memory())
+
+    def to_heatmap(self, boxes: Tensor | Boxes, heatmap_size: int) -> tuple[Tensor, Tensor]:
+        """Find the heat-map cell of each keypoint within its object's box.
+
+        Args:
+            boxes: ``(N, 4)`` xyxy in pixels, one box per object.
+            heatmap_size: cells along a side of the square heat map.
+
+        Returns:
+            ``(N, K)`` int64 cell numbers, ``y * heatmap_size + x``, 0 where invalid; and ``(N, K)`` int64
+            validity: 1 where the keypoint is labelled and inside its box, right and bottom edge included.
+
+        Raises:
+            ValueError: if the number of boxes differs from that of objects.
+
+        Source: He et al. 2017 (arXiv:1703.06870), section 4.5.
+        """
+        corners = (boxes.tensor if isinstance(boxes, Boxes) else boxes)[:, None]  # (N, 1, 4)
+        if corners.shape[0] != self.tensor.shape[0]:
+            raise ValueError(f"{self.tensor.shape[0]} objects need as many boxes, got {corners.shape[0]}")
+        points, visibility = self.tensor[..., :2], self.tensor[..., 2]  # (N, K, 2), (N, K)
+        near, far = corners[..., :2], corners[..., 2:]
+        cells = ((points - near) * (heatmap_size / (far - near))).floor()
+        cells = torch.where(points == far, heatmap_size - 1, cells)
+        inside = ((cells >= 0) & (cells < heatmap_size)).all(dim=2)  # NaN, from an empty box, is outside
+        valid = inside & (visibility > 0)
+        x, y = torch.where(valid[..., None], cells, 0).long().unbind(dim=2)
+        return y * heatmap_size + x, valid.long()
+
+    def __getitem__(self, item: int | slice | Tensor) -> Keypoints:
+        """Select objects by an int (one object), a slice, a bool mask or integer indices."""
+        found = self.tensor[item]
+        if found.ndim == 2:  # an int, or a tensor without dimensions
+            found = found.unsqueeze(0)
+        return Keypoints(found)
+
+    def __repr__(self) -> str:
+        return f"Keypoints({self.tensor})"
+
+    @staticmethod
+    def cat(keypoints_list: Sequence[Keypoints]) -> Keypoints:
+        """Join the objects of several sets with equally many keypoints.
+
+        Raises:
+            TypeError: if an element is not ``Keypoints``.
+            ValueError: if there is none.
+        """
+        if len(keypoints_list) == 0:
+            raise ValueError("Keypoints.cat takes at least one Keypoints, got none")
+        for one in keypoints_list:
+            if not isinstance(one, Keypoints):
+                raise TypeError(
+                    f"Keypoints.cat takes a sequence of Keypoints, got a {type(one).__name__} in it"
+                )
+        return Keypoints(torch.cat([one.tensor for one in keypoints_list], dim=0))
+
+
+@torch.no_grad()
+def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
+    """Find the keypoints that predicted heat maps point at.
+
+    Each heat map is resampled (bicubic) to the size of its box in whole pixels, and its highest pixel taken.
+
+    Args:
+        maps: ``(R, K, H, W)`` logits.
+        rois: ``(R, 4)`` xyxy in pixels of the image; sides below 1 count as 1.
+
+    Returns:
+        ``(R, K, 4)`` as ``(x, y, logit, score)``, without gradient: the position in pixels of the image, the
+        highest logit of the resampled map, and a score in (0, 1]: the inverse of the sum over the original
+        map of ``exp(logit - highest)``.
+
+    Source: He et al. 2017 (arXiv:1703.06870), section 4.5.
+    """
+    num_rois, num_keypoints = maps.shape[:2]
+    sides = (rois[:, 2:] - rois[:, :2]).clamp(min=1)  # (R, 2): width, height
+    pixels = sides.ceil()
+    peaks = maps.new_zeros(num_rois, num_keypoints, dtype=torch.int64)
+    highest = maps.new_zeros(num_rois, num_keypoints)
+    for i, (width, height) in enumerate(pixels.long().tolist()):
+        resampled = F.interpolate(maps[i : i + 1], (height, width), mode="bicubic", align_corners=False)
+        highest[i], peaks[i] = resampled[0].flatten(1).max(dim=1)
+    columns = pixels[:, :1].long()
+    places = torch.stack([peaks % columns, peaks // columns], dim=2)  # (R, K, 2)
+    position = (places + 0.5) * (sides / pixels)[:, None] + rois[:, None, :2]
+    score = 1 / (maps - highest[..., None, None]).exp().sum(dim=(2, 3))
+    return torch.cat([position, highest[..., None], score[..., None]], dim=2)
