@@ -105,7 +105,6 @@ class Keypoints:
         return Keypoints(torch.cat([one.tensor for one in keypoints_list], dim=0))
 
 
-@torch.no_grad()
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     """Find the keypoints that predicted heat maps point at.
 
@@ -116,22 +115,41 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         rois: ``(R, 4)`` xyxy in pixels of the image; sides below 1 count as 1.
 
     Returns:
-        ``(R, K, 4)`` as ``(x, y, logit, score)``, without gradient: the position in pixels of the image, the
-        highest logit of the resampled map, and a score in (0, 1]: the inverse of the sum over the original
-        map of ``exp(logit - highest)``.
+        ``(R, K, 4)`` as ``(x, y, logit, score)``, without gradient, at least float32: the position in pixels of
+        the image, the highest logit of the resampled map, and a positive score: the inverse of the sum over the
+        original map of ``exp(logit - highest)``.
+
+    Raises:
+        ValueError: if the shapes do not fit.
 
     Source: He et al. 2017 (arXiv:1703.06870), section 4.5.
     """
+    if maps.ndim != 4 or rois.ndim != 2 or rois.shape[1] != 4:
+        raise ValueError(
+            f"maps must be (R, K, H, W) and rois (R, 4), got {tuple(maps.shape)} and {tuple(rois.shape)}"
+        )
+    dtype = torch.promote_types(maps.dtype, torch.float32)
+    return _heatmaps_to_keypoints(maps.detach().to(dtype), rois.detach().to(dtype))
+
+
+# An operator, because the resampled sizes depend on data: compilers need only know the shape of what comes out.
+@torch.library.custom_op("hydet::heatmaps_to_keypoints", mutates_args=())
+def _heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     num_rois, num_keypoints = maps.shape[:2]
     sides = (rois[:, 2:] - rois[:, :2]).clamp(min=1)  # (R, 2): width, height
     pixels = sides.ceil()
-    peaks = maps.new_zeros(num_rois, num_keypoints, dtype=torch.int64)
-    highest = maps.new_zeros(num_rois, num_keypoints)
+    peaks = maps.new_zeros((num_rois, num_keypoints), dtype=torch.int64)
+    highest = maps.new_zeros((num_rois, num_keypoints))
     for i, (width, height) in enumerate(pixels.long().tolist()):
         resampled = F.interpolate(maps[i : i + 1], (height, width), mode="bicubic", align_corners=False)
-        highest[i], peaks[i] = resampled[0].flatten(1).max(dim=1)
+        torch.max(resampled[0].flatten(1), dim=1, out=(highest[i], peaks[i]))
     columns = pixels[:, :1].long()
     places = torch.stack([peaks % columns, peaks // columns], dim=2)  # (R, K, 2)
     position = (places + 0.5) * (sides / pixels)[:, None] + rois[:, None, :2]
     score = 1 / (maps - highest[..., None, None]).exp().sum(dim=(2, 3))
     return torch.cat([position, highest[..., None], score[..., None]], dim=2)
+
+
+@_heatmaps_to_keypoints.register_fake
+def _(maps: Tensor, rois: Tensor) -> Tensor:
+    return maps.new_empty((maps.shape[0], maps.shape[1], 4))
