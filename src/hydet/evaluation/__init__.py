@@ -1,1 +1,8 @@
-__all__: list[str] = []
+"""How good a model is: evaluators take inputs and outputs, ``evaluate`` runs a model over a loader."""
+
+from .coco import CocoEvaluator
+from .coco_results import results_to_coco_json
+from .evaluate import evaluate
+from .evaluator import Evaluator
+
+__all__ = ["CocoEvaluator", "Evaluator", "evaluate", "results_to_coco_json"]

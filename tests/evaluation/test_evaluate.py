@@ -1,0 +1,103 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hydet.evaluation import evaluate
+
+
+class Model(nn.Module):
+    """Loss is the value of the input plus something drawn at random; one backbone pass is counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.frozen = nn.BatchNorm1d(1).eval()
+        self.passes = 0
+
+    def losses_and_inference(self, batch):
+        self.passes += 1
+        assert not self.training and not torch.is_grad_enabled()
+        mean = torch.stack([x["value"] for x in batch]).mean()
+        return {"a": mean + self.weight, "noise": torch.rand(())}, self.inference(batch)
+
+    def inference(self, batch):
+        return [{"value": x["value"]} for x in batch]
+
+
+class Total:
+    def reset(self):
+        self.total = 0.0
+
+    def update(self, inputs, outputs):
+        self.total += sum(float(o["value"]) for o in outputs)
+
+    def compute(self):
+        return {"total": self.total}
+
+    def tables(self):
+        return []
+
+
+def make_loader(labelled=True, sizes=(2, 1)):
+    values = iter(range(10))
+    extra = {"instances": None} if labelled else {}
+    return [[{"value": torch.tensor(float(next(values))), **extra} for _ in range(n)] for n in sizes]
+
+
+def test_metrics_and_losses_from_one_pass():
+    model = Model()
+    metrics = evaluate(model, make_loader(), [Total()], progress=False)
+    assert metrics["total"] == 3.0
+    assert metrics["val_loss/a"] == pytest.approx(1.0)  # over images, not over batches
+    assert metrics["val_loss/total"] == pytest.approx(metrics["val_loss/a"] + metrics["val_loss/noise"])
+    assert model.passes == 2
+
+
+@pytest.mark.parametrize(("labelled", "with_losses"), [(False, True), (True, False)])
+def test_no_losses_without_ground_truth_or_when_not_asked_for(labelled, with_losses):
+    metrics = evaluate(Model(), make_loader(labelled), [Total()], with_losses=with_losses, progress=False)
+    assert metrics == {"total": 3.0}
+
+
+def test_modes_come_back_module_by_module():
+    model = Model().train()
+    model.frozen.eval()
+    evaluate(model, make_loader(), [], progress=False)
+    assert model.training and not model.frozen.training
+
+
+def test_modes_come_back_after_an_error():
+    model = Model().train()
+    with pytest.raises(KeyError):
+        evaluate(model, [[{"instances": None}]], [], progress=False)
+    assert model.training
+
+
+def test_evaluation_leaves_the_random_stream_alone_and_repeats_itself():
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first = torch.rand(1)
+    one = evaluate(Model(), make_loader(), [], progress=False)
+    second = torch.rand(1)
+    torch.rand(7)
+    assert one == evaluate(Model(), make_loader(), [], progress=False)
+    assert torch.equal(torch.cat([first, second]), expected)
+
+
+def test_a_plain_module_is_called():
+    metrics = evaluate(nn.Identity(), make_loader(), [Total()], progress=True)
+    assert metrics == {"total": 3.0}
+    assert not any(math.isnan(v) for v in metrics.values())
+
+
+def test_an_empty_loader_is_an_error():
+    with pytest.raises(ValueError, match="no batch"):
+        evaluate(Model(), [], [Total()], progress=False)
+
+
+def test_evaluators_must_not_share_a_name():
+    with pytest.raises(ValueError, match="total"):
+        evaluate(Model(), make_loader(), [Total(), Total()], progress=False)
