@@ -1,1 +1,51 @@
-__all__: list[str] = []
+"""Layers, wrappers and losses that models are made of."""
+
+from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
+from .conv import Conv2d, ConvTranspose2d, Linear
+from .initialization import c2_msra_fill, c2_xavier_fill
+from .losses import ciou_loss, diou_loss, giou_loss, sigmoid_focal_loss, smooth_l1_loss
+from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
+from .norms import (
+    BatchNorm2d,
+    CycleBatchNormList,
+    FrozenBatchNorm2d,
+    LayerNorm,
+    NaiveSyncBatchNorm,
+    get_norm,
+)
+from .roi_align import ROIAlign, ROIAlignRotated, roi_align
+from .shape_spec import ShapeSpec
+from .tensor_ops import cat, cross_entropy, interpolate, nonzero_tuple
+
+__all__ = [
+    "BatchNorm2d",
+    "CNNBlockBase",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CycleBatchNormList",
+    "DepthwiseSeparableConv2d",
+    "FrozenBatchNorm2d",
+    "LayerNorm",
+    "Linear",
+    "NaiveSyncBatchNorm",
+    "ROIAlign",
+    "ROIAlignRotated",
+    "ShapeSpec",
+    "batched_nms",
+    "batched_nms_rotated",
+    "c2_msra_fill",
+    "c2_xavier_fill",
+    "cat",
+    "ciou_loss",
+    "cross_entropy",
+    "diou_loss",
+    "get_norm",
+    "giou_loss",
+    "interpolate",
+    "nms",
+    "nms_rotated",
+    "nonzero_tuple",
+    "roi_align",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+]

@@ -1,0 +1,88 @@
+"""Building blocks of convolutional networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from .conv import Conv2d
+from .norms import FrozenBatchNorm2d, get_norm
+
+__all__ = ["CNNBlockBase", "DepthwiseSeparableConv2d"]
+
+
+class CNNBlockBase(nn.Module):
+    """A block of known channels and stride.
+
+    Args:
+        in_channels: of its input.
+        out_channels: of its output.
+        stride: input cells an output cell.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.stride = stride
+
+    def freeze(self) -> CNNBlockBase:
+        """Stop training: no gradients, and batch normalisations become constants. Returns the block."""
+        for parameter in self.parameters():
+            parameter.requires_grad = False
+        FrozenBatchNorm2d.convert_frozen_batchnorm(self)
+        return self
+
+
+class DepthwiseSeparableConv2d(nn.Module):
+    """A convolution of each channel by itself, then one across channels (Chollet 2016, arXiv:1610.02357).
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        kernel_size: of the depthwise convolution.
+        padding: likewise.
+        dilation: likewise.
+        norm1: after the depthwise convolution, see ``get_norm``.
+        activation1: after ``norm1``.
+        norm2: after the pointwise convolution.
+        activation2: after ``norm2``.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        padding: int = 1,
+        dilation: int = 1,
+        norm1: str | None = None,
+        activation1: Callable[[Tensor], Tensor] | None = None,
+        norm2: str | None = None,
+        activation2: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.depthwise = Conv2d(
+            in_channels,
+            in_channels,
+            kernel_size=kernel_size,
+            padding=padding,
+            dilation=dilation,
+            groups=in_channels,
+            bias=not norm1,
+            norm=get_norm(norm1, in_channels),
+            activation=activation1,
+        )
+        self.pointwise = Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=1,
+            bias=not norm2,
+            norm=get_norm(norm2, out_channels),
+            activation=activation2,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pointwise(self.depthwise(x))

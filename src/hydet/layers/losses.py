@@ -1,0 +1,98 @@
+"""Losses on boxes and classes. The mean of nothing is a connected 0."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["ciou_loss", "diou_loss", "giou_loss", "sigmoid_focal_loss", "smooth_l1_loss"]
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean":
+        return loss.mean() if loss.numel() > 0 else loss.sum() * 0.0
+    raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = "none") -> Tensor:
+    """Quadratic below ``beta``, linear above; plain L1 for ``beta`` < 1e-5 (Girshick 2015, arXiv:1504.08083)."""
+    difference = (input - target).abs()
+    if beta >= 1e-5:
+        difference = torch.where(difference < beta, 0.5 * difference**2 / beta, difference - 0.5 * beta)
+    return _reduced(difference, reduction)
+
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: float = -1, gamma: float = 2, reduction: str = "none"
+) -> Tensor:
+    """Focal loss on logits (Lin et al. 2017, arXiv:1708.02002).
+
+    Args:
+        inputs: logits of any shape; computed in float32.
+        targets: 0 or 1, same shape.
+        alpha: weight of positives, 1 - alpha of negatives; negative for no weights.
+        gamma: how much easy examples count less.
+        reduction: ``none``, ``mean`` or ``sum``.
+    """
+    inputs, targets = inputs.float(), targets.float()
+    cross_entropy = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none")
+    probability = inputs.sigmoid()
+    right = probability * targets + (1 - probability) * (1 - targets)
+    loss = cross_entropy * (1 - right) ** gamma
+    if alpha >= 0:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    return _reduced(loss, reduction)
+
+
+def _overlap(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """IoU, union, and corners of the enclosing box, of matched pairs."""
+    sides = torch.minimum(boxes1[..., 2:], boxes2[..., 2:]) - torch.maximum(boxes1[..., :2], boxes2[..., :2])
+    shared = sides.clamp(min=0).prod(dim=-1)
+    area1 = (boxes1[..., 2:] - boxes1[..., :2]).prod(dim=-1)
+    area2 = (boxes2[..., 2:] - boxes2[..., :2]).prod(dim=-1)
+    union = area1 + area2 - shared
+    enclosing = torch.cat(
+        [torch.minimum(boxes1[..., :2], boxes2[..., :2]), torch.maximum(boxes1[..., 2:], boxes2[..., 2:])], dim=-1
+    )
+    return shared / (union + eps), union, enclosing
+
+
+def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """1 - generalised IoU of matched ``(N, 4)`` boxes (Rezatofighi et al. 2019, arXiv:1902.09630)."""
+    iou, union, enclosing = _overlap(boxes1, boxes2, eps)
+    area = (enclosing[..., 2:] - enclosing[..., :2]).prod(dim=-1)
+    return _reduced(1 - iou + (area - union) / (area + eps), reduction)
+
+
+def _distance_term(boxes1: Tensor, boxes2: Tensor, enclosing: Tensor, eps: float) -> Tensor:
+    diagonal = (enclosing[..., 2:] - enclosing[..., :2]).square().sum(dim=-1) + eps
+    offset = (boxes1[..., :2] + boxes1[..., 2:] - boxes2[..., :2] - boxes2[..., 2:]) / 2
+    return offset.square().sum(dim=-1) / diagonal
+
+
+def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """1 - IoU plus the centres' squared distance over the enclosing diagonal's (Zheng et al. 2019, arXiv:1911.08287)."""
+    iou, _, enclosing = _overlap(boxes1, boxes2, eps)
+    return _reduced(1 - iou + _distance_term(boxes1, boxes2, enclosing, eps), reduction)
+
+
+def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """``diou_loss`` plus a term for the aspect ratio, whose weight carries no gradient (same source).
+
+    Degenerate boxes have no aspect ratio; their sides count as ``eps``, so that the loss stays finite.
+    """
+    iou, _, enclosing = _overlap(boxes1, boxes2, eps)
+    w1, h1 = (boxes1[..., 2:] - boxes1[..., :2]).unbind(dim=-1)
+    w2, h2 = (boxes2[..., 2:] - boxes2[..., :2]).unbind(dim=-1)
+    angle = torch.atan(w2 / h2.clamp(min=eps)) - torch.atan(w1 / h1.clamp(min=eps))
+    ratio = (4 / math.pi**2) * angle.square()
+    with torch.no_grad():
+        weight = ratio / (1 - iou + ratio + eps)
+    return _reduced(1 - iou + _distance_term(boxes1, boxes2, enclosing, eps) + weight * ratio, reduction)

@@ -1,0 +1,224 @@
+"""Normalisation layers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "BatchNorm2d",
+    "CycleBatchNormList",
+    "FrozenBatchNorm2d",
+    "LayerNorm",
+    "NaiveSyncBatchNorm",
+    "get_norm",
+]
+
+BatchNorm2d = nn.BatchNorm2d
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation whose statistics and affine parameters are constants (buffers).
+
+    Args:
+        num_features: channels.
+        eps: added to the variance.
+
+    A fresh layer is the identity. A state dict without statistics (weights that absorbed them) loads as mean 0 and
+    variance 1.
+    """
+
+    def __init__(self, *, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features) - eps)
+        self.register_buffer("num_batches_tracked", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad:
+            # F.batch_norm would keep x for gradients that nobody asks for; a product keeps only the scale.
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            shift = self.bias - self.running_mean * scale
+            return x * scale.view(1, -1, 1, 1).to(x.dtype) + shift.view(1, -1, 1, 1).to(x.dtype)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, default in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
+            if prefix + name not in state_dict:
+                state_dict[prefix + name] = default(getattr(self, name))
+        if self.num_batches_tracked is None:
+            state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}"
+
+    @classmethod
+    def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
+        """Freeze every batch normalisation in ``module``; returns it, or the converted layer if it was one."""
+        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            frozen = cls(num_features=module.num_features, eps=module.eps)
+            if module.affine:
+                frozen.weight = module.weight.detach().clone()
+                frozen.bias = module.bias.detach().clone()
+            if module.running_mean is not None and module.running_var is not None:
+                frozen.running_mean = module.running_mean.detach().clone()
+                frozen.running_var = module.running_var.detach().clone()
+            if module.num_batches_tracked is not None:
+                frozen.num_batches_tracked = module.num_batches_tracked
+            return frozen
+        for name, child in module.named_children():
+            converted = cls.convert_frozen_batchnorm(child)
+            if converted is not child:
+                setattr(module, name, converted)
+        return module
+
+    @classmethod
+    def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
+        """Thaw every frozen layer in ``module``; returns it, or the converted layer if it was one."""
+        if isinstance(module, FrozenBatchNorm2d):
+            thawed = nn.BatchNorm2d(module.num_features, module.eps)
+            thawed.weight.data = module.weight.detach().clone()
+            thawed.bias.data = module.bias.detach().clone()
+            thawed.running_mean = module.running_mean.detach().clone()
+            thawed.running_var = module.running_var.detach().clone()
+            return thawed
+        for name, child in module.named_children():
+            converted = cls.convert_frozenbatchnorm2d_to_batchnorm2d(child)
+            if converted is not child:
+                setattr(module, name, converted)
+        return module
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the channels of ``(N, C, H, W)``.
+
+    Args:
+        normalized_shape: channels.
+        eps: added to the variance.
+    """
+
+    def __init__(self, *, normalized_shape: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(normalized_shape))
+        self.bias = nn.Parameter(torch.zeros(normalized_shape))
+        self.eps = eps
+        self.normalized_shape = (normalized_shape,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = x.permute(0, 2, 3, 1)
+        return F.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class NaiveSyncBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over all processes, by all-reduced moments.
+
+    Args:
+        stats_mode: ``""`` weighs processes equally, ``"N"`` by their batch size, so that they may differ or be empty.
+    """
+
+    def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if stats_mode not in ("", "N"):
+            raise ValueError(f"stats_mode must be '' or 'N', got {stats_mode!r}")
+        self._stats_mode = stats_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        if world == 1 or not self.training:
+            return super().forward(input)
+        from torch.distributed.nn.functional import all_reduce
+
+        x = input.float()
+        count, channels = x.shape[0], x.shape[1]
+        if self._stats_mode == "" and count == 0:
+            raise ValueError("an empty batch on one process needs stats_mode='N'")
+        if count == 0:
+            moments = torch.zeros(2 * channels + 1, device=x.device) + x.sum() * 0
+        else:
+            ones = torch.ones(1, device=x.device)
+            moments = torch.cat([x.mean(dim=(0, 2, 3)), (x * x).mean(dim=(0, 2, 3)), ones])
+        weight = float(count) if self._stats_mode == "N" else 1.0
+        total = all_reduce(moments * weight)
+        mean, square = (total[: 2 * channels] / total[-1].clamp(min=1)).split(channels)
+        var = square - mean * mean
+        scale = (var + self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        if bool(total[-1] > 0):
+            momentum = 0.1 if self.momentum is None else self.momentum
+            with torch.no_grad():
+                self.running_mean += momentum * (mean.detach() - self.running_mean)
+                self.running_var += momentum * (var.detach() - self.running_var)
+        return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(input.dtype)
+
+
+class CycleBatchNormList(nn.ModuleList):
+    """Batch normalisations that take turns, one a forward, with their affine parameters shared.
+
+    A head that is applied to ``length`` pyramid levels in turn so keeps statistics of each level. The turn advances in
+    evaluation mode too.
+
+    Args:
+        length: how many take turns.
+        bn_class: built without affine parameters.
+        **kwargs: for ``bn_class``, with ``num_features``.
+    """
+
+    def __init__(self, *, length: int, bn_class: Callable[..., nn.Module] = nn.BatchNorm2d, **kwargs: Any) -> None:
+        self._affine = kwargs.pop("affine", True)
+        super().__init__([bn_class(**kwargs, affine=False) for _ in range(length)])
+        if self._affine:
+            channels = self[0].num_features
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        self._position = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self[self._position](x)
+        self._position = (self._position + 1) % len(self)
+        if self._affine:
+            return y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"affine={self._affine}"
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "BN": BatchNorm2d,
+    "SyncBN": nn.SyncBatchNorm,
+    "FrozenBN": lambda channels: FrozenBatchNorm2d(num_features=channels),
+    "GN": lambda channels: nn.GroupNorm(32, channels),
+    "nnSyncBN": nn.SyncBatchNorm,
+    "naiveSyncBN": NaiveSyncBatchNorm,
+    "naiveSyncBN_N": lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N"),
+    "LN": lambda channels: LayerNorm(normalized_shape=channels),
+}
+
+
+def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
+    """A normalisation layer.
+
+    Args:
+        norm: one of ``BN, SyncBN, FrozenBN, GN (32 groups), nnSyncBN, naiveSyncBN, naiveSyncBN_N, LN (over channels)``,
+            a function of the number of channels, or ``""`` or ``None`` for none.
+        out_channels: channels to normalise.
+    """
+    if norm is None or norm == "":
+        return None
+    if isinstance(norm, str):
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, or empty; got {norm!r}")
+        norm = NORMS[norm]
+    return norm(out_channels)
