@@ -1,1 +1,51 @@
-__all__: list[str] = []
+"""Training: the loop, its callbacks, checkpoints, schedules and several processes."""
+
+from . import callbacks
+from .callbacks import Callback
+from .checkpoint import (
+    Checkpoint,
+    find_last_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from .devices import resolve_precision, select_device
+from .distributed import barrier, distributed_session, is_main_process, local_rank, rank, world_size
+from .interruption import TrainingInterrupted
+from .parameters import ViTLayerDecay, build_optimizer, parameter_groups
+from .schedules import constant, scale_lr, warmup_cosine, warmup_multistep
+from .seeding import seed_everything
+from .trainer import Trainer
+from .weights import LoadReport, init_from, load_weights, read_weights
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "LoadReport",
+    "Trainer",
+    "TrainingInterrupted",
+    "ViTLayerDecay",
+    "barrier",
+    "build_optimizer",
+    "callbacks",
+    "constant",
+    "distributed_session",
+    "find_last_checkpoint",
+    "init_from",
+    "is_main_process",
+    "list_checkpoints",
+    "load_checkpoint",
+    "load_weights",
+    "local_rank",
+    "parameter_groups",
+    "rank",
+    "read_weights",
+    "resolve_precision",
+    "save_checkpoint",
+    "scale_lr",
+    "seed_everything",
+    "select_device",
+    "warmup_cosine",
+    "warmup_multistep",
+    "world_size",
+]

@@ -56,7 +56,7 @@ def _image_results(
         raise ValueError(f"image {image_id}: the model gave {sorted(output)}, expected 'instances'")
     found = output["instances"]
     classes = found.pred_classes.tolist()
-    if classes and not (0 <= min(classes) and max(classes) < len(thing_ids)):
+    if classes and not (min(classes) >= 0 and max(classes) < len(thing_ids)):
         wrong = next(c for c in classes if not 0 <= c < len(thing_ids))
         raise ValueError(
             f"image {image_id}: the model found class {wrong}, the dataset has classes 0 to {len(thing_ids) - 1}"

@@ -1,0 +1,194 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+import torch
+
+from hydet.engine import Callback, TrainingInterrupted, find_last_checkpoint, load_checkpoint
+from hydet.engine.callbacks import EMA, Checkpoints, EarlyStopping, Evaluation
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def parts(tiny):
+    evaluation = Evaluation(every=2, loader=tiny.make_batches(), evaluators=[tiny.Metric()])
+    return [evaluation, EMA(decay=0.5), EarlyStopping(metric="quality", patience=50), Checkpoints(every=3)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("cut", [3, 2])
+def test_two_runs_end_like_one(tiny, tmp_path, num_workers, cut):
+    """Weights, averaged weights, optimizer, schedule and random streams: bit for bit."""
+
+    def build(folder, max_steps):
+        loader = tiny.Loader(num_workers=num_workers)
+        return tiny.build_trainer(
+            tmp_path / folder, loader=loader, max_steps=max_steps, callbacks=parts(tiny), accumulate=2
+        )
+
+    whole = build("whole", 6)
+    whole.fit()
+    build("cut", cut).fit()
+    torch.rand(11)  # nothing from this process may matter
+    rest = build("cut", 6)
+    rest.fit(resume="auto")
+    assert rest.step == 6
+    assert_same(whole.model.state_dict(), rest.model.state_dict())
+    assert whole.model.normalizer == rest.model.normalizer
+    one, two = (load_checkpoint(tmp_path / f) for f in ("whole", "cut"))
+    assert_same(one.weights(), two.weights())
+    states = [c.training_state() for c in (one, two)]
+    torch.testing.assert_close(states[0]["optimizer"], states[1]["optimizer"], rtol=0, atol=0)
+    assert states[0]["scheduler"] == states[1]["scheduler"]
+    assert states[0]["loader"] == states[1]["loader"] == {"taken": 12}
+    assert torch.equal(states[0]["random"][0]["torch"], states[1]["random"][0]["torch"])
+    assert one.metrics == two.metrics
+
+
+class KillAt(Callback):
+    def __init__(self, step, signum):
+        self.step, self.signum = step, signum
+
+    def on_step_start(self, trainer):
+        if trainer.step == self.step:
+            os.kill(os.getpid(), self.signum)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tiny, tmp_path, signum, status, capsys):
+    before = signal.getsignal(signum)
+    trainer = tiny.build_trainer(tmp_path / "cut", callbacks=[KillAt(1, signum), Checkpoints(every=100)])
+    with pytest.raises(TrainingInterrupted) as info:
+        trainer.fit()
+    assert info.value.code == status
+    assert trainer.step == 2
+    assert signal.getsignal(signum) is before
+    said = " ".join(capsys.readouterr().out.split())
+    assert "after step 2" in said and "resume=auto" in said
+    rest = tiny.build_trainer(tmp_path / "cut", callbacks=[Checkpoints(every=100)])
+    rest.fit(resume=True)
+    whole = tiny.build_trainer(tmp_path / "whole")
+    whole.fit()
+    assert_same(whole.model.state_dict(), rest.model.state_dict())
+
+
+def test_a_signal_in_the_last_step_changes_nothing(tiny, tmp_path):
+    trainer = tiny.build_trainer(tmp_path, callbacks=[KillAt(5, signal.SIGTERM), Checkpoints(every=100)])
+    trainer.fit()
+    assert load_checkpoint(tmp_path).step == 6
+
+
+def test_an_interrupted_evaluation_is_made_up_for(tiny, tmp_path):
+    class Slow(list):
+        def __iter__(self):
+            for i, batch in enumerate(super().__iter__()):
+                if i == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+    def build(loader, folder):
+        metric = tiny.Metric()
+        evaluation = Evaluation(every=2, loader=loader, evaluators=metric)
+        callbacks = [evaluation, Checkpoints(every=100, best="quality")]
+        return metric, tiny.build_trainer(tmp_path / folder, max_steps=3, callbacks=callbacks)
+
+    metric, trainer = build(Slow(tiny.make_batches(3)), "cut")
+    with pytest.raises(TrainingInterrupted):
+        trainer.fit()
+    assert trainer.step == 2 and metric.calls == 0
+    metric, rest = build(tiny.make_batches(3), "cut")
+    rest.fit(resume="auto")
+    assert metric.calls == 2  # after step 2, late, and after step 3
+    _, whole = build(tiny.make_batches(3), "whole")
+    whole.fit()
+    assert_same(whole.model.state_dict(), rest.model.state_dict())
+    pointers = [os.readlink(tmp_path / f / "checkpoints" / "best") for f in ("cut", "whole")]
+    assert pointers[0] == pointers[1]
+
+
+def test_auto_without_a_checkpoint_starts_anew(tiny, tmp_path):
+    trainer = tiny.build_trainer(tmp_path, max_steps=1)
+    trainer.fit(resume="auto")
+    assert trainer.step == 1
+
+
+def test_starting_anew_over_another_run_is_refused(tiny, tmp_path):
+    tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+    with pytest.raises(FileExistsError, match="resume=auto"):
+        tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+
+
+def test_a_finished_run_has_nothing_to_do(tiny, tmp_path):
+    for _ in range(2):
+        trainer = tiny.build_trainer(tmp_path, max_steps=2, callbacks=[Checkpoints(every=1)])
+        trainer.fit(resume="auto")
+        assert trainer.step == 2
+
+
+def test_resume_from_a_path(tiny, tmp_path):
+    tiny.build_trainer(tmp_path / "a", max_steps=4, callbacks=[Checkpoints(every=2)]).fit()
+    trainer = tiny.build_trainer(tmp_path / "b", callbacks=[Checkpoints(every=2)])
+    trainer.fit(resume=tmp_path / "a" / "checkpoints" / "step_00000002")
+    whole = tiny.build_trainer(tmp_path / "whole")
+    whole.fit()
+    assert_same(whole.model.state_dict(), trainer.model.state_dict())
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        trainer.fit(resume=tmp_path / "nowhere")
+
+
+def test_another_model_cannot_resume(tiny, tmp_path):
+    tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+    other = tiny.Model()
+    other.head = torch.nn.Linear(8, 2)
+    with pytest.raises(ValueError, match="cannot resume"):
+        tiny.build_trainer(tmp_path, model=other).fit(resume="auto")
+
+
+def test_a_loader_without_a_position_warns(tiny, tmp_path):
+    loader = tiny.make_batches()
+    tiny.build_trainer(tmp_path, loader=loader, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+    with pytest.warns(UserWarning, match="starts anew"):
+        tiny.build_trainer(tmp_path, loader=loader, max_steps=2).fit(resume="auto")
+
+
+@pytest.mark.parametrize("victim", ["save_file", "torch.save", "json.dumps", "os.rename"])
+def test_killed_while_writing(tiny, tmp_path, victim):
+    """SIGKILL in the middle of the second checkpoint; the first is whole, and the run goes on from it."""
+    script = textwrap.dedent(f"""
+        import os, signal, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import conftest as tiny
+        from hydet.engine import Callback, atomic_files, checkpoint
+        from hydet.engine.callbacks import Checkpoints
+
+        class Arm(Callback):
+            def on_step_end(self, trainer):
+                if trainer.step == 4:
+                    owner, _, name = {victim!r}.rpartition(".")
+                    owner = {{"": checkpoint, "torch": checkpoint.torch, "json": checkpoint.json,
+                              "os": atomic_files.os}}[owner]
+                    setattr(owner, name, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+
+        tiny.build_trainer({str(tmp_path / "cut")!r}, callbacks=[Arm(), Checkpoints(every=2)]).fit()
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = [p.name for p in (tmp_path / "cut" / "checkpoints").iterdir()]
+    assert any(name.startswith(".unfinished") for name in left)
+    assert find_last_checkpoint(tmp_path / "cut").name == "step_00000002"
+    rest = tiny.build_trainer(tmp_path / "cut", callbacks=[Checkpoints(every=2)])
+    rest.fit(resume="auto")
+    assert not any(p.name.startswith(".") for p in (tmp_path / "cut" / "checkpoints").iterdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = tiny.build_trainer(tmp_path / "whole")
+        whole.fit()
+    assert_same(whole.model.state_dict(), rest.model.state_dict())
