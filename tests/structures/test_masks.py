@@ -34,6 +34,8 @@ def test_a_square_of_whole_pixels_is_filled_exactly():
     assert mask.shape == (16, 20) and mask.dtype == bool
     assert mask.sum() == 100 and mask[3:13, 2:12].all()
     assert not polygons_to_bitmask([], 4, 5).any()
+    with pytest.raises(ValueError, match="4 numbers"):
+        polygons_to_bitmask([np.array([0.0, 0, 3, 3])], 4, 5)
 
 
 def test_objects_with_and_without_polygons_keep_their_order():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -22,7 +23,7 @@ def register_tensor_container(cls: type[T]) -> type[T]:
     def flatten_with_keys(container: T) -> tuple[list[tuple[pytree.KeyEntry, Tensor]], None]:
         return [(pytree.GetAttrKey("tensor"), container.tensor)], None  # type: ignore[attr-defined]
 
-    def unflatten(leaves: list[Tensor], context: None) -> T:
+    def unflatten(leaves: Iterable[Any], context: Any) -> T:
         container = object.__new__(cls)
         (container.tensor,) = leaves  # type: ignore[attr-defined]
         return container

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -117,8 +117,9 @@ def _flatten_with_keys(images: ImageList) -> tuple[list[tuple[Any, Tensor]], Any
     return [(pytree.GetAttrKey("tensor"), children[0])], context
 
 
-def _unflatten(children: Sequence[Any], context: Any) -> ImageList:
-    return ImageList(children[0], context)
+def _unflatten(children: Iterable[Any], context: Any) -> ImageList:
+    (tensor,) = children
+    return ImageList(tensor, context)
 
 
 pytree.register_pytree_node(

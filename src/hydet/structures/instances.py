@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -227,7 +227,7 @@ def _flatten_with_keys(instances: Instances) -> tuple[list[tuple[Any, Any]], Any
     return [(pytree.GetAttrKey(name), child) for name, child in zip(context[1], children)], context
 
 
-def _unflatten(children: Sequence[Any], context: Any) -> Instances:
+def _unflatten(children: Iterable[Any], context: Any) -> Instances:
     image_size, names = context
     instances = Instances(image_size)
     instances._fields = dict(zip(names, children))

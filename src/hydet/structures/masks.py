@@ -31,6 +31,9 @@ def polygons_to_bitmask(polygons: Sequence[np.ndarray], height: int, width: int)
 
     Returns:
         ``(height, width)`` bool array.
+
+    Raises:
+        ValueError: if a polygon has fewer than three points.
     """
     return _rasterize([polygons], height, width)[0]
 
@@ -64,6 +67,9 @@ def _rasterize(instances: Sequence[Sequence[np.ndarray]], height: int, width: in
     if len(instances) == 0:
         return np.zeros((0, height, width), dtype=bool)
     flat = [np.asarray(p, dtype=np.float64).reshape(-1).tolist() for p in itertools.chain(*instances)]
+    short = next((len(p) for p in flat if len(p) < 6), None)
+    if short is not None:  # the rasteriser would take it for a box
+        raise ValueError(f"a polygon has at least three points (6 numbers), got one of {short} numbers")
     codes = iter(coco_mask.frPyObjects(flat, height, width) if flat else [])
     blank: Any = None
     runs = []

@@ -22,6 +22,7 @@ class RotatedBoxes(Boxes):
     """
 
     box_dim: int = 5
+    tensor: Tensor
 
     def area(self) -> Tensor:
         """``(N,)`` areas in square pixels."""

@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from faster_coco_eval.core import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from hydet.structures import (
-    BitMasks,
-    Boxes,
-    Instances,
-    Keypoints,
-    PolygonMasks,
-    ROIMasks,
-    RotatedBoxes,
-    polygons_to_bitmask,
-)
+from hydet.structures import Boxes, Instances, RotatedBoxes
 from hydet.visualization.canvas import Canvas, as_rgb
+from hydet.visualization.objects import (
+    DrawnObjects,
+    from_ground_truth,
+    from_predictions,
+    from_record,
+    getter_of,
+    resized_nearest,
+)
 from hydet.visualization.overlays import blend_map, blend_mask_, middle_of
 from hydet.visualization.palette import Color, as_color, palette, shade
 
 Layer = Literal["instances", "panoptic", "semantic"]
 _LAYERS: tuple[Layer, ...] = ("instances", "panoptic", "semantic")
-
-
-@dataclasses.dataclass
-class _Objects:
-    """What can be drawn of N objects, in pixels of the picture."""
-
-    count: int
-    boxes: Tensor | None = None  # (N, 4) xyxy or (N, 5) rotated
-    classes: Tensor | None = None  # (N,)
-    scores: Tensor | None = None  # (N,)
-    masks: Tensor | None = None  # (N, H, W) bool
-    keypoints: Tensor | None = None  # (N, K, 3), the last one visibility or score
-    shown: Tensor | None = None  # (N, K) int: 0 hidden, 1 as a ring, 2 as a dot
-    crowd: Tensor | None = None  # (N,) bool
-
-    def select(self, index: Tensor) -> _Objects:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "count"}
-        return _Objects(
-            int(index.shape[0]), **{k: None if v is None else v[index] for k, v in fields.items()}
-        )
 
 
 def draw_instances(
@@ -83,7 +60,7 @@ def draw_instances(
         uint8 ``(3, H, W)``, larger than ``image`` only because of ``min_side``.
     """
     picture = _enlarged(as_rgb(image), min_side)
-    objects = _predicted(instances, picture.shape[1:], keypoint_threshold)
+    objects = from_predictions(instances, picture.shape[1:], keypoint_threshold)
     if objects.scores is not None:
         if instances.has("scores"):
             objects = objects.select((objects.scores >= score_threshold).nonzero().flatten())
@@ -117,14 +94,14 @@ def draw_ground_truth(
     Returns:
         uint8 ``(3, H, W)``.
     """
-    get = example.get if isinstance(example, Mapping) else lambda name: getattr(example, name, None)
+    get = getter_of(example)
     if get("image") is None:
         raise ValueError(
             f"draw_ground_truth takes a record or a model input with an image, got {type(example).__name__}"
         )
     picture = _enlarged(as_rgb(get("image")), min_side)
-    instances = get("instances")
-    panoptic = get("panoptic_seg")
+    instances, panoptic = get("instances"), get("panoptic_seg")
+    segments: Any
     if isinstance(panoptic, tuple):
         panoptic, segments = panoptic
     else:
@@ -141,7 +118,9 @@ def draw_ground_truth(
             picture = draw_semantic(picture, get("sem_seg"), metadata, alpha=alpha, labels=labels)
         else:
             size = (picture.shape[1], picture.shape[2])
-            objects = _annotated(instances, size) if instances is not None else _recorded(example, size)
+            objects = (
+                from_ground_truth(instances, size) if instances is not None else from_record(example, size)
+            )
             picture = _draw_objects(picture, objects, metadata, alpha=alpha, labels=labels)
     return picture
 
@@ -173,7 +152,7 @@ def draw_predictions(
         uint8 ``(3, H, W)``.
     """
     picture = _enlarged(as_rgb(image), min_side)
-    instances = output.get("instances", output.get("proposals"))
+    instances: Any = output.get("instances", output.get("proposals"))
     there = {
         "instances": instances is not None,
         "panoptic": output.get("panoptic_seg") is not None,
@@ -221,7 +200,7 @@ def draw_semantic(
     regions = torch.as_tensor(sem_seg).detach().cpu()
     if regions.ndim == 3:
         regions = regions.argmax(dim=0)
-    regions = _resized(regions.long(), picture.shape[1:])
+    regions = resized_nearest(regions.long(), picture.shape[1:])
     regions = torch.where(regions == 255, -1, regions)
     found = [c for c in regions.unique().tolist() if c >= 0]
     names = _names(metadata, "stuff_classes")
@@ -256,7 +235,7 @@ def draw_panoptic(
         uint8 ``(3, H, W)``.
     """
     picture = as_rgb(image)
-    ids = _resized(torch.as_tensor(panoptic_seg).detach().cpu().long(), picture.shape[1:])
+    ids = resized_nearest(torch.as_tensor(panoptic_seg).detach().cpu().long(), picture.shape[1:])
     things, stuff = _names(metadata, "thing_classes"), _names(metadata, "stuff_classes")
     regions = torch.full_like(ids, -1)
     colors: list[Color] = []
@@ -282,116 +261,15 @@ def draw_panoptic(
     return _label_regions(picture, parts) if labels else picture
 
 
-# What there is to draw
-
-
-def _predicted(instances: Instances, size: Sequence[int], keypoint_threshold: float) -> _Objects:
-    get = lambda name: instances.get(name) if instances.has(name) else None  # noqa: E731
-    boxes = get("pred_boxes") if instances.has("pred_boxes") else get("proposal_boxes")
-    scores = get("scores") if instances.has("scores") else get("objectness_logits")
-    objects = _gathered(
-        instances, size, boxes, get("pred_classes"), scores, get("pred_masks"), get("pred_keypoints")
-    )
-    if objects.keypoints is not None:
-        objects.shown = 2 * (objects.keypoints[..., 2] >= keypoint_threshold).long()
-    return objects
-
-
-def _annotated(instances: Instances, size: Sequence[int]) -> _Objects:
-    get = lambda name: instances.get(name) if instances.has(name) else None  # noqa: E731
-    objects = _gathered(
-        instances, size, get("gt_boxes"), get("gt_classes"), None, get("gt_masks"), get("gt_keypoints")
-    )
-    if objects.keypoints is not None:
-        objects.shown = objects.keypoints[..., 2].long()
-    return objects
-
-
-def _gathered(
-    instances: Instances,
-    size: Sequence[int],
-    boxes: Any,
-    classes: Any,
-    scores: Any,
-    masks: Any,
-    keypoints: Any,
-) -> _Objects:
-    """Bring the fields of instances to the CPU and into the frame of a picture of ``size``."""
-    height, width = instances.image_size
-    scale_x, scale_y = size[1] / width, size[0] / height
-    count = len(instances) if instances.get_fields() else 0
-    placed = None if boxes is None else boxes.tensor if isinstance(boxes, Boxes) else boxes
-    bits = _bitmaps(masks, placed, height, width)
-    if placed is not None:
-        scaled = (RotatedBoxes if placed.shape[1] == 5 else Boxes)(placed.detach().cpu().clone())
-        scaled.scale(scale_x, scale_y)
-        placed = scaled.tensor
-    if keypoints is not None:
-        keypoints = keypoints.tensor if isinstance(keypoints, Keypoints) else keypoints
-        keypoints = keypoints.detach().cpu().float()[..., :3] * torch.tensor([scale_x, scale_y, 1.0])
-    return _Objects(
-        count,
-        boxes=placed,
-        classes=None if classes is None else classes.detach().cpu(),
-        scores=None if scores is None else scores.detach().cpu().float(),
-        masks=None if bits is None else _resized(bits.detach().cpu(), size),
-        keypoints=keypoints,
-    )
-
-
-def _bitmaps(masks: Any, boxes: Tensor | None, height: int, width: int) -> Tensor | None:
-    if masks is None:
-        return None
-    if isinstance(masks, PolygonMasks):
-        return BitMasks.from_polygon_masks(masks, height, width).tensor
-    if isinstance(masks, Tensor) and masks.ndim == 4:  # (N, 1, M, M), before post-processing
-        masks = ROIMasks(masks[:, 0])
-    if isinstance(masks, ROIMasks):
-        return None if boxes is None else masks.to_bitmasks(boxes, height, width).tensor
-    return masks.tensor if isinstance(masks, BitMasks) else masks.bool()
-
-
-def _recorded(record: Any, size: Sequence[int]) -> _Objects:
-    """The annotations of a dataset record, which are in pixels of its image."""
-    get = lambda name: getattr(record, name, None) if not isinstance(record, Mapping) else record.get(name)  # noqa: E731
-    height, width = get("image").shape[1:]
-    fields: dict[str, Any] = {"gt_boxes": Boxes(get("boxes"))}
-    count = len(fields["gt_boxes"])
-    if get("rotated_boxes") is not None:
-        fields["gt_boxes"] = RotatedBoxes(get("rotated_boxes"))
-    if get("classes") is not None:
-        fields["gt_classes"] = torch.as_tensor(get("classes"))
-    if get("keypoints") is not None:
-        fields["gt_keypoints"] = Keypoints(get("keypoints"))
-    if get("segments") is not None and count > 0:
-        masks = [_segment_mask(segment, height, width) for segment in get("segments")]
-        fields["gt_masks"] = BitMasks(np.stack(masks))
-    objects = _annotated(Instances((height, width), **fields), size)
-    if get("iscrowd") is not None:
-        objects.crowd = torch.as_tensor(get("iscrowd")).bool()
-    return objects
-
-
-def _segment_mask(segment: Any, height: int, width: int) -> np.ndarray:
-    """``(height, width)`` bool from polygons, a run-length code, or nothing."""
-    if segment is None:
-        return np.zeros((height, width), dtype=bool)
-    if not isinstance(segment, Mapping):
-        return polygons_to_bitmask(segment, height, width)
-    code: Any = dict(segment)
-    if isinstance(code["counts"], list | tuple | np.ndarray):
-        code["counts"] = [int(run) for run in code["counts"]]
-        (code,) = coco_mask.frPyObjects([code], height, width)
-    return coco_mask.decode([code])[:, :, 0].astype(bool)
-
-
 # Drawing it
 
 
-def _draw_objects(picture: Tensor, objects: _Objects, metadata: Any, *, alpha: float, labels: bool) -> Tensor:
+def _draw_objects(
+    picture: Tensor, objects: DrawnObjects, metadata: Any, *, alpha: float, labels: bool
+) -> Tensor:
     order = _back_to_front(objects)
     crowd = objects.crowd.tolist() if objects.crowd is not None else [False] * objects.count
-    classes = objects.classes.tolist() if objects.classes is not None else [None] * objects.count
+    classes: list[Any] = objects.classes.tolist() if objects.classes is not None else [None] * objects.count
     colors = [shade(_thing_color(metadata, 0 if c is None else int(c)), i) for i, c in enumerate(classes)]
     picture = picture.clone(memory_format=torch.contiguous_format)
     if objects.masks is not None:
@@ -428,7 +306,7 @@ def _draw_objects(picture: Tensor, objects: _Objects, metadata: Any, *, alpha: f
     return canvas.finish()
 
 
-def _back_to_front(objects: _Objects) -> list[int]:
+def _back_to_front(objects: DrawnObjects) -> list[int]:
     """Large objects first, so that they do not hide small ones."""
     if objects.boxes is None:
         return list(range(objects.count))
@@ -436,7 +314,7 @@ def _back_to_front(objects: _Objects) -> list[int]:
     return boxes.area().nan_to_num().argsort(descending=True, stable=True).tolist()
 
 
-def _place_of_label(objects: _Objects, i: int) -> Sequence[float] | None:
+def _place_of_label(objects: DrawnObjects, i: int) -> Sequence[float] | None:
     if objects.boxes is not None:
         box = objects.boxes[i].tolist()
         if not np.isfinite(box).all():
@@ -486,17 +364,6 @@ def _enlarged(picture: Tensor, min_side: int) -> Tensor:
     return F.interpolate(picture[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Nearest-neighbour resampling of ``(..., H, W)`` masks or labels to ``size``."""
-    if maps.shape[-2:] == tuple(size):
-        return maps
-    rows, columns = (
-        ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
-        for new, old in zip(size, maps.shape[-2:])
-    )
-    return maps[..., rows[:, None], columns]
-
-
 # Metadata
 
 
@@ -524,11 +391,10 @@ def _chosen(layers: Sequence[Layer] | None, there: Mapping[str, bool]) -> list[L
     """The layers to draw, regions before objects."""
     if layers is None:
         return [layer for layer in _LAYERS if there[layer]][:1]
-    if isinstance(layers, str):
-        layers = [layers]
-    for layer in layers:
+    wanted: Sequence[str] = (layers,) if isinstance(layers, str) else layers
+    for layer in wanted:
         if layer not in _LAYERS:
             raise ValueError(f"a layer is one of {list(_LAYERS)}, got {layer!r}")
         if not there[layer]:
             raise ValueError(f"there is nothing to draw for layer {layer!r}")
-    return [layer for layer in reversed(_LAYERS) if layer in layers]
+    return [layer for layer in reversed(_LAYERS) if layer in wanted]
