@@ -2,6 +2,7 @@
 
 from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from .conv import Conv2d, ConvTranspose2d, Linear
+from .deform_conv import DeformConv, ModulatedDeformConv
 from .initialization import c2_msra_fill, c2_xavier_fill
 from .losses import ciou_loss, diou_loss, giou_loss, sigmoid_focal_loss, smooth_l1_loss
 from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
@@ -23,10 +24,12 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CycleBatchNormList",
+    "DeformConv",
     "DepthwiseSeparableConv2d",
     "FrozenBatchNorm2d",
     "LayerNorm",
     "Linear",
+    "ModulatedDeformConv",
     "NaiveSyncBatchNorm",
     "ROIAlign",
     "ROIAlignRotated",

@@ -59,7 +59,8 @@ def _overlap(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor
     area2 = (boxes2[..., 2:] - boxes2[..., :2]).prod(dim=-1)
     union = area1 + area2 - shared
     enclosing = torch.cat(
-        [torch.minimum(boxes1[..., :2], boxes2[..., :2]), torch.maximum(boxes1[..., 2:], boxes2[..., 2:])], dim=-1
+        [torch.minimum(boxes1[..., :2], boxes2[..., :2]), torch.maximum(boxes1[..., 2:], boxes2[..., 2:])],
+        dim=-1,
     )
     return shared / (union + eps), union, enclosing
 

@@ -175,7 +175,9 @@ class CycleBatchNormList(nn.ModuleList):
         **kwargs: for ``bn_class``, with ``num_features``.
     """
 
-    def __init__(self, *, length: int, bn_class: Callable[..., nn.Module] = nn.BatchNorm2d, **kwargs: Any) -> None:
+    def __init__(
+        self, *, length: int, bn_class: Callable[..., nn.Module] = nn.BatchNorm2d, **kwargs: Any
+    ) -> None:
         self._affine = kwargs.pop("affine", True)
         super().__init__([bn_class(**kwargs, affine=False) for _ in range(length)])
         if self._affine:

@@ -37,7 +37,12 @@ class ROIAlign(nn.Module):
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
         return roi_align(
-            input, rois.to(input.dtype), self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
+            input,
+            rois.to(input.dtype),
+            self.output_size,
+            self.spatial_scale,
+            self.sampling_ratio,
+            self.aligned,
         )
 
     def extra_repr(self) -> str:
