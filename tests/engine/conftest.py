@@ -18,7 +18,11 @@ class Samples(Dataset):
     def __getitem__(self, position):
         generator = torch.Generator().manual_seed(1000 + position)
         x = torch.randn(4, generator=generator)
-        return {"x": x, "y": x.sum() + 0.1 * torch.randn((), generator=generator), "file_name": f"{position}.jpg"}
+        return {
+            "x": x,
+            "y": x.sum() + 0.1 * torch.randn((), generator=generator),
+            "file_name": f"{position}.jpg",
+        }
 
 
 class Loader:

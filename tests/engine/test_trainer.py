@@ -41,7 +41,14 @@ def assert_same(first, second):
 def test_hooks_come_in_order(tiny, tmp_path):
     recorder = Recorder()
     tiny.build_trainer(tmp_path, max_steps=2, callbacks=[recorder]).fit()
-    assert recorder.events == [("start", 0), ("step", 0), ("stepped", 1), ("step", 1), ("stepped", 2), ("end", 2)]
+    assert recorder.events == [
+        ("start", 0),
+        ("step", 0),
+        ("stepped", 1),
+        ("step", 1),
+        ("stepped", 2),
+        ("end", 2),
+    ]
 
 
 def test_same_seed_same_weights_other_seed_others(tiny, tmp_path):
@@ -152,6 +159,21 @@ def test_callbacks_hear_of_an_error(tiny, tmp_path):
     with pytest.raises(RuntimeError, match="broken"):
         tiny.build_trainer(tmp_path, model=Failing(), callbacks=[recorder]).fit()
     assert recorder.events[-1] == ("exception", RuntimeError)
+
+
+def test_an_error_while_ending_does_not_hide_the_first(tiny, tmp_path, capsys):
+    class Clumsy(Callback):
+        def on_step_end(self, trainer):
+            raise RuntimeError("first")
+
+        def on_exception(self, trainer, error):
+            raise RuntimeError("second")
+
+    recorder = Recorder()
+    with pytest.raises(RuntimeError, match="first"):
+        tiny.build_trainer(tmp_path, callbacks=[Clumsy(), recorder]).fit()
+    assert recorder.events[-1] == ("exception", RuntimeError)
+    assert "Clumsy failed while the run ended: second" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

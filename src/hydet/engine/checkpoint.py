@@ -31,6 +31,7 @@ from .atomic_files import atomic_folder, pointer_target
 __all__ = ["Checkpoint", "find_last_checkpoint", "list_checkpoints", "load_checkpoint", "save_checkpoint"]
 
 WEIGHTS, STATE, CONFIG, METADATA = "model.safetensors", "training_state.pt", "config.yaml", "metadata.json"
+POINTERS = ("last", "best")
 FORMAT = "hydet-checkpoint"
 FORMAT_VERSION = 1
 
@@ -140,7 +141,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ValueError: if it is not a complete checkpoint; the message says what is wrong.
     """
     path = Path(path)
-    folder = pointer_target(path) or path
+    points = path.is_symlink() or path.name in POINTERS
+    folder = (pointer_target(path) if points else None) or path
     if not folder.exists():
         raise FileNotFoundError(f"checkpoint {path}: no such folder")
     if not folder.is_dir():

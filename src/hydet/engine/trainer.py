@@ -165,8 +165,7 @@ class Trainer:
                     self._each("on_step_end")
                 self._each("on_fit_end")
             except BaseException as error:
-                for callback in self.callbacks:
-                    callback.on_exception(self, error)
+                self._clean_up(error)
                 raise
 
     def evaluated(self, metrics: Mapping[str, float]) -> None:
@@ -182,7 +181,11 @@ class Trainer:
 
     def print(self, *objects: Any) -> None:
         """Print on the main process, above the progress bar if there is one."""
-        (self.progress.console if self.progress is not None else self.console).print(*objects)
+        console = self.progress.console if self.progress is not None else self.console
+        if all(isinstance(part, str) for part in objects):
+            console.print(*objects, markup=False, highlight=False, soft_wrap=True)
+        else:
+            console.print(*objects)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the model computes in the run's precision."""
@@ -312,6 +315,13 @@ class Trainer:
     def _each(self, hook: str) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(self)
+
+    def _clean_up(self, error: BaseException) -> None:
+        for callback in self.callbacks:
+            try:
+                callback.on_exception(self, error)
+            except Exception as another:  # the first error is the one to report
+                self.print(f"{type(callback).__name__} failed while the run ended: {another}")
 
     def _start(self, resume: bool | str | Path) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint, load_checkpoint
+from .checkpoint import POINTERS, Checkpoint, load_checkpoint
 
 __all__ = ["LoadReport", "init_from", "load_weights", "read_weights"]
 
@@ -74,7 +74,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Checkpoint | None
         return _read_torch_file(path), None
     if path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt") and not path.exists():
         raise FileNotFoundError(f"weights {path}: no such file")
-    if path.is_file() and path.name not in ("last", "best"):
+    if path.is_file() and path.name not in POINTERS:
         raise ValueError(
             f"{path}: expected a checkpoint folder, .safetensors or .pth; hydet.interop reads other formats"
         )

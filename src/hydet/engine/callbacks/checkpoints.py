@@ -93,7 +93,7 @@ class Checkpoints(Callback):
         if trainer.step > 0 and self._written != trainer.step:
             self.write(trainer)
         saved = f"checkpoint: {self.folder(trainer) / _name(trainer.step)}; resume=auto continues"
-        trainer.print(f"[bold]{error}[/bold]; {saved if trainer.step else 'nothing to save yet'}")
+        trainer.print(f"{error}; {saved if trainer.step else 'nothing to save yet'}")
 
     def write(self, trainer: Trainer) -> None:
         """Write a checkpoint of the current step now; every process must call it."""

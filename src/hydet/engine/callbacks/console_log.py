@@ -9,10 +9,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from ..distributed import is_main_process
 from .callback import Callback
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 __all__ = ["ConsoleLog"]
+
+
+class _RateColumn(ProgressColumn):
+    """What ``ConsoleLog`` says beside the bar; other tasks have nothing to say."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("rate", ""))
 
 
 class ConsoleLog(Callback):
@@ -52,7 +62,7 @@ class ConsoleLog(Callback):
                 TimeElapsedColumn(),
                 TextColumn("eta"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[rate]}"),
+                _RateColumn(),
                 console=trainer.console,
             )
             self._progress.start()

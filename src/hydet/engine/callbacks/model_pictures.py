@@ -32,7 +32,9 @@ class ModelPictures(Callback):
         def take(name: str, picture: Tensor) -> None:
             if self.folder is not None:
                 words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-                save_png(picture, trainer.output_dir / self.folder / f"step_{trainer.step + 1:08d}_{words}.png")
+                save_png(
+                    picture, trainer.output_dir / self.folder / f"step_{trainer.step + 1:08d}_{words}.png"
+                )
             trainer.log_picture(name, picture)
 
         for module in trainer.model.modules():

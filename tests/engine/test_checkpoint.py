@@ -1,0 +1,202 @@
+import json
+import math
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from hydet.engine import (
+    atomic_files,
+    checkpoint,
+    find_last_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+def write(folder, step=1, **options):
+    weights = options.pop("weights", {"w": torch.arange(3.0)})
+    state = options.pop("training_state", {"step": step})
+    return save_checkpoint(folder, weights=weights, training_state=state, metadata={"step": step}, **options)
+
+
+def test_round_trip(tmp_path):
+    state = {
+        "numbers": [1, 2.5, None, True, "x"],
+        "array": np.arange(3),
+        "scalar": np.float32(0.5),
+        "counter": Counter({3: 1}),
+        "nested": {"pair": (1, torch.ones(2))},
+    }
+    dataset = {"thing_classes": ["cat", "dog"]}
+    written = save_checkpoint(
+        tmp_path / "c",
+        weights={"w": torch.arange(3.0)},
+        training_state=state,
+        config={"model": {"num_classes": 2}, "same": "${model.num_classes}"},
+        metadata={"step": 7, "metrics": {"box/AP": 0.25, "box/APl": math.nan}, "dataset": dataset},
+    )
+    read = load_checkpoint(tmp_path / "c")
+    assert read == written
+    assert read.step == 7 and read.class_names == ("cat", "dog")
+    assert read.metrics == {"box/AP": 0.25, "box/APl": None}
+    assert read.config.same == 2
+    assert torch.equal(read.weights()["w"], torch.arange(3.0))
+    loaded = torch.load(tmp_path / "c" / "training_state.pt", weights_only=True)
+    assert loaded["numbers"] == state["numbers"] and loaded["scalar"] == 0.5
+    assert torch.equal(loaded["array"], torch.arange(3)) and loaded["counter"] == state["counter"]
+
+
+def test_shared_strided_and_empty_weights(tmp_path):
+    base = torch.arange(6.0).view(2, 3)
+    weights = {"a": base, "b": base, "row": base[0], "t": base.t(), "none": torch.zeros(0, 4)}
+    read = write(tmp_path / "c", weights=weights).weights()
+    assert read.keys() == weights.keys()
+    for name, value in weights.items():
+        assert torch.equal(read[name], value)
+
+
+def test_what_would_need_pickle_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match=r"\['callbacks'\]\['mine'\]\[1\]"):
+        write(tmp_path / "c", training_state={"callbacks": {"mine": [1, object()]}})
+    assert list(tmp_path.iterdir()) == []
+
+
+class Died(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_dying_at_any_call_leaves_a_complete_checkpoint(tmp_path, monkeypatch, replace):
+    """The nth write, sync or rename never happens, for every n, as if the power had failed."""
+    calls = [(atomic_files.os, "fsync"), (atomic_files.os, "rename"), (checkpoint, "save_file")]
+    calls += [(checkpoint.torch, "save"), (checkpoint.json, "dumps")]
+    deaths = 0
+    for n in range(100):
+        folder = tmp_path / str(n)
+        write(folder / "step_1", step=1)
+        atomic_files.point_to(folder / "last", folder / "step_1")
+        remaining = [n]
+
+        def failing(function, remaining=remaining):
+            def call(*args, **kwargs):
+                if remaining[0] == 0:
+                    raise Died
+                remaining[0] -= 1
+                return function(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                atomic_files.shutil, "rmtree", lambda *_, **__: None
+            )  # nor was there time to clean up
+            for owner, name in calls:
+                patch.setattr(owner, name, failing(getattr(owner, name)))
+            target = folder / ("step_1" if replace else "step_2")
+            try:
+                write(target, step=2)
+            except Died:
+                deaths += 1
+                finished = False
+            else:
+                finished = True
+        found = find_last_checkpoint(folder)
+        if replace and found is None:  # between the two renames: the old one is aside, and still whole
+            aside = [p for p in folder.iterdir() if p.name.startswith(".discarded")]
+            assert load_checkpoint(aside[0]).step == 1
+        else:
+            assert load_checkpoint(found).step in (1, 2)
+        atomic_files.remove_garbage(folder)
+        assert not any(p.name.startswith(".") for p in folder.iterdir())
+        if finished:
+            break
+    assert finished and deaths > 8
+
+
+def test_disk_full_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    write(tmp_path / "step_1")
+    monkeypatch.setattr(checkpoint.torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "step_2", step=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["step_1"]
+
+
+def test_damage_is_named(tmp_path):
+    written = write(tmp_path / "checkpoints" / "step_1")
+    file = written.path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"model\.safetensors has \d+ bytes"):
+        load_checkpoint(written.path)
+    assert find_last_checkpoint(tmp_path) is None
+    file.unlink()
+    with pytest.raises(ValueError, match="incomplete"):
+        load_checkpoint(written.path)
+    (written.path / "metadata.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        load_checkpoint(written.path)
+
+
+def test_damage_inside_the_files_is_named(tmp_path):
+    written = write(tmp_path / "c")
+    for name in ("model.safetensors", "training_state.pt"):
+        file = written.path / name
+        file.write_bytes(b"\0" * file.stat().st_size)
+    with pytest.raises(ValueError, match="safetensors is damaged"):
+        written.weights()
+    with pytest.raises(ValueError, match=r"training_state\.pt is damaged"):
+        written.training_state()
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_checkpoint(tmp_path / "x")
+    with pytest.raises(FileNotFoundError, match="holds none"):
+        load_checkpoint(tmp_path)
+    assert find_last_checkpoint(tmp_path / "x") is None
+    (tmp_path / "file.bin").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        load_checkpoint(tmp_path / "file.bin")
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    written = write(tmp_path / "c")
+    file = written.path / "metadata.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+    with pytest.raises(ValueError, match="newer"):
+        load_checkpoint(written.path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_pointers_with_and_without_links(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "symlink", lambda *_, **__: (_ for _ in ()).throw(OSError("not allowed")))
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2):
+        write(folder / f"step_{step}", step=step)
+        atomic_files.point_to(folder / "last", folder / f"step_{step}")
+    atomic_files.point_to(folder / "best", folder / "step_1")
+    assert load_checkpoint(folder / "best").step == 1
+    assert load_checkpoint(tmp_path).step == load_checkpoint(folder).step == 2
+    assert load_checkpoint(folder / "last").step == 2
+    assert sorted(p.name for p in folder.iterdir()) == ["best", "last", "step_1", "step_2"]
+
+
+def test_a_dangling_pointer_falls_back_to_the_newest(tmp_path):
+    for step in (5, 3):  # step 3 was written later: a run continued from before step 5
+        write(tmp_path / f"step_{step}", step=step)
+    atomic_files.point_to(tmp_path / "last", tmp_path / "step_9")
+    assert find_last_checkpoint(tmp_path).name == "step_3"
+    assert [c.step for c in list_checkpoints(tmp_path)] == [5, 3]
+
+
+def test_an_edited_config_is_no_damage(tmp_path):
+    written = write(tmp_path / "c", config={"a": 1})
+    (written.path / "config.yaml").write_text("a: 1\nb: 22\n")
+    assert load_checkpoint(written.path).config.b == 22

@@ -1,0 +1,77 @@
+import math
+from functools import partial
+
+import pytest
+import torch
+
+from hydet.engine.schedules import constant, scale_lr, warmup_cosine, warmup_multistep
+
+
+def rates(schedule, steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = schedule(optimizer)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_multistep():
+    found = rates(partial(warmup_multistep, milestones=[6, 8], warmup_steps=4, warmup_factor=0.1), 10)
+    expected = [0.2, 0.65, 1.1, 1.55, 2.0, 2.0, 0.2, 0.2, 0.02, 0.02]
+    assert found == pytest.approx(expected)
+
+
+def test_fractions_of_the_run():
+    a = partial(warmup_multistep, milestones=[0.6, 0.8], warmup_steps=0.4, max_steps=10)
+    b = partial(warmup_multistep, milestones=[6, 8], warmup_steps=4)
+    assert rates(a, 10) == rates(b, 10)
+
+
+def test_cosine_meets_the_end_of_the_warm_up_and_ends_at_the_final_factor():
+    found = rates(partial(warmup_cosine, max_steps=10, warmup_steps=4, final_factor=0.1), 12)
+
+    def cosine(t):
+        return 2 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * t / 10)))
+
+    assert found[4:10] == pytest.approx([cosine(t) for t in range(4, 10)])
+    assert found[0] == pytest.approx(0.002) and found[10] == found[11] == pytest.approx(0.2)
+    assert found[2] == pytest.approx((0.002 + cosine(4)) / 2)
+
+
+def test_constant_and_no_warm_up():
+    assert rates(constant, 3) == [2.0] * 3
+    assert rates(partial(constant, warmup_steps=2, warmup_factor=0.5), 3) == [1.0, 1.5, 2.0]
+
+
+def test_every_group_keeps_its_ratio():
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (1.0, 0.1)]
+    optimizer = torch.optim.SGD(groups)
+    warmup_multistep(optimizer, milestones=[50], warmup_steps=10, warmup_factor=0.5)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.5, 0.05])
+
+
+def test_scale_lr():
+    assert scale_lr(0.02, 4) == pytest.approx(0.005)
+    with pytest.raises(ValueError):
+        scale_lr(0.02, 0)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        partial(warmup_multistep, milestones=[5, 5]),
+        partial(warmup_multistep, milestones=[5, 3]),
+        partial(warmup_multistep, milestones=[0.5]),
+        partial(warmup_multistep, milestones=[1.5], max_steps=10),
+        partial(warmup_multistep, milestones=[-1]),
+        partial(warmup_cosine, max_steps=0),
+        partial(constant, warmup_factor=2),
+        partial(constant, warmup_steps=-1),
+    ],
+)
+def test_wrong_arguments(schedule):
+    with pytest.raises(ValueError):
+        rates(schedule, 1)

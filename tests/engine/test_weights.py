@@ -1,0 +1,125 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from hydet.engine import init_from, load_weights, save_checkpoint
+
+
+class Detector(nn.Module):
+    def __init__(self, num_classes=5):
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone = nn.Linear(2, 3)
+        self.box_predictor = nn.Module()
+        self.box_predictor.cls_score = nn.Linear(3, num_classes + 1)
+
+
+def as_checkpoint(model, folder, classes=None):
+    dataset = {"thing_classes": [f"c{i}" for i in range(classes)]} if classes else None
+    metadata = {"step": 1, "dataset": dataset}
+    return save_checkpoint(folder, weights=model.state_dict(), training_state={}, metadata=metadata).path
+
+
+def in_every_form(model, tmp_path):
+    state = model.state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    torch.save(state, tmp_path / "bare.pth")
+    torch.save({"model": state, "iteration": 3}, tmp_path / "wrapped.pth")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "ddp.pt")
+    return [
+        as_checkpoint(model, tmp_path / "c"),
+        *(tmp_path / n for n in ("w.safetensors", "bare.pth", "wrapped.pth", "ddp.pt")),
+    ]
+
+
+def test_every_form_loads(tmp_path):
+    source = Detector()
+    for path in in_every_form(source, tmp_path):
+        model = Detector()
+        report = load_weights(model, path)
+        assert len(report.loaded) == 4
+        assert torch.equal(model.backbone.weight, source.backbone.weight)
+
+
+@pytest.mark.parametrize("with_names", [True, False])
+def test_another_class_count_is_said_in_one_line(tmp_path, with_names):
+    path = as_checkpoint(Detector(80), tmp_path / "c", classes=80 if with_names else None)
+    model = Detector(5)
+    before = model.backbone.weight.clone()
+    with pytest.raises(ValueError, match="checkpoint has 80 classes, model 5: box_predictor") as info:
+        load_weights(model, path)
+    assert "\n" not in str(info.value)
+    assert torch.equal(model.backbone.weight, before)
+    with pytest.raises(ValueError, match="allow_mismatch"):
+        init_from(model, path)
+    report = init_from(model, path, allow_mismatch=True)
+    assert set(report.mismatched) == {"box_predictor.cls_score.weight", "box_predictor.cls_score.bias"}
+    assert set(report.loaded) == {"backbone.weight", "backbone.bias"}
+    assert not torch.equal(model.backbone.weight, before)
+    assert "box_predictor.cls_score.bias (81,) -> (6,)" in str(report)
+
+
+def test_strict_names_what_differs_and_changes_nothing(tmp_path):
+    source = Detector()
+    source.extra = nn.Linear(1, 1)
+    del source.backbone
+    path = as_checkpoint(source, tmp_path / "c")
+    model = Detector()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"lacks 2 .*backbone\.weight.*model lacks 2 .*extra\.weight"):
+        load_weights(model, path)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    report = load_weights(model, path, strict=False)
+    assert report.missing == ("backbone.weight", "backbone.bias")
+    assert set(report.unexpected) == {"extra.weight", "extra.bias"}
+
+
+def test_nothing_in_common_is_an_error(tmp_path):
+    save_file({"conv.weight": torch.ones(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"none of its 1 tensors fits.*conv\.weight"):
+        init_from(Detector(), tmp_path / "w.safetensors")
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_code_in_a_file_is_not_run(tmp_path, capsys):
+    with (tmp_path / "evil.pth").open("wb") as file:
+        torch.save({"model": Evil()}, file)
+    with (tmp_path / "evil.pt").open("wb") as file:
+        pickle.dump({"model": Evil()}, file)
+    for name in ("evil.pth", "evil.pt"):
+        with pytest.raises(ValueError, match=name):
+            load_weights(Detector(), tmp_path / name)
+    assert "run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_broken_and_missing_files_are_named(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match=name):
+        load_weights(Detector(), tmp_path / name)
+    (tmp_path / name).write_bytes(b"garbage garbage garbage")
+    with pytest.raises(ValueError, match=name):
+        load_weights(Detector(), tmp_path / name)
+
+
+def test_no_state_dict_and_unknown_kinds(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="no state dict"):
+        load_weights(Detector(), tmp_path / "list.pth")
+    (tmp_path / "w.pkl").write_bytes(b"")
+    with pytest.raises(ValueError, match="interop"):
+        load_weights(Detector(), tmp_path / "w.pkl")
+
+
+def test_batch_norm_counters_are_optional(tmp_path):
+    state = nn.BatchNorm2d(3).state_dict()
+    del state["num_batches_tracked"]
+    save_file(state, tmp_path / "w.safetensors")
+    assert not load_weights(nn.BatchNorm2d(3), tmp_path / "w.safetensors").missing
