@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,99 +12,78 @@ from torch import Tensor, nn
 from hydet.layers import Conv2d, c2_xavier_fill, get_norm
 
 from .backbone import Backbone
+from .resnet_blocks import Norm
 
 __all__ = ["FPN", "LastLevelMaxPool", "LastLevelP6P7"]
 
 
 class FPN(Backbone):
-    """Top-down pathway with lateral connections over the maps of another backbone.
+    """Makes features of several strides equally strong, by a path from coarse to fine over another backbone.
+
+    The levels are called ``p2``, ``p3`` ... after the base-2 logarithm of their strides.
 
     Args:
-        bottom_up: gives the maps.
-        in_features: names of neighbouring maps, high to low resolution, each of half the former's resolution.
-            ``None`` takes all that ``bottom_up`` gives.
-        out_channels: of every level.
-        norm: of the convolutions, see ``get_norm``.
-        top_block: adds coarser levels; has ``in_feature``, one of the bottom-up or pyramid maps, and ``num_levels``.
-        fuse_type: ``"sum"`` or ``"avg"`` of the lateral and the upsampled map.
-        square_pad: pad inputs to a square of this side; 0 for no wish.
+        bottom_up: the other backbone.
+        in_features: which of its features take part, from fine to coarse; each stride is twice the one before.
+        out_channels: channels of every level.
+        norm: after each convolution, see ``hydet.layers.get_norm``; without it they have biases.
+        top_block: makes further, coarser levels. It has ``num_levels``, and ``in_feature``: the name of its input,
+            looked for among the features of ``bottom_up`` first, then among the levels of the pyramid.
+        fuse_type: ``sum`` or ``avg`` of the lateral and the upsampled features.
+        square_pad: if positive, ask for images padded to this height and width.
 
-    Levels are called ``p<log2 of the stride>``.
+    Inputs need not be multiples of ``size_divisibility``: the upsampled map takes the lateral one's size.
 
-    Source: Lin et al. 2016 (arXiv:1612.03144).
+    Raises:
+        ValueError: if ``in_features`` or the input of ``top_block`` does not exist, or strides do not double.
+
+    Source: Lin et al. 2017 (arXiv:1612.03144).
     """
 
     def __init__(
         self,
         *,
         bottom_up: Backbone,
-        in_features: Sequence[str] | None,
+        in_features: Sequence[str],
         out_channels: int,
-        norm: str | Callable[[int], nn.Module] | None = "",
+        norm: Norm = "",
         top_block: nn.Module | None = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:
         super().__init__()
+        shapes = bottom_up.output_shape()
+        unknown = [name for name in in_features if name not in shapes]
+        if unknown or not in_features:
+            raise ValueError(
+                f"FPN: in_features has {unknown or 'no name'}; {type(bottom_up).__name__} produces {list(shapes)}"
+            )
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
-        shapes = bottom_up.output_shape()
-        names = list(shapes) if in_features is None else list(in_features)
-        missing = [name for name in names if name not in shapes]
-        if missing or not names:
-            raise ValueError(
-                f"FPN: in_features has {missing or 'nothing'}; {type(bottom_up).__name__} produces {list(shapes)}"
-            )
-        strides = [shapes[name].stride for name in names]
-        for fine, coarse in zip(strides, strides[1:], strict=False):
-            if coarse != 2 * fine:
-                raise ValueError(f"FPN: strides must double from level to level, got {strides} for {names}")
+        strides = [shapes[name].stride for name in in_features]
+        check_doubling("FPN: strides of in_features", strides)
+        levels = [int(math.log2(stride)) for stride in strides]
 
-        use_bias = norm in ("", None)
-        stages = [int(math.log2(stride)) for stride in strides]
-        for name, stage in zip(names, stages, strict=True):
-            lateral = Conv2d(
-                shapes[name].channels,
-                out_channels,
-                kernel_size=1,
-                bias=use_bias,
-                norm=get_norm(norm, out_channels),
-            )
-            output = Conv2d(
-                out_channels,
-                out_channels,
-                kernel_size=3,
-                padding=1,
-                bias=use_bias,
-                norm=get_norm(norm, out_channels),
-            )
-            c2_xavier_fill(lateral)
-            c2_xavier_fill(output)
-            self.add_module(f"fpn_lateral{stage}", lateral)
-            self.add_module(f"fpn_output{stage}", output)
-        self.bottom_up = bottom_up
-        self.top_block = top_block
-        self.in_features = tuple(names)
+        self.in_features = tuple(in_features)
         self.fuse_type = fuse_type
-        self._stages = stages
+        self._levels = tuple(levels)
+        for name, level in zip(in_features, levels):
+            lateral = _pyramid_conv(shapes[name].channels, out_channels, 1, norm)
+            self.add_module(f"fpn_lateral{level}", lateral)
+            self.add_module(f"fpn_output{level}", _pyramid_conv(out_channels, out_channels, 3, norm))
+        self.top_block = top_block
+        self.bottom_up = bottom_up
+
+        names = pyramid_names(levels, top_block, [*shapes], type(self).__name__)
+        self._out_features = list(names)
+        self._out_feature_strides = names
+        self._out_feature_channels = dict.fromkeys(names, out_channels)
         self._size_divisibility = strides[-1]
         self._square_pad = square_pad
 
-        self._out_feature_strides = {f"p{s}": 2**s for s in stages}
-        if top_block is not None:
-            for i in range(top_block.num_levels):  # type: ignore[arg-type]
-                stage = stages[-1] + i + 1
-                self._out_feature_strides[f"p{stage}"] = 2**stage
-        self._out_features = list(self._out_feature_strides)
-        self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
-        if top_block is not None and top_block.in_feature not in (*shapes, *self._out_features):
-            raise ValueError(
-                f"FPN: top_block reads {top_block.in_feature!r}, which is neither in {list(shapes)} "
-                f"nor in {self._out_features}"
-            )
-
     @property
     def size_divisibility(self) -> int:
+        """The coarsest stride of ``in_features``."""
         return self._size_divisibility
 
     @property
@@ -111,44 +91,55 @@ class FPN(Backbone):
         return {"square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """``(B, C, H, W)`` images to ``p<n>``, high to low resolution; H and W multiples of ``size_divisibility``."""
-        bottom_up = self.bottom_up(x)
-        levels: list[Tensor] = []
-        above: Tensor | None = None
-        for name, stage in zip(reversed(self.in_features), reversed(self._stages), strict=True):
-            merged = getattr(self, f"fpn_lateral{stage}")(bottom_up[name])
-            if above is not None:
-                merged = merged + F.interpolate(above, scale_factor=2.0, mode="nearest")
+        """Compute the pyramid.
+
+        Args:
+            x: ``(N, C, H, W)`` images, as ``bottom_up`` takes them.
+
+        Returns:
+            ``(N, out_channels, H / stride, W / stride)`` by name, from fine to coarse.
+        """
+        features = self.bottom_up(x)
+        merged: Tensor | None = None
+        results: list[Tensor] = []  # from coarse to fine
+        for name, level in zip(reversed(self.in_features), reversed(self._levels)):
+            lateral = getattr(self, f"fpn_lateral{level}")(features[name])
+            if merged is not None:
+                lateral = lateral + F.interpolate(merged, size=lateral.shape[-2:], mode="nearest")
                 if self.fuse_type == "avg":
-                    merged = merged / 2
-            levels.insert(0, getattr(self, f"fpn_output{stage}")(merged))
-            above = merged
-        if self.top_block is not None:
-            name = self.top_block.in_feature
-            source = bottom_up[name] if name in bottom_up else levels[self._out_features.index(name)]  # type: ignore[index,arg-type]
-            levels.extend(self.top_block(source))
-        return dict(zip(self._out_features, levels, strict=True))
+                    lateral = lateral / 2
+            merged = lateral
+            results.append(getattr(self, f"fpn_output{level}")(merged))
+        results.reverse()
+        return add_top_levels(self._out_features, results, self.top_block, features)
 
 
 class LastLevelMaxPool(nn.Module):
-    """Subsamples ``p5`` by two to ``p6``, as in the original pyramid."""
+    """One more level: every second cell of another.
 
-    def __init__(self) -> None:
+    Args:
+        in_feature: the level it reads.
+
+    Source: Lin et al. 2017 (arXiv:1612.03144), section 4.2.
+    """
+
+    def __init__(self, *, in_feature: str = "p5") -> None:
         super().__init__()
         self.num_levels = 1
-        self.in_feature = "p5"
+        self.in_feature = in_feature
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [F.max_pool2d(x, kernel_size=1, stride=2)]
+        """``(N, C, H, W)`` to one ``(N, C, H / 2, W / 2)``, rounded up."""
+        return [F.max_pool2d(x, kernel_size=1, stride=2, padding=0)]
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels by strided convolutions, for dense detectors.
+    """Two more levels, by 3x3 convolutions of stride 2.
 
     Args:
-        in_channels: of the map it reads.
-        out_channels: of ``p6`` and ``p7``.
-        in_feature: name of the map it reads.
+        in_channels: channels of the input.
+        out_channels: channels of both levels.
+        in_feature: the feature it reads.
 
     Source: Lin et al. 2017 (arXiv:1708.02002), footnote 2.
     """
@@ -163,5 +154,58 @@ class LastLevelP6P7(nn.Module):
             c2_xavier_fill(conv)
 
     def forward(self, c5: Tensor) -> list[Tensor]:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)`` and the same at H / 4, W / 4."""
         p6 = self.p6(c5)
         return [p6, self.p7(F.relu(p6))]
+
+
+def check_doubling(what: str, strides: Sequence[int]) -> None:
+    """Raise ValueError unless the strides are powers of two, each twice the one before."""
+    doubled = all(coarse == 2 * fine for fine, coarse in itertools.pairwise(strides))
+    if not doubled or any(stride & (stride - 1) for stride in strides):
+        raise ValueError(f"{what} must be powers of two, each twice the one before; got {list(strides)}")
+
+
+def pyramid_names(
+    levels: Sequence[int], top_block: nn.Module | None, below: Sequence[str], owner: str
+) -> dict[str, int]:
+    """Names and strides of the levels of a pyramid, those of the top block included.
+
+    Raises:
+        ValueError: if the top block reads what is neither among ``levels`` nor in ``below``.
+    """
+    names = {f"p{level}": 2**level for level in levels}
+    if top_block is None:
+        return names
+    if top_block.in_feature not in [*below, *names]:
+        raise ValueError(
+            f"{owner}: the top block reads {top_block.in_feature!r}; there are {[*below, *names]} "
+            f"({type(top_block).__name__} takes in_feature)"
+        )
+    first = max(levels) + 1
+    return names | {f"p{level}": 2**level for level in range(first, first + top_block.num_levels)}
+
+
+def add_top_levels(
+    names: Sequence[str], levels: list[Tensor], top_block: nn.Module | None, below: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Extend ``levels``, from fine to coarse, by those of the top block, and name them all."""
+    if top_block is not None:
+        source = below.get(top_block.in_feature)
+        levels += top_block(levels[names.index(top_block.in_feature)] if source is None else source)
+    return dict(zip(names, levels, strict=True))
+
+
+def _pyramid_conv(in_channels: int | None, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
+    if in_channels is None:
+        raise ValueError("FPN: bottom_up must state the channels of its features")
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=kernel_size,
+        padding=kernel_size // 2,
+        bias=norm is None or norm == "",
+        norm=get_norm(norm, out_channels),
+    )
+    c2_xavier_fill(conv)
+    return conv

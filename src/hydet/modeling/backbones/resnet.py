@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hydet.layers import CNNBlockBase
+from hydet.layers import CNNBlockBase, ShapeSpec
 
-from .backbone import Backbone
+from .backbone import Backbone, check_out_features
 from .resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock, Norm
 
-__all__ = ["ResNet", "make_resnet", "resnet_channels"]
+__all__ = ["ResNet", "make_resnet"]
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -25,14 +25,16 @@ BLOCKS_PER_STAGE = {
 
 
 class ResNet(Backbone):
-    """A stem and residual stages ``res2``, ``res3``, …
+    """A stem and stages of residual blocks, called ``stem``, ``res2``, ``res3`` ...
 
     Args:
-        stem: maps the image to the first stage's input; has ``out_channels`` and ``stride``.
-        stages: a list of blocks for each stage. Those beyond the last one asked for are dropped.
-        num_classes: classify globally pooled features as ``linear``; ``None`` for no classifier.
-        out_features: names to return, of ``stem``, ``res2`` … and ``linear``; by default the last there is.
+        stem: has ``out_channels`` and ``stride``, such as ``BasicStem``.
+        stages: the blocks of each stage, such as ``make_stage`` returns. Stages beyond the last that
+            ``out_features`` asks for are dropped.
+        num_classes: if given, a linear classifier ``linear`` follows the last stage.
+        out_features: which outputs to return, of ``stem``, ``res2`` ... and ``linear``; by default the last one.
         freeze_at: see ``freeze``.
+        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
 
     Source: He et al. 2015 (arXiv:1512.03385).
     """
@@ -40,77 +42,107 @@ class ResNet(Backbone):
     def __init__(
         self,
         *,
-        stem: nn.Module,
+        stem: CNNBlockBase,
         stages: Sequence[Sequence[CNNBlockBase]],
         num_classes: int | None = None,
         out_features: Sequence[str] | None = None,
         freeze_at: int = 0,
+        use_act_checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        names = [f"res{i + 2}" for i in range(len(stages))]
-        known = ["stem", *names] + ([] if num_classes is None else ["linear"])
-        wanted = [known[-1]] if out_features is None else list(out_features)
-        unknown = [name for name in wanted if name not in known]
-        if unknown or not wanted:
-            raise ValueError(f"ResNet: out_features has {unknown or 'nothing'}; there are {known}")
-        if num_classes is None:
-            depth = max((names.index(n) + 1 for n in wanted if n in names), default=0)
-            names, stages = names[:depth], list(stages)[:depth]
+        names = [f"res{i}" for i in range(2, 2 + len(stages))]
+        if not names:
+            raise ValueError("ResNet needs at least one stage")
+        if out_features is None:
+            out_features = ["linear" if num_classes is not None else names[-1]]
+        classifier = [] if num_classes is None else ["linear"]
+        check_out_features("ResNet", out_features, ["stem", *names, *classifier])
+        used = [i for i, name in enumerate(names, start=1) if name in out_features]
+        if used or num_classes is None:  # a classifier alone reads the last stage
+            names = names[: max(used, default=0)]
 
         self.stem = stem
         self.num_classes = num_classes
-        self._out_feature_strides = {"stem": stem.stride}  # type: ignore[dict-item]
-        self._out_feature_channels = {"stem": stem.out_channels}  # type: ignore[dict-item]
+        self.use_act_checkpoint = use_act_checkpoint
         self.stage_names = tuple(names)
-        self.stages: list[nn.Sequential] = []
-        stride, channels = stem.stride, stem.out_channels
-        for name, blocks in zip(names, stages, strict=True):
-            if not blocks:
-                raise ValueError(f"ResNet: stage {name} has no blocks")
+        strides, channels = {"stem": stem.stride}, {"stem": stem.out_channels}
+        stride, width = stem.stride, stem.out_channels
+        for name, blocks in zip(names, stages):
+            self._check_stage(name, blocks, width)
+            self.add_module(name, nn.Sequential(*blocks))
             for block in blocks:
-                if not isinstance(block, CNNBlockBase):
-                    raise TypeError(f"ResNet: {name} needs CNNBlockBase, got {type(block).__name__}")
-            stage = nn.Sequential(*blocks)
-            self.add_module(name, stage)
-            self.stages.append(stage)
-            for block in blocks:
-                stride = stride * block.stride  # type: ignore[operator]
-            channels = blocks[-1].out_channels
-            self._out_feature_strides[name] = stride  # type: ignore[assignment]
-            self._out_feature_channels[name] = channels
+                stride *= block.stride
+            width = blocks[-1].out_channels
+            strides[name], channels[name] = stride, width
         if num_classes is not None:
             self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-            self.linear = nn.Linear(channels, num_classes)  # type: ignore[arg-type]
+            self.linear = nn.Linear(width, num_classes)
             nn.init.normal_(self.linear.weight, std=0.01)
-            self._out_feature_strides["linear"] = stride  # type: ignore[assignment]
-            self._out_feature_channels["linear"] = num_classes
-        self._out_features = wanted
+            channels["linear"] = num_classes
+        self._out_features = list(out_features)
+        self._out_feature_channels = {name: channels[name] for name in out_features}
+        self._out_feature_strides = {name: strides.get(name) for name in out_features}
         self.freeze(freeze_at)
 
+    @staticmethod
+    def _check_stage(name: str, blocks: Sequence[CNNBlockBase], width: int) -> None:
+        if not blocks:
+            raise ValueError(f"ResNet: {name} has no blocks")
+        for i, block in enumerate(blocks):
+            if not isinstance(block, CNNBlockBase):
+                raise TypeError(f"ResNet: {name} must hold CNNBlockBase modules, got {type(block).__name__}")
+            if block.in_channels != width:
+                raise ValueError(
+                    f"ResNet: block {i} of {name} takes {block.in_channels} channels, gets {width}"
+                )
+            width = block.out_channels
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The residual stages, from fine to coarse."""
+        return [getattr(self, name) for name in self.stage_names]
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """``(B, C, H, W)`` images to the maps in ``out_features``, and ``linear``: ``(B, num_classes)`` logits."""
-        if x.dim() != 4:
-            raise ValueError(f"ResNet takes (B, C, H, W), got shape {tuple(x.shape)}")
+        """Compute the feature maps.
+
+        Args:
+            x: ``(N, C, H, W)`` images of any size.
+
+        Returns:
+            ``(N, C_l, H / stride, W / stride)`` by name, rounded up, from fine to coarse; ``linear`` is
+            ``(N, num_classes)``.
+        """
+        if x.ndim != 4:
+            raise ValueError(f"ResNet takes images of shape (N, C, H, W), got {tuple(x.shape)}")
         outputs = {}
         x = self.stem(x)
         if "stem" in self._out_features:
             outputs["stem"] = x
         for name in self.stage_names:
-            x = getattr(self, name)(x)
+            for block in getattr(self, name):
+                x = self._run(block, x)
             if name in self._out_features:
                 outputs[name] = x
-        if self.num_classes is not None and "linear" in self._out_features:
+        if "linear" in self._out_features:
             outputs["linear"] = self.linear(torch.flatten(self.avgpool(x), 1))
         return outputs
 
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of every output, in the order of ``out_features``; ``linear`` has no stride."""
+        return super().output_shape()
+
     def freeze(self, freeze_at: int = 0) -> ResNet:
-        """Freeze the stem (from 1 on) and the first ``freeze_at - 1`` stages; returns the network."""
-        if freeze_at >= 1:
-            self.stem.freeze()  # type: ignore[operator]
-        for i, stage in enumerate(self.stages, start=2):
-            if freeze_at >= i:
-                for block in stage:
-                    block.freeze()  # type: ignore[operator]
+        """Stop training the first parts: their parameters get no gradients, their batch norms become constants.
+
+        Args:
+            freeze_at: 0 nothing, 1 the stem, 2 the stem and ``res2``, and so on.
+
+        Returns:
+            The network itself.
+        """
+        for part in [[self.stem], *self.stages][:freeze_at]:
+            for block in part:
+                block.freeze()
         return self
 
     @staticmethod
@@ -122,74 +154,83 @@ class ResNet(Backbone):
         out_channels: int,
         **kwargs: Any,
     ) -> list[CNNBlockBase]:
-        """Blocks of one kind in a row.
+        """Make the blocks of one stage.
 
         Args:
-            block_class: makes one block.
+            block_class: called once a block.
             num_blocks: how many.
-            in_channels: of the first; the others take ``out_channels``.
-            out_channels: of each.
-            **kwargs: for every block; ``x_per_block`` is a list of values of ``x`` (for a plural ``x`` like
-                ``dilations_per_block`` the singular is passed).
+            in_channels: channels of the stage's input.
+            out_channels: channels of every block's output.
+            **kwargs: for ``block_class``; ``xx_per_block`` holds one value of ``xx`` for each block
+                (``dilations_per_block`` is taken for ``dilation_per_block``).
 
         Raises:
-            ValueError: if such a list has another length than ``num_blocks``, or ``x`` is given both ways.
-        """
-        common, varying = {}, {}
-        for key, value in kwargs.items():
-            if not key.endswith("_per_block"):
-                common[key] = value
-                continue
-            name = key.removesuffix("_per_block")
-            if name == "dilations":
-                name = "dilation"
-            if name in kwargs or name in varying:
-                raise ValueError(f"make_stage: {name!r} is given twice, also as {key!r}")
-            if len(value) != num_blocks:
-                raise ValueError(f"make_stage: {key!r} has {len(value)} values for {num_blocks} blocks")
-            varying[name] = value
-        return [
-            block_class(
-                in_channels=in_channels if i == 0 else out_channels,
-                out_channels=out_channels,
-                **common,
-                **{name: values[i] for name, values in varying.items()},
+            ValueError: if such a list has another length, or ``xx`` is given too.
+
+        Example::
+
+            ResNet.make_stage(
+                BottleneckBlock, 3, in_channels=16, out_channels=64, bottleneck_channels=16,
+                stride_per_block=[2, 1, 1], dilation_per_block=[1, 1, 2],
             )
-            for i in range(num_blocks)
-        ]
+        """
+        if "dilations_per_block" in kwargs:
+            kwargs["dilation_per_block"] = kwargs.pop("dilations_per_block")
+        each = {}
+        for key in [key for key in kwargs if key.endswith("_per_block")]:
+            values, name = kwargs.pop(key), key.removesuffix("_per_block")
+            if len(values) != num_blocks:
+                raise ValueError(f"{key} needs {num_blocks} values, one a block; got {values}")
+            if name in kwargs:
+                raise ValueError(f"make_stage: give {name} or {key}, not both")
+            each[name] = values
+        blocks = []
+        for i in range(num_blocks):
+            own = {name: values[i] for name, values in each.items()}
+            blocks.append(block_class(in_channels=in_channels, out_channels=out_channels, **own, **kwargs))
+            in_channels = out_channels
+        return blocks
 
     @staticmethod
     def make_default_stages(
         depth: int, block_class: Callable[..., CNNBlockBase] | None = None, **kwargs: Any
     ) -> list[list[CNNBlockBase]]:
-        """The four stages of a ResNet of standard depth.
+        """Make the four stages of a ResNet of the paper.
 
         Args:
             depth: 18, 34, 50, 101 or 152.
-            block_class: by default ``BasicBlock`` below 50, else ``BottleneckBlock``.
-            **kwargs: for ``make_stage``; strides and channels are given by the depth.
+            block_class: by default ``BasicBlock`` below depth 50, else ``BottleneckBlock``; from depth 50 on it is
+                given ``bottleneck_channels``.
+            **kwargs: for ``make_stage``, without strides and channels.
         """
-        if depth not in BLOCKS_PER_STAGE:
-            raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}")
-        if block_class is None:
-            block_class = BasicBlock if depth < 50 else BottleneckBlock
-        width = 64 if depth < 50 else 256
-        stages, in_channels = [], 64
-        for i, num_blocks in enumerate(BLOCKS_PER_STAGE[depth]):
-            out_channels = width * 2**i
-            bottleneck = {} if depth < 50 else {"bottleneck_channels": out_channels // 4}
+        counts = _blocks_per_stage(depth)
+        if depth < 50:
+            block_class = block_class or BasicBlock
+            widths = [64, 128, 256, 512]
+        else:
+            block_class = block_class or BottleneckBlock
+            widths = [256, 512, 1024, 2048]
+        stages = []
+        for i, (count, before, width) in enumerate(zip(counts, [64, *widths[:-1]], widths)):
+            own = {"bottleneck_channels": width // 4} if depth >= 50 else {}
             stages.append(
                 ResNet.make_stage(
                     block_class,
-                    num_blocks,
-                    in_channels=in_channels,
-                    out_channels=out_channels,
-                    stride_per_block=[1 if i == 0 else 2] + [1] * (num_blocks - 1),
-                    **(bottleneck | kwargs),
+                    count,
+                    in_channels=before,
+                    out_channels=width,
+                    stride_per_block=[1 if i == 0 else 2] + [1] * (count - 1),
+                    **own,
+                    **kwargs,
                 )
             )
-            in_channels = out_channels
         return stages
+
+
+def _blocks_per_stage(depth: int) -> tuple[int, ...]:
+    if depth not in BLOCKS_PER_STAGE:
+        raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth!r}")
+    return BLOCKS_PER_STAGE[depth]
 
 
 def make_resnet(
@@ -203,80 +244,84 @@ def make_resnet(
     stride_in_1x1: bool = True,
     res5_dilation: int = 1,
     res2_out_channels: int | None = None,
-    deform_on_per_stage: Sequence[bool] = (False, False, False, False),
+    deform_on_per_stage: Sequence[bool] = (False,) * 4,
     deform_modulated: bool = False,
     deform_num_groups: int = 1,
     out_features: Sequence[str] = ("res4",),
     freeze_at: int = 2,
+    use_act_checkpoint: bool = False,
 ) -> ResNet:
-    """A ResNet or ResNeXt from a handful of numbers.
+    """Make a ResNet or ResNeXt of a published depth in one call, as detection recipes describe it.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        in_channels: of the image.
-        stem_out_channels: of the stem.
-        norm: see ``get_norm``.
-        num_groups: of the 3x3 convolutions; 32 in ResNeXt.
-        width_per_group: channels of each group in ``res2``, doubled from stage to stage.
-        stride_in_1x1: see ``BottleneckBlock``.
-        res5_dilation: 2 keeps ``res5`` at stride 16.
-        res2_out_channels: doubled from stage to stage; by default 64 below depth 50, else 256.
-        deform_on_per_stage: whether ``res2`` … ``res5`` use ``DeformBottleneckBlock``.
-        deform_modulated: see there.
-        deform_num_groups: see there.
-        out_features: see ``ResNet``; later stages are not built.
-        freeze_at: see ``ResNet.freeze``.
+        in_channels: channels of the image.
+        stem_out_channels: channels of the stem.
+        norm: see ``hydet.layers.get_norm``.
+        num_groups: groups of the 3x3 convolutions; 32 with ``width_per_group=8`` is ResNeXt 32x8d.
+        width_per_group: channels of a group in ``res2``; they double with every stage.
+        stride_in_1x1: as in ``BottleneckBlock``.
+        res5_dilation: 1, or 2 for a last stage that is dilated instead of strided ("DC5").
+        res2_out_channels: channels of ``res2``, which double with every stage; by default those of the paper.
+        deform_on_per_stage: which of ``res2`` ... ``res5`` are made of ``DeformBottleneckBlock``.
+        deform_modulated: as there.
+        deform_num_groups: as there.
+        out_features: as in ``ResNet``.
+        freeze_at: as in ``ResNet``.
+        use_act_checkpoint: as in ``ResNet``.
 
     Raises:
-        ValueError: if an argument does not go with basic blocks (depth 18 and 34).
+        ValueError: if the depth is unknown, or lacks what is asked for: ResNet-18 and 34 have neither groups, nor
+            dilation, nor deformable stages.
     """
-    if depth not in BLOCKS_PER_STAGE:
-        raise ValueError(f"depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}")
+    counts = _blocks_per_stage(depth)
+    if len(deform_on_per_stage) != len(counts):
+        raise ValueError(f"deform_on_per_stage needs {len(counts)} values, got {deform_on_per_stage}")
     if res5_dilation not in (1, 2):
         raise ValueError(f"res5_dilation must be 1 or 2, got {res5_dilation}")
-    if len(deform_on_per_stage) != 4:
-        raise ValueError(f"deform_on_per_stage needs 4 values, got {len(deform_on_per_stage)}")
-    basic = depth < 50
-    if basic and (num_groups != 1 or any(deform_on_per_stage)):
-        raise ValueError(f"depth {depth} has basic blocks: neither groups nor deformable convolutions")
-    out_channels = res2_out_channels or (64 if basic else 256)
-    bottleneck = num_groups * width_per_group
-    in_width, stages = stem_out_channels, []
-    last = max((int(n[3:]) for n in out_features if n.startswith("res")), default=1)
-    for stage, num_blocks in enumerate(BLOCKS_PER_STAGE[depth][: last - 1], start=2):
-        dilation = res5_dilation if stage == 5 else 1
-        strides = stage > 2 and dilation == 1
-        kwargs: dict[str, Any] = {"dilation": dilation}
+    bottleneck = depth >= 50
+    if not bottleneck and (num_groups != 1 or res5_dilation != 1 or any(deform_on_per_stage)):
+        raise ValueError(
+            f"ResNet-{depth} has no groups, no dilation and no deformable stages; use depth >= 50"
+        )
+    check_out_features("make_resnet", out_features, ["stem", "res2", "res3", "res4", "res5"])
+
+    stages, before = [], stem_out_channels
+    width = res2_out_channels if res2_out_channels is not None else (256 if bottleneck else 64)
+    inner = num_groups * width_per_group
+    last = max((int(name[3:]) for name in out_features if name != "stem"), default=1)
+    for i, count in enumerate(counts[: last - 1]):
+        dilation = res5_dilation if i == 3 else 1
+        stride = 1 if i == 0 or dilation == 2 else 2
         block: Callable[..., CNNBlockBase] = BasicBlock
-        if not basic:
+        own: dict[str, Any] = {}
+        if bottleneck:
             block = BottleneckBlock
-            kwargs = {
-                "bottleneck_channels": bottleneck,
-                "num_groups": num_groups,
+            own = {
+                "bottleneck_channels": inner,
                 "stride_in_1x1": stride_in_1x1,
                 "dilation": dilation,
+                "num_groups": num_groups,
             }
-            if deform_on_per_stage[stage - 2]:
-                block = DeformBottleneckBlock
-                kwargs |= {"deform_modulated": deform_modulated, "deform_num_groups": deform_num_groups}
+        if deform_on_per_stage[i]:
+            block = DeformBottleneckBlock
+            own |= {"deform_modulated": deform_modulated, "deform_num_groups": deform_num_groups}
         stages.append(
             ResNet.make_stage(
                 block,
-                num_blocks,
-                in_channels=in_width,
-                out_channels=out_channels,
+                count,
+                in_channels=before,
+                out_channels=width,
+                stride_per_block=[stride] + [1] * (count - 1),
                 norm=norm,
-                stride_per_block=[2 if strides else 1] + [1] * (num_blocks - 1),
-                **kwargs,
+                **own,
             )
         )
-        in_width, out_channels, bottleneck = out_channels, out_channels * 2, bottleneck * 2
-    stem = BasicStem(in_channels=in_channels, out_channels=stem_out_channels, norm=norm)
-    return ResNet(stem=stem, stages=stages, out_features=out_features, freeze_at=freeze_at)
-
-
-def resnet_channels(*, res2_out_channels: int, feature: str) -> int:
-    """Channels of ``res2`` … ``res5``, which double from stage to stage."""
-    if feature not in ("res2", "res3", "res4", "res5"):
-        raise ValueError(f"feature must be res2, res3, res4 or res5, got {feature!r}")
-    return res2_out_channels * 2 ** (int(feature[3:]) - 2)
+        before, width, inner = width, 2 * width, 2 * inner
+    return ResNet(
+        stem=BasicStem(in_channels=in_channels, out_channels=stem_out_channels, norm=norm),
+        stages=stages,
+        out_features=out_features,
+        freeze_at=freeze_at,
+        use_act_checkpoint=use_act_checkpoint,
+    )

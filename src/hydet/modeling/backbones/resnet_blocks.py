@@ -1,110 +1,107 @@
-"""Stem and residual blocks."""
+"""The stem of a residual network and its blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydet.layers import CNNBlockBase, Conv2d, DeformConv, ModulatedDeformConv, c2_msra_fill, get_norm
+from hydet.layers import (
+    CNNBlockBase,
+    Conv2d,
+    DeformConv,
+    ModulatedDeformConv,
+    c2_msra_fill,
+    get_norm,
+)
 
 __all__ = ["BasicBlock", "BasicStem", "BottleneckBlock", "DeformBottleneckBlock"]
 
 Norm = str | Callable[[int], nn.Module] | None
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: Norm, **kwargs: Any) -> Conv2d:
+def _conv(in_channels: int, out_channels: int, kernel_size: int, *, norm: Norm, **options: int) -> Conv2d:
+    """A padded convolution without bias, its normalisation, and initial weights as in He et al. 2015."""
+    dilation = options.get("dilation", 1)
     conv = Conv2d(
         in_channels,
         out_channels,
         kernel_size=kernel_size,
+        padding=dilation * (kernel_size // 2),
         bias=False,
         norm=get_norm(norm, out_channels),
-        **kwargs,
+        **options,
     )
     c2_msra_fill(conv)
     return conv
 
 
+def _make_shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Conv2d | None:
+    """A projection where the identity does not fit."""
+    if in_channels == out_channels and stride == 1:
+        return None
+    return _conv(in_channels, out_channels, 1, stride=stride, norm=norm)
+
+
 class BasicStem(CNNBlockBase):
-    """A 7x7 convolution of stride 2 and a 3x3 maximum of stride 2.
+    """A 7x7 convolution and a max pooling, of stride 2 each, before the first residual stage.
 
     Args:
-        in_channels: of the image.
-        out_channels: of the output, at stride 4.
-        norm: see ``get_norm``.
-
-    Source: He et al. 2015 (arXiv:1512.03385), table 1.
+        in_channels: channels of the image.
+        out_channels: channels of the result.
+        norm: see ``hydet.layers.get_norm``.
     """
 
     def __init__(self, *, in_channels: int = 3, out_channels: int = 64, norm: Norm = "BN") -> None:
-        super().__init__(in_channels, out_channels, 4)
-        self.conv1 = _conv(in_channels, out_channels, 7, norm, stride=2, padding=3)
+        super().__init__(in_channels=in_channels, out_channels=out_channels, stride=4)
+        self.conv1 = _conv(in_channels, out_channels, 7, stride=2, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / 4, W / 4)``, rounded up."""
         return F.max_pool2d(F.relu_(self.conv1(x)), kernel_size=3, stride=2, padding=1)
 
 
 class BasicBlock(CNNBlockBase):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution exactly if channels change.
+    """Two 3x3 convolutions around an identity, as in ResNet-18 and 34.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        stride: of the first convolution.
-        norm: see ``get_norm``.
-        dilation: of both convolutions.
+        in_channels: channels of the input.
+        out_channels: channels of both convolutions.
+        stride: of the first convolution. The identity becomes a 1x1 convolution where channels or size change.
+        norm: see ``hydet.layers.get_norm``.
 
-    Source: He et al. 2015 (arXiv:1512.03385), figure 5 left.
+    Source: He et al. 2015 (arXiv:1512.03385), figure 2.
     """
 
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        norm: Norm = "BN",
-        dilation: int = 1,
-    ) -> None:
-        super().__init__(in_channels, out_channels, stride)
-        if in_channels != out_channels:
-            self.shortcut: nn.Module | None = _conv(in_channels, out_channels, 1, norm, stride=stride)
-        else:
-            self.shortcut = None
-        around = {"padding": dilation, "dilation": dilation}
-        self.conv1 = _conv(in_channels, out_channels, 3, norm, stride=stride, **around)
-        self.conv2 = _conv(out_channels, out_channels, 3, norm, **around)
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int = 1, norm: Norm = "BN") -> None:
+        super().__init__(in_channels=in_channels, out_channels=out_channels, stride=stride)
+        self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
+        self.conv1 = _conv(in_channels, out_channels, 3, stride=stride, norm=norm)
+        self.conv2 = _conv(out_channels, out_channels, 3, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         out = self.conv2(F.relu_(self.conv1(x)))
-        return F.relu_(out + _shortcut(x, self.shortcut, self.stride))
-
-
-def _shortcut(x: Tensor, projection: nn.Module | None, stride: int) -> Tensor:
-    """The projection, or the input itself, subsampled where the block strides without changing channels."""
-    if projection is not None:
-        return projection(x)
-    return x if stride == 1 else x[:, :, ::stride, ::stride]
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
 
 
 class BottleneckBlock(CNNBlockBase):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut, which is a 1x1 convolution exactly if channels change.
+    """1x1, 3x3 and 1x1 convolutions around an identity, as in ResNet-50 and deeper, and in ResNeXt.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        bottleneck_channels: of the 3x3 convolution.
-        stride: of the block.
-        num_groups: of the 3x3 convolution.
-        norm: see ``get_norm``.
-        stride_in_1x1: the first 1x1 convolution strides, as in the original weights, not the 3x3 one.
+        in_channels: channels of the input.
+        out_channels: channels of the result.
+        bottleneck_channels: channels in between.
+        stride: of one convolution. The identity becomes a 1x1 convolution where channels or size change.
+        num_groups: groups of the 3x3 convolution.
+        norm: see ``hydet.layers.get_norm``.
+        stride_in_1x1: stride in the first 1x1 convolution (the original weights), else in the 3x3 one.
         dilation: of the 3x3 convolution.
 
-    Source: He et al. 2015 (arXiv:1512.03385), figure 5 right; Xie et al. 2016 (arXiv:1611.05431) for the groups.
+    Source: He et al. 2015 (arXiv:1512.03385), figure 5; Xie et al. 2016 (arXiv:1611.05431).
     """
 
     def __init__(
@@ -119,41 +116,44 @@ class BottleneckBlock(CNNBlockBase):
         stride_in_1x1: bool = False,
         dilation: int = 1,
     ) -> None:
-        super().__init__(in_channels, out_channels, stride)
-        if in_channels != out_channels:
-            self.shortcut: nn.Module | None = _conv(in_channels, out_channels, 1, norm, stride=stride)
-        else:
-            self.shortcut = None
+        super().__init__(in_channels=in_channels, out_channels=out_channels, stride=stride)
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = _conv(in_channels, bottleneck_channels, 1, norm, stride=stride_1x1)
-        self.conv2 = self._middle_conv(bottleneck_channels, norm, stride_3x3, num_groups, dilation)
-        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm)
-
-    def _middle_conv(self, channels: int, norm: Norm, stride: int, groups: int, dilation: int) -> nn.Module:
-        return _conv(
-            channels, channels, 3, norm, stride=stride, padding=dilation, groups=groups, dilation=dilation
+        self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
+        self.conv1 = _conv(in_channels, bottleneck_channels, 1, stride=stride_1x1, norm=norm)
+        self.conv2 = _conv(
+            bottleneck_channels,
+            bottleneck_channels,
+            3,
+            stride=stride_3x3,
+            groups=num_groups,
+            dilation=dilation,
+            norm=norm,
         )
-
-    def _middle(self, x: Tensor) -> Tensor:
-        return self.conv2(x)
+        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu_(self.conv1(x))
-        out = F.relu_(self._middle(out))
-        out = self.conv3(out)
-        return F.relu_(out + _shortcut(x, self.shortcut, self.stride))
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        out = self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x)))))
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
 
 
-class DeformBottleneckBlock(BottleneckBlock):
-    """A bottleneck whose 3x3 convolution is deformable; offsets start at zero.
+class DeformBottleneckBlock(CNNBlockBase):
+    """A bottleneck whose 3x3 convolution samples at learned offsets, which start at zero.
 
     Args:
-        deform_modulated: also predict a mask (version 2).
+        in_channels: channels of the input.
+        out_channels: channels of the result.
+        bottleneck_channels: channels in between.
+        stride: as in ``BottleneckBlock``.
+        num_groups: groups of the 3x3 convolution.
+        norm: see ``hydet.layers.get_norm``.
+        stride_in_1x1: as in ``BottleneckBlock``.
+        dilation: of the 3x3 convolution.
+        deform_modulated: also weigh every sample by a learned number in (0, 1).
         deform_num_groups: groups of channels with offsets of their own.
 
-    The other arguments are those of ``BottleneckBlock``.
-
-    Source: Dai et al. 2017 (arXiv:1703.06211); Zhu et al. 2018 (arXiv:1811.11168) for the modulation.
+    Source: Dai et al. 2017 (arXiv:1703.06211); Zhu et al. 2018 (arXiv:1811.11168).
     """
 
     def __init__(
@@ -170,50 +170,46 @@ class DeformBottleneckBlock(BottleneckBlock):
         deform_modulated: bool = False,
         deform_num_groups: int = 1,
     ) -> None:
-        self._deform = (deform_modulated, deform_num_groups)
-        super().__init__(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            bottleneck_channels=bottleneck_channels,
-            stride=stride,
-            num_groups=num_groups,
-            norm=norm,
-            stride_in_1x1=stride_in_1x1,
-            dilation=dilation,
-        )
+        super().__init__(in_channels=in_channels, out_channels=out_channels, stride=stride)
         self.deform_modulated = deform_modulated
-        offsets = (27 if deform_modulated else 18) * deform_num_groups
+        stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
+        self.conv1 = _conv(in_channels, bottleneck_channels, 1, stride=stride_1x1, norm=norm)
+        # Two coordinates for each of the nine samples, and with modulation a weight.
         self.conv2_offset = Conv2d(
             bottleneck_channels,
-            offsets,
+            (27 if deform_modulated else 18) * deform_num_groups,
             kernel_size=3,
-            stride=1 if stride_in_1x1 else stride,
+            stride=stride_3x3,
             padding=dilation,
             dilation=dilation,
         )
-        nn.init.constant_(self.conv2_offset.weight, 0)
-        nn.init.constant_(self.conv2_offset.bias, 0)  # type: ignore[arg-type]
-
-    def _middle_conv(self, channels: int, norm: Norm, stride: int, groups: int, dilation: int) -> nn.Module:
-        modulated, deformable_groups = self._deform
-        conv = (ModulatedDeformConv if modulated else DeformConv)(
-            in_channels=channels,
-            out_channels=channels,
+        nn.init.zeros_(self.conv2_offset.weight)
+        nn.init.zeros_(self.conv2_offset.bias)  # type: ignore[arg-type]
+        self.conv2 = (ModulatedDeformConv if deform_modulated else DeformConv)(
+            in_channels=bottleneck_channels,
+            out_channels=bottleneck_channels,
             kernel_size=3,
-            stride=stride,
+            stride=stride_3x3,
             padding=dilation,
             bias=False,
-            groups=groups,
+            groups=num_groups,
             dilation=dilation,
-            deformable_groups=deformable_groups,
-            norm=get_norm(norm, channels),
+            deformable_groups=deform_num_groups,
+            norm=get_norm(norm, bottleneck_channels),
         )
-        c2_msra_fill(conv)
-        return conv
+        c2_msra_fill(self.conv2)
+        self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm=norm)
 
-    def _middle(self, x: Tensor) -> Tensor:
-        found = self.conv2_offset(x)
-        if not self.deform_modulated:
-            return self.conv2(x, found)
-        first, second, mask = found.chunk(3, dim=1)
-        return self.conv2(x, torch.cat([first, second], dim=1), mask.sigmoid())
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        out = F.relu_(self.conv1(x))
+        offset = self.conv2_offset(out)
+        if self.deform_modulated:
+            x_part, y_part, mask = offset.chunk(3, dim=1)
+            out = self.conv2(out, torch.cat([x_part, y_part], dim=1), mask.sigmoid())
+        else:
+            out = self.conv2(out, offset)
+        out = self.conv3(F.relu_(out))
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
