@@ -51,6 +51,13 @@ def test_hooks_come_in_order(tiny, tmp_path):
     ]
 
 
+def test_callbacks_by_name_and_switched_off(tiny, tmp_path):
+    recorder = Recorder()
+    trainer = tiny.build_trainer(tmp_path, max_steps=1, callbacks={"events": recorder, "pictures": None})
+    trainer.fit()
+    assert trainer.callbacks == [recorder] and recorder.events[-1] == ("end", 1)
+
+
 def test_same_seed_same_weights_other_seed_others(tiny, tmp_path):
     runs = []
     for seed in (0, 0, 1):

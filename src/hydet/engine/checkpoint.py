@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import time
 from collections import Counter
@@ -57,7 +58,8 @@ class Checkpoint:
     @property
     def metrics(self) -> dict[str, float]:
         """The latest evaluation before it was written."""
-        return dict(self.metadata.get("metrics") or {})
+        metrics = self.metadata.get("metrics") or {}
+        return {name: math.nan if value is None else value for name, value in metrics.items()}
 
     @property
     def dataset(self) -> dict[str, Any] | None:

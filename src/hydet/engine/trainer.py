@@ -42,7 +42,8 @@ class Trainer:
             It is stepped once an optimizer step. ``None`` keeps the learning rate.
         max_steps: optimizer steps of the whole run.
         output_dir: where callbacks write.
-        callbacks: see ``Callback``; one of them writes checkpoints, one evaluates.
+        callbacks: see ``Callback``; one of them writes checkpoints, one evaluates. A list, or a mapping whose names
+            are for overrides only; ``None`` stands for one that is switched off.
         groups: ``model`` -> parameter groups, if ``optimizer`` is a factory; by default
             ``parameter_groups``, which spares norms from weight decay.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``; see ``resolve_precision``. Weights stay float32.
@@ -81,7 +82,7 @@ class Trainer:
         scheduler: LRScheduler | Callable[[Optimizer], LRScheduler] | None = None,
         max_steps: int,
         output_dir: str | Path,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback | None] | Mapping[str, Callback | None] = (),
         groups: Callable[[nn.Module], list[dict[str, Any]]] = parameter_groups,
         precision: str = "fp32",
         accumulate: int = 1,
@@ -99,7 +100,9 @@ class Trainer:
         for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if limit is not None and limit <= 0:
                 raise ValueError(f"{name} must be positive, got {limit}; null switches it off")
-        wrong = [c for c in callbacks if not isinstance(c, Callback)]
+        listed = callbacks.values() if isinstance(callbacks, Mapping) else callbacks
+        chosen = [callback for callback in listed if callback is not None]
+        wrong = [c for c in chosen if not isinstance(c, Callback)]
         if wrong:
             raise TypeError(
                 f"callbacks must derive from hydet.engine.Callback, got {type(wrong[0]).__name__}"
@@ -117,7 +120,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.max_steps = max_steps
         self.output_dir = Path(output_dir)
-        self.callbacks: list[Callback] = sorted(callbacks, key=lambda c: c.order)
+        self.callbacks: list[Callback] = sorted(chosen, key=lambda c: c.order)
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.clip_value = clip_value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -199,7 +198,7 @@ def _backend(name: str) -> tuple[Any, Any]:
         def make_evaluation(truth: Any, detected: Any, iou_type: str) -> Any:
             return COCOeval_faster(truth, detected, iou_type, print_function=lambda *_: None)
 
-        return lambda dataset: COCO(copy.deepcopy(dataset)), make_evaluation
+        return lambda dataset: COCO(_copied(dataset)), make_evaluation
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -208,11 +207,17 @@ def _backend(name: str) -> tuple[Any, Any]:
 
     def make_coco(dataset: dict[str, Any]) -> Any:
         coco = COCO()
-        coco.dataset = copy.deepcopy(dataset)
+        coco.dataset = _copied(dataset)
         coco.createIndex()
         return coco
 
     return make_coco, COCOeval
+
+
+def _copied(ground_truth: dict[str, Any]) -> dict[str, Any]:
+    """With mappings of its own for images and annotations: the tools write into them."""
+    own = {key: [dict(entry) for entry in ground_truth[key]] for key in ("images", "annotations")}
+    return {**ground_truth, **own}
 
 
 def _nothing_found(make_coco: Any, ground_truth: dict[str, Any]) -> Any:

@@ -114,7 +114,7 @@ def _shown(loader: Iterable[Any], progress: bool | Progress) -> Iterator[Any]:
     if progress is False or not is_main():
         yield from loader
         return
-    length = len(loader) if hasattr(loader, "__len__") else None
+    length = (len(loader) if hasattr(loader, "__len__") else 0) or None
     if isinstance(progress, Progress):
         task = progress.add_task("evaluation", total=length)
         try:
