@@ -174,6 +174,16 @@ def test_a_record_and_the_model_input_made_of_it_look_alike():
     assert changed(picture, draw_ground_truth(kept, META, labels=False)).any()
 
 
+def test_a_record_may_bring_its_own_metadata_and_masks():
+    plain = draw_ground_truth(record(iscrowd=None), META)
+    assert torch.equal(draw_ground_truth(record(iscrowd=None, metadata=META)), plain)
+    masks = torch.zeros(3, 80, 120, dtype=torch.bool)
+    without = draw_ground_truth(record(segments=None), META)
+    assert torch.equal(draw_ground_truth(record(segments=None, masks=masks), META), without)
+    masks[2, 12:28, 92:108] = True
+    assert changed(draw_ground_truth(record(segments=None, masks=masks), META), without).any()
+
+
 def test_crowd_keypoints_and_run_length_codes():
     picture = draw_ground_truth(record(), META, labels=False, min_side=0)
     touched = changed(picture, grey())
@@ -181,7 +191,8 @@ def test_crowd_keypoints_and_run_length_codes():
     plain = draw_ground_truth(record(iscrowd=None), META, labels=False, min_side=0)
     assert changed(picture, plain).any()
     turned = record(rotated_boxes=torch.tensor([[40.0, 40, 30, 10, 30]] * 3))
-    assert changed(draw_ground_truth(turned, META, labels=False, min_side=0), picture).any()
+    assert not changed(draw_ground_truth(turned, META, labels=False, min_side=0), picture).any()
+    assert changed(draw_ground_truth(turned, META, rotated=True, labels=False, min_side=0), picture).any()
     instances = Instances(
         (80, 120), gt_boxes=Boxes(torch.ones(1, 4)), gt_keypoints=Keypoints(record().keypoints[:1])
     )

@@ -75,6 +75,7 @@ def draw_ground_truth(
     metadata: Any = None,
     *,
     layers: Sequence[Layer] | None = None,
+    rotated: bool = False,
     alpha: float = 0.45,
     labels: bool = True,
     min_side: int = 320,
@@ -84,9 +85,10 @@ def draw_ground_truth(
     Args:
         example: a ``hydet.data.Record``, or a model input: a dict with ``image`` and some of ``instances`` and
             ``sem_seg``. Its image is uint8 RGB.
-        metadata: see :func:`draw_instances`; ``stuff_classes`` names semantic labels.
+        metadata: see :func:`draw_instances`; ``stuff_classes`` names semantic labels. None takes that of a record.
         layers: of "instances", "panoptic" and "semantic", what to draw; None draws the first that the
             example has.
+        rotated: draw the rotated boxes of a record that has both kinds.
         alpha: how strongly regions are tinted, in [0, 1].
         labels: whether to write class names.
         min_side: see :func:`draw_instances`.
@@ -100,6 +102,7 @@ def draw_ground_truth(
             f"draw_ground_truth takes a record or a model input with an image, got {type(example).__name__}"
         )
     picture = _enlarged(as_rgb(get("image")), min_side)
+    metadata = metadata if metadata is not None else get("metadata")
     instances, panoptic = get("instances"), get("panoptic_seg")
     segments: Any
     if isinstance(panoptic, tuple):
@@ -119,7 +122,9 @@ def draw_ground_truth(
         else:
             size = (picture.shape[1], picture.shape[2])
             objects = (
-                from_ground_truth(instances, size) if instances is not None else from_record(example, size)
+                from_ground_truth(instances, size)
+                if instances is not None
+                else from_record(example, size, rotated=rotated)
             )
             picture = _draw_objects(picture, objects, metadata, alpha=alpha, labels=labels)
     return picture

@@ -120,19 +120,21 @@ def _bitmaps(masks: Any, boxes: Tensor | None, height: int, width: int) -> Tenso
     return masks.tensor if isinstance(masks, BitMasks) else masks.bool()
 
 
-def from_record(record: Any, size: Sequence[int]) -> DrawnObjects:
-    """The annotations of a dataset record, which are in pixels of its image."""
+def from_record(record: Any, size: Sequence[int], *, rotated: bool = False) -> DrawnObjects:
+    """The annotations of a dataset record, which are in pixels of its image; its rotated boxes if asked for."""
     get = getter_of(record)
     height, width = get("image").shape[1:]
     fields: dict[str, Any] = {"gt_boxes": Boxes(get("boxes"))}
     count = len(fields["gt_boxes"])
-    if get("rotated_boxes") is not None:
+    if rotated and get("rotated_boxes") is not None:
         fields["gt_boxes"] = RotatedBoxes(get("rotated_boxes"))
     if get("classes") is not None:
         fields["gt_classes"] = torch.as_tensor(get("classes"))
     if get("keypoints") is not None:
         fields["gt_keypoints"] = Keypoints(get("keypoints"))
-    if get("segments") is not None and count > 0:
+    if get("masks") is not None:
+        fields["gt_masks"] = BitMasks(get("masks"))
+    elif get("segments") is not None and count > 0:
         masks = [_segment_mask(segment, height, width) for segment in get("segments")]
         fields["gt_masks"] = BitMasks(np.stack(masks))
     objects = from_ground_truth(Instances((height, width), **fields), size)
