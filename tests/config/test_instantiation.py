@@ -29,8 +29,12 @@ def test_partial_waits_for_its_last_argument():
 
 
 def test_unknown_argument_names_the_key_and_the_nearest():
-    config = OmegaConf.create({"model": {"head": {"_target_": "torch.nn.Linear", "in_feature": 3, "out_features": 1}}})
-    with pytest.raises(hydet.ConfigError, match=r"model.head: Linear has no argument 'in_feature'; nearest: 'in_features'"):
+    config = OmegaConf.create(
+        {"model": {"head": {"_target_": "torch.nn.Linear", "in_feature": 3, "out_features": 1}}}
+    )
+    with pytest.raises(
+        hydet.ConfigError, match=r"model.head: Linear has no argument 'in_feature'; nearest: 'in_features'"
+    ):
         hydet.instantiate(config.model)
 
 
@@ -40,7 +44,17 @@ def test_target_that_does_not_exist_is_named_with_the_nearest():
 
 
 def test_an_error_of_the_constructor_keeps_its_words_and_gains_the_key():
-    config = OmegaConf.create({"a": {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 4, "kernel_size": 1, "groups": 2}})
+    config = OmegaConf.create(
+        {
+            "a": {
+                "_target_": "torch.nn.Conv2d",
+                "in_channels": 3,
+                "out_channels": 4,
+                "kernel_size": 1,
+                "groups": 2,
+            }
+        }
+    )
     with pytest.raises(hydet.ConfigError, match=r"^a: in_channels must be divisible by groups"):
         hydet.instantiate(config.a)
 

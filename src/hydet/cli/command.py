@@ -19,7 +19,15 @@ from . import sweep
 __all__ = ["run_command"]
 
 # What a user can cause; anything else is our own bug and keeps its traceback.
-EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError, HydraException, OmegaConfBaseException)
+EXPECTED = (
+    ValueError,
+    TypeError,
+    OSError,
+    ImportError,
+    FloatingPointError,
+    HydraException,
+    OmegaConfBaseException,
+)
 
 
 def run_command(
@@ -58,7 +66,9 @@ def run_command(
 def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
     if isinstance(error, HydraException):
         # Without the values, so that the key that failed can be looked up in what there is.
-        choices = [a for a in arguments if "=" in a and "." not in a.split("=")[0] and not a.startswith("hydra")]
+        choices = [
+            a for a in arguments if "=" in a and "." not in a.split("=")[0] and not a.startswith("hydra")
+        ]
         config = _compose_what_works(config_name, choices)
         return explain(error, config)
     if isinstance(error, OmegaConfBaseException):

@@ -47,7 +47,9 @@ def compose(
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"config_dir {str(folder)!r} is not a folder")
-    search = [f"hydra.searchpath=[{','.join(f'file://{Path(f).resolve()}' for f in folders)}]"] if folders else []
+    search = (
+        [f"hydra.searchpath=[{','.join(f'file://{Path(f).resolve()}' for f in folders)}]"] if folders else []
+    )
     before = copy.copy(Singleton._instances.get(GlobalHydra))
     Singleton._instances.pop(GlobalHydra, None)
     try:

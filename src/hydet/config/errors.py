@@ -37,7 +37,9 @@ def explain(error: Exception, config: DictConfig | None = None) -> str:
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(str(error))
     unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown and ("is not in struct" in text or "No match in the defaults list" in text or config is not None):
+    if unknown and (
+        "is not in struct" in text or "No match in the defaults list" in text or config is not None
+    ):
         return _explain_unknown_key(unknown.group(1), config, text)
     group = re.search(r"Could not override '([^']+)'\.\s*No match", text)
     if group:
@@ -75,7 +77,9 @@ def _explain_unknown_key(key: str, config: DictConfig | None, text: str) -> str:
         path.append(part)
         node = node._get_node(part)
     if isinstance(node, ListConfig):
-        return f"unknown key {key!r}: {'.'.join(path)} is a list; replace it as a whole, {'.'.join(path)}=[...]"
+        return (
+            f"unknown key {key!r}: {'.'.join(path)} is a list; replace it as a whole, {'.'.join(path)}=[...]"
+        )
     if not isinstance(node, DictConfig):
         what = "nothing" if node is None or node._value() is None else f"the value {node._value()!r}"
         return f"unknown key {key!r}: {'.'.join(path)} is {what}, not a section"

@@ -74,8 +74,12 @@ def _check_call(
     target, where = node["_target_"], path or "config"
     if not isinstance(target, str):
         return
-    if allowed is not None and not any(target == a or target.startswith(a.rstrip(".") + ".") for a in allowed):
-        raise ConfigError(f"{where}: _target_ {target} is outside of what may be built here ({', '.join(allowed)})")
+    if allowed is not None and not any(
+        target == a or target.startswith(a.rstrip(".") + ".") for a in allowed
+    ):
+        raise ConfigError(
+            f"{where}: _target_ {target} is outside of what may be built here ({', '.join(allowed)})"
+        )
     try:
         function = hydra.utils.get_object(target)
     except Exception as error:

@@ -1,0 +1,148 @@
+"""From a composed config to the objects of a run, in the order in which they need one another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
+
+from hydet.config import ConfigError, instantiate
+from hydet.data import DataError, InputMapper, build_test_loader
+from hydet.engine import rank, world_size
+from hydet.evaluation import CocoEvaluator
+
+__all__ = [
+    "build_dataset",
+    "build_evaluators",
+    "build_mapper",
+    "build_model",
+    "build_validation_loader",
+    "fill_class_names",
+    "tasks_of",
+]
+
+IOU_TYPES = {"box": "bbox", "mask": "segm", "keypoints": "keypoints"}
+
+
+def fill_class_names(config: DictConfig) -> None:
+    """Where ``data.class_names`` is null, take the names from the categories of the training annotations.
+
+    Raises:
+        DataError: if the file is missing or is no COCO JSON.
+    """
+    data = config.data
+    if data.get("class_names", []) is not None:
+        return
+    path = Path(data.train.json)
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise DataError(f"data.train.json: {path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"data.train.json: {path} is not JSON: {error}") from error
+    categories = content.get("categories") if isinstance(content, dict) else None
+    if not categories:
+        raise DataError(f"data.train.json: {path} has no 'categories'")
+    with open_dict(data):
+        data.class_names = [str(c["name"]) for c in sorted(categories, key=lambda c: c["id"])]
+
+
+def build_model(config: DictConfig, *, allowed: Sequence[str] | None = None) -> nn.Module:
+    """The model that ``config.model`` describes.
+
+    Args:
+        config: a composed config, or the one stored with a checkpoint.
+        allowed: see ``hydet.instantiate``.
+    """
+    model = instantiate(config.model, allowed=allowed)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model: {config.model.get('_target_')} gives a {type(model).__name__}, not a model")
+    return model
+
+
+def tasks_of(model: nn.Module) -> tuple[str, ...]:
+    """What a model predicts: of ``box``, ``mask`` and ``keypoints``, those it has."""
+    heads = getattr(model, "roi_heads", None)
+    found = ["box"]
+    if getattr(heads, "mask_on", False) or getattr(heads, "mask_head", None) is not None:
+        found.append("mask")
+    if getattr(heads, "keypoint_on", False):
+        found.append("keypoints")
+    return tuple(found)
+
+
+def build_dataset(config: DictConfig, split: str, *, metadata: Any = None) -> Any:
+    """``config.data.train`` or ``config.data.val``.
+
+    Args:
+        config: a composed config.
+        split: ``train`` or ``val``.
+        metadata: that of the training data, to hold the classes against.
+
+    Raises:
+        ConfigError: if there is no such split, or its classes are others.
+    """
+    node = config.data.get(split)
+    if node is None:
+        raise ConfigError(f"data.{split} is not set: data={config.data.get('name', '?')} has no such part")
+    dataset = instantiate(node)
+    if metadata is not None and tuple(dataset.metadata.thing_classes) != tuple(metadata.thing_classes):
+        raise ConfigError(
+            f"data.{split} has classes {_some(dataset.metadata.thing_classes)}, "
+            f"the model was trained on {_some(metadata.thing_classes)}"
+        )
+    return dataset
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"({len(names)}) {shown}{', ...' if len(names) > 5 else ''}"
+
+
+def build_mapper(config: DictConfig, model: nn.Module, metadata: Any, *, training: bool) -> InputMapper:
+    """Records to model inputs, with the annotations that the model learns from."""
+    tasks = tasks_of(model)
+    augment = config.augment.train if training else config.augment.test
+    return InputMapper(
+        transforms=[instantiate(t) for t in augment.values() if t is not None],
+        training=training,
+        metadata=metadata,
+        mask_format="bitmask" if "mask" in tasks else None,
+        with_keypoints="keypoints" in tasks,
+        with_sem_seg=hasattr(model, "sem_seg_head"),
+        channel_order=getattr(model, "input_format", None) or "RGB",
+    )
+
+
+def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any) -> Any:
+    """Every image once, in order, this process's share of them."""
+    return build_test_loader(
+        dataset,
+        build_mapper(config, model, dataset.metadata, training=False),
+        batch_size=config.evaluation.batch_size,
+        num_workers=config.num_workers,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+
+def build_evaluators(config: DictConfig, model: nn.Module, dataset: Any) -> list[Any]:
+    """What fits the model's tasks."""
+    settings = config.evaluation
+    return [
+        CocoEvaluator(
+            dataset,
+            iou_types=tuple(IOU_TYPES[task] for task in tasks_of(model)),
+            backend=settings.backend,
+            max_detections=settings.max_detections,
+        )
+    ]
+
+
+def plain(config: DictConfig) -> Mapping[str, Any]:
+    """The config with every interpolation resolved, as it goes into a checkpoint."""
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

@@ -1,0 +1,64 @@
+"""A checkpoint as a model that is ready to use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from hydet.config import ConfigError
+from hydet.data import Metadata
+from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
+
+from .build import build_model
+
+__all__ = ["TRUSTED", "TrainedModel", "load_trained"]
+
+# What a stored config may build without being asked; a user's own packages are added by `allow=[...]`.
+TRUSTED = ("hydet", "torch.nn", "torchvision")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its weights, and what its checkpoint says about it."""
+
+    model: nn.Module
+    config: DictConfig
+    metadata: Metadata
+    checkpoint: Checkpoint
+
+
+def load_trained(
+    path: str | Path, *, device: str | torch.device = "auto", allowed: Sequence[str] = ()
+) -> TrainedModel:
+    """Build the model that a checkpoint's config describes, and load its weights.
+
+    Args:
+        path: a checkpoint or a run's output folder; the latter stands for its last checkpoint.
+        device: see ``hydet.engine.select_device``.
+        allowed: prefixes of importable names that the config may build, besides hydet's and torch's own.
+
+    Returns:
+        The model in evaluation mode on ``device``.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
+        ValueError: if it is damaged, or its config does not fit its weights.
+    """
+    checkpoint = load_checkpoint(path)
+    if "model" not in checkpoint.config:
+        raise ConfigError(f"checkpoint {checkpoint.path} carries no config of a model")
+    if checkpoint.dataset is None:
+        raise ConfigError(f"checkpoint {checkpoint.path} carries no class names")
+    model = build_model(checkpoint.config, allowed=[*TRUSTED, *allowed])
+    load_weights(model, checkpoint.path)
+    return TrainedModel(
+        model.to(select_device(device)).eval(),
+        checkpoint.config,
+        Metadata.from_dict(checkpoint.dataset),
+        checkpoint,
+    )

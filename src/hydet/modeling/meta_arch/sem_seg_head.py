@@ -1,0 +1,115 @@
+"""The semantic branch of a panoptic feature pyramid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
+
+__all__ = ["SemSegFPNHead"]
+
+
+class SemSegFPNHead(nn.Module):
+    """Brings every pyramid level to one stride by convolutions and upsampling, and classifies their sum.
+
+    Args:
+        input_shape: name to shape of the levels; channels and stride are used.
+        num_classes: classes to tell apart, stuff and whatever stands for things.
+        conv_dims: channels of the convolutions.
+        common_stride: stride at which levels are added and classified.
+        loss_weight: factor of the loss.
+        norm: of the convolutions, see ``get_norm``.
+        ignore_value: label of pixels that do not count.
+
+    Source: Kirillov et al. 2019 (arXiv:1901.02446), section 3.1 and figure 3.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Mapping[str, ShapeSpec],
+        num_classes: int,
+        conv_dims: int,
+        common_stride: int,
+        loss_weight: float = 1.0,
+        norm: str | Callable[[int], nn.Module] | None = None,
+        ignore_value: int = -1,
+    ) -> None:
+        super().__init__()
+        levels = sorted(input_shape.items(), key=lambda level: level[1].stride)
+        if not levels:
+            raise ValueError("SemSegFPNHead needs at least one level in input_shape")
+        self.in_features = [name for name, _ in levels]
+        self.common_stride = common_stride
+        self.loss_weight = loss_weight
+        self.ignore_value = ignore_value
+        for name, shape in levels:
+            if shape.stride < common_stride:
+                raise ValueError(
+                    f"SemSegFPNHead: {name} has stride {shape.stride}, finer than common_stride {common_stride}"
+                )
+            parts: list[nn.Module] = []
+            for k in range(max(1, int(math.log2(shape.stride) - math.log2(common_stride)))):
+                conv = Conv2d(
+                    shape.channels if k == 0 else conv_dims,
+                    conv_dims,
+                    kernel_size=3,
+                    padding=1,
+                    bias=not norm,
+                    norm=get_norm(norm, conv_dims),
+                    activation=F.relu,
+                )
+                c2_msra_fill(conv)
+                parts.append(conv)
+                if shape.stride != common_stride:
+                    parts.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+            self.add_module(name, nn.Sequential(*parts))
+        self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
+        c2_msra_fill(self.predictor)
+
+    def forward(
+        self, features: Mapping[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Losses where targets are given, otherwise logits.
+
+        Args:
+            features: level name to ``(B, C, H / stride, W / stride)``.
+            targets: ``(B, H, W)`` class indices.
+
+        Returns:
+            ``(None, losses)`` with targets, else ``(logits, {})``: ``(B, num_classes, H, W)`` at input resolution.
+        """
+        predictions = self.layers(features)
+        if targets is not None:
+            return None, self.losses(predictions, targets)
+        return self.upsample(predictions), {}
+
+    def layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """``(B, num_classes, H / common_stride, W / common_stride)`` logits."""
+        branches = [getattr(self, name)(features[name]) for name in self.in_features]
+        total = branches[0]
+        for branch in branches[1:]:
+            total = total + branch
+        return self.predictor(total)
+
+    def upsample(self, predictions: Tensor) -> Tensor:
+        """From the common stride to input resolution, bilinearly."""
+        return F.interpolate(
+            predictions, scale_factor=self.common_stride, mode="bilinear", align_corners=False
+        )
+
+    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Mean cross-entropy over the pixels that count; a connected zero where none does.
+
+        Args:
+            predictions: from ``layers``; computed in float32 even under autocast.
+            targets: ``(B, H, W)`` class indices or ``ignore_value``.
+        """
+        logits = self.upsample(predictions.float())
+        total = F.cross_entropy(logits, targets.long(), reduction="sum", ignore_index=self.ignore_value)
+        counted = (targets != self.ignore_value).sum().clamp(min=1)
+        return {"loss_sem_seg": total / counted * self.loss_weight}

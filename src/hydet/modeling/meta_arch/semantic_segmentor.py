@@ -1,0 +1,87 @@
+"""Semantic segmentation: a class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hydet.modeling.postprocessing import sem_seg_postprocess
+from hydet.structures import ImageList
+
+from .generalized_rcnn import output_size
+from .meta_architecture import MetaArchitecture, ModelInput
+
+__all__ = ["SemanticSegmentor"]
+
+
+class SemanticSegmentor(MetaArchitecture):
+    """A backbone and a semantic head.
+
+    Args:
+        backbone: images to feature maps.
+        sem_seg_head: such as ``SemSegFPNHead``.
+        pixel_mean: one number a channel; see ``MetaArchitecture``.
+        pixel_std: one number a channel.
+        input_format: channel order of the input.
+
+    ``inference`` gives one ``{"sem_seg": Tensor}`` an image: ``(K, H, W)`` logits at the output resolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        sem_seg_head: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str | None = None,
+    ) -> None:
+        super().__init__(
+            backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, input_format=input_format
+        )
+        self.sem_seg_head = sem_seg_head
+
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
+        images = self.preprocess_image(batched_inputs)
+        targets = padded_label_maps(self, batched_inputs, images)
+        return self.sem_seg_head(self.backbone(images.tensor), targets)[1]
+
+    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[Any]:
+        images = self.preprocess_image(batched_inputs)
+        logits, _ = self.sem_seg_head(self.backbone(images.tensor))
+        return self._postprocess(logits, batched_inputs, images)
+
+    def losses_and_inference(
+        self, batched_inputs: Sequence[ModelInput]
+    ) -> tuple[dict[str, Tensor], list[Any]]:
+        images = self.preprocess_image(batched_inputs)
+        targets = padded_label_maps(self, batched_inputs, images)
+        features = self.backbone(images.tensor)
+        _, losses = self.sem_seg_head(features, targets)
+        with torch.no_grad():
+            logits, _ = self.sem_seg_head(features)
+            return losses, self._postprocess(logits, batched_inputs, images)
+
+    @staticmethod
+    def _postprocess(
+        logits: Tensor, batched_inputs: Sequence[ModelInput], images: ImageList
+    ) -> list[dict[str, Tensor]]:
+        return [
+            {"sem_seg": sem_seg_postprocess(scores, size, *output_size(entry, size))}
+            for scores, entry, size in zip(logits, batched_inputs, images.image_sizes, strict=True)
+        ]
+
+
+def padded_label_maps(model: Any, batched_inputs: Sequence[ModelInput], images: ImageList) -> Tensor:
+    """``(B, H, W)`` label maps of a batch, padded like its images with the head's ``ignore_value``."""
+    maps = model._ground_truth(batched_inputs, "sem_seg")
+    padded = ImageList.from_tensors(
+        maps,
+        model.backbone.size_divisibility,
+        model.sem_seg_head.ignore_value,
+        model.backbone.padding_constraints,
+    )
+    return padded.tensor
