@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -183,10 +184,10 @@ class Trainer:
             callback.on_picture(self, name, picture)
 
     def print(self, *objects: Any) -> None:
-        """Print on the main process, above the progress bar if there is one."""
+        """Print on the main process, above the progress bar if there is one; strings may hold rich's markup."""
         console = self.progress.console if self.progress is not None else self.console
         if all(isinstance(part, str) for part in objects):
-            console.print(*objects, markup=False, highlight=False, soft_wrap=True)
+            console.print(*objects, highlight=False, soft_wrap=True)
         else:
             console.print(*objects)
 
@@ -324,7 +325,7 @@ class Trainer:
             try:
                 callback.on_exception(self, error)
             except Exception as another:  # the first error is the one to report
-                self.print(f"{type(callback).__name__} failed while the run ended: {another}")
+                self.print(escape(f"{type(callback).__name__} failed while the run ended: {another}"))
 
     def _start(self, resume: bool | str | Path) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from ..atomic_files import discard, point_to, pointer_target, remove_garbage
 from ..checkpoint import find_last_checkpoint, list_checkpoints
 from ..distributed import barrier, is_main_process
@@ -93,7 +95,7 @@ class Checkpoints(Callback):
         if trainer.step > 0 and self._written != trainer.step:
             self.write(trainer)
         saved = f"checkpoint: {self.folder(trainer) / _name(trainer.step)}; resume=auto continues"
-        trainer.print(f"{error}; {saved if trainer.step else 'nothing to save yet'}")
+        trainer.print(escape(f"{error}; {saved if trainer.step else 'nothing to save yet'}"))
 
     def write(self, trainer: Trainer) -> None:
         """Write a checkpoint of the current step now; every process must call it."""
