@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -52,7 +53,7 @@ class ConsoleLog(Callback):
         self._window.clear()
         if trainer.resumed_from is not None:
             trainer.print(
-                f"continuing from {trainer.resumed_from}, step {trainer.step} of {trainer.max_steps}"
+                f"continuing from {escape(str(trainer.resumed_from))}, step {trainer.step} of {trainer.max_steps}"
             )
         if is_main_process() and trainer.console.is_terminal:
             self._progress = Progress(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from hydet.evaluation import Evaluator, evaluate
 
 from ..distributed import world_size
@@ -73,7 +71,7 @@ class Evaluation(Callback):
             )
         self.evaluated_step = trainer.step
         trainer.examples = examples.pairs
-        trainer.print(Text(f"Evaluation after step {trainer.step}", style="bold"))
+        trainer.print(f"[bold]Evaluation after step {trainer.step}[/bold]")
         for evaluator in self.evaluators:
             for table in evaluator.tables():
                 trainer.print(table)

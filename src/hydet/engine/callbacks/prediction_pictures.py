@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.markup import escape
 from torch import Tensor
 
 from hydet.visualization import draw_ground_truth, draw_predictions, picture_grid, save_png
@@ -47,7 +48,7 @@ class PredictionPictures(Callback):
         grid = picture_grid(rows, column_captions=("predictions", "ground truth"))
         path = save_png(grid, trainer.output_dir / self.folder / f"step_{trainer.step:08d}.png")
         trainer.log_picture("predictions", grid)
-        trainer.print(f"pictures: {path}")
+        trainer.print(escape(f"pictures: {path}"))
 
     def _row(self, trainer: Trainer, entry: Mapping[str, Any], output: Mapping[str, Any]) -> list[Tensor]:
         image = entry["image"].detach().cpu()[:3].clamp(0, 255).to(torch.uint8)
