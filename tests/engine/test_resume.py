@@ -78,6 +78,28 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tiny, tmp_path, sign
     assert_same(whole.model.state_dict(), rest.model.state_dict())
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_loader_workers_too(tiny, tmp_path, signum):
+    """As Ctrl-C in a terminal does, and a cluster's scheduler."""
+
+    class KillGroup(Callback):
+        def on_step_end(self, trainer):
+            if trainer.step == 2:
+                os.killpg(0, signum)
+
+    def work():
+        os.setsid()
+        callbacks = [KillGroup(), Checkpoints(every=100)]
+        loader = tiny.Loader(num_workers=2)
+        tiny.build_trainer(tmp_path, loader=loader, callbacks=callbacks, max_steps=50).fit()
+
+    run = mp.get_context("fork").Process(target=work)
+    run.start()
+    run.join(60)
+    assert run.exitcode == 128 + signum
+    assert load_checkpoint(tmp_path).step == 2
+
+
 def test_a_signal_in_the_last_step_changes_nothing(tiny, tmp_path):
     trainer = tiny.build_trainer(tmp_path, callbacks=[KillAt(5, signal.SIGTERM), Checkpoints(every=100)])
     trainer.fit()
