@@ -4,10 +4,15 @@ Every op has a definition in plain torch, a Triton kernel, and is registered wit
 ``torch.compile`` and ``torch.export`` keep it as one node. ``backends()`` says which of them would run.
 """
 
+from hydet.kernels.box_iou_rotated import box_iou_rotated
 from hydet.kernels.dispatch import backends, choose, triton_available
+from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
 
 __all__ = [
     "backends",
+    "batched_nms_rotated",
+    "box_iou_rotated",
     "choose",
+    "nms_rotated",
     "triton_available",
 ]

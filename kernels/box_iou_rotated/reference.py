@@ -1,0 +1,122 @@
+"""Overlap of rotated boxes in plain torch.
+
+The area shared by boxes A and B is found in B's frame, where B is the upright rectangle |x| <= p, |y| <= q.
+With G(x, y) = clamp(y, -q, q) + q where |x| <= p and 0 elsewhere, dG/dy is 1 inside B and 0 outside, so Green's
+theorem turns the area into the sum over A's four edges of the integral of G dx. Each edge's term is continuous
+in the boxes: nothing is decided from the sign of a rounding error, so edges that coincide, or nearly do, are no
+special case (algorithms that collect crossings and corners and then take a hull fail exactly there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["box_iou_rotated_reference", "meeting_pairs", "pair_iou", "prepare"]
+
+# Pairs handled at once: temporaries stay in the cache of one core.
+PAIRS_PER_CHUNK = 1 << 14
+CIRCLE_TESTS_PER_CHUNK = 1 << 17
+
+
+def prepare(boxes: Tensor) -> Tensor:
+    """``(N, 5)`` boxes to ``(6, N)`` float64 rows: centre, half sides, cosine and sine of the angle."""
+    cx, cy, width, height, angle = boxes.double().unbind(dim=1)
+    radians = angle.remainder(360).deg2rad()
+    return torch.stack([cx, cy, width / 2, height / 2, radians.cos(), radians.sin()])
+
+
+def _pair_areas(a: Tensor, b: Tensor) -> Tensor:
+    """Shared areas of P pairs of prepared boxes, both ``(6, P)``."""
+    # A's centre and half axes in B's frame. In the image B's axes are (cos, -sin) and (sin, cos).
+    offset_x, offset_y = a[0] - b[0], a[1] - b[1]
+    half_width, half_height, p, q = a[2], a[3], b[2], b[3]
+    center_x = offset_x * b[4] - offset_y * b[5]
+    center_y = offset_x * b[5] + offset_y * b[4]
+    cos = a[4] * b[4] + a[5] * b[5]
+    sin = a[5] * b[4] - a[4] * b[5]
+    ux, uy = half_width * cos, half_width * -sin
+    vx, vy = half_height * sin, half_height * cos
+
+    # Corners around A, (4, P); edge k goes from corner k to corner k + 1.
+    left, right = center_x - ux, center_x + ux
+    x = torch.stack([left - vx, right - vx, right + vx, left + vx])
+    low, high = center_y - uy, center_y + uy
+    y = torch.stack([low - vy, high - vy, high + vy, low + vy])
+    edge_x, edge_y = x.roll(-1, 0).sub_(x), y.roll(-1, 0).sub_(y)
+
+    # The part of each edge with |x| <= p, as x and y of its ends. An edge with no extent in x adds nothing.
+    start_x = x.clamp(min=-p, max=p)
+    end_x = start_x.roll(-1, 0)
+    slope_step = edge_x.masked_fill_(edge_x == 0, 1e-300).reciprocal_()
+    start_y = (start_x - x).mul_(slope_step).clamp_(0, 1).mul_(edge_y).add_(y)
+    end_y = (end_x - x).mul_(slope_step).clamp_(0, 1).mul_(edge_y).add_(y)
+
+    # Mean of clamp(y, -q, q) along that part: `rising` is how far through the clamped range it is on average.
+    low, high = torch.minimum(start_y, end_y), torch.maximum(start_y, end_y)
+    low_in, high_in = low.clamp(min=-q, max=q), high.clamp(min=-q, max=q)
+    span = high_in - low_in
+    rising = span.mul(0.5).add_(high).sub_(high_in).div_(high.sub_(low).clamp_(min=1e-300)).clamp_(max=1)
+    mean = span.mul_(rising).add_(low_in).add_(q)
+    return mean.mul_(end_x.sub_(start_x)).sum(dim=0).abs_()
+
+
+def pair_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of P pairs of prepared boxes, ``(6, P)`` each, as ``(P,)`` float64 in [0, 1]."""
+    area_a, area_b = 4 * a[2] * a[3], 4 * b[2] * b[3]
+    shared = torch.minimum(_pair_areas(a, b), torch.minimum(area_a, area_b))
+    return shared / (area_a + area_b - shared)
+
+
+def _circles(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre and radius of the circle around each box; the radius of a box without area is NaN: it meets nothing."""
+    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
+    width, height = boxes[:, 2], boxes[:, 3]
+    usable = boxes.isfinite().all(dim=1) & (width > 0) & (height > 0)
+    # Half the diagonal, a little longer, so that no rounding loses a pair.
+    radius = torch.hypot(width, height) * (0.5 * (1 + 1e-5))
+    return boxes[:, 0], boxes[:, 1], radius.masked_fill(~usable, torch.nan)
+
+
+def meeting_pairs(
+    a: Tensor, b: Tensor, also: Callable[[slice], Tensor] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices of the pairs whose circumscribed circles meet, a few at a time.
+
+    Args:
+        a: ``(N, 5)``.
+        b: ``(M, 5)``.
+        also: for a slice of ``a``, a ``(rows, M)`` mask of further conditions.
+
+    Yields:
+        (indices into ``a``, indices into ``b``), at most ``PAIRS_PER_CHUNK`` each, ordered by the former.
+    """
+    ax, ay, a_radius = _circles(a)
+    bx, by, b_radius = _circles(b)
+    rows_per_chunk = max(1, CIRCLE_TESTS_PER_CHUNK // max(1, b.shape[0]))
+    for first in range(0, a.shape[0], rows_per_chunk):
+        rows = slice(first, first + rows_per_chunk)
+        distance = (ax[rows, None] - bx).square_()
+        distance += (ay[rows, None] - by).square_()
+        meet = distance <= (a_radius[rows, None] + b_radius).square_()
+        if also is not None:
+            meet &= also(rows)
+        # flat positions of the mask, which is cheaper than a pair of indices from nonzero
+        positions = meet.flatten().nonzero().squeeze(1)
+        for part in positions.split(PAIRS_PER_CHUNK):
+            if part.shape[0] > 0:
+                row = part.div(b.shape[0], rounding_mode="floor")
+                yield row + first, part - row * b.shape[0]
+
+
+def box_iou_rotated_reference(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """See ``box_iou_rotated``; all arithmetic in float64."""
+    iou = torch.zeros(boxes1.shape[0], boxes2.shape[0], dtype=torch.float32, device=boxes1.device)
+    prepared1, prepared2 = prepare(boxes1), prepare(boxes2)
+    flat = iou.view(-1)
+    for i, j in meeting_pairs(boxes1, boxes2):
+        values = pair_iou(prepared1.index_select(1, i), prepared2.index_select(1, j))
+        flat[i * boxes2.shape[0] + j] = values.float()
+    return iou

@@ -1,0 +1,5 @@
+"""Suppression of rotated boxes."""
+
+from hydet.kernels.nms_rotated.op import batched_nms_rotated, nms_rotated
+
+__all__ = ["batched_nms_rotated", "nms_rotated"]
