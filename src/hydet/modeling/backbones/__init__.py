@@ -3,11 +3,18 @@
 from .backbone import Backbone
 from .checkpointing import checkpoint_activations
 from .fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+from .mvit import MViT
+from .regnet import AnyNet, RegNet
+from .regnet_blocks import ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock
 from .resnet import ResNet, make_resnet
 from .resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
+from .simple_feature_pyramid import SimpleFeaturePyramid
+from .swin import SwinTransformer
+from .vit import ViT, get_vit_lr_decay_rate
 
 __all__ = [
     "FPN",
+    "AnyNet",
     "Backbone",
     "BasicBlock",
     "BasicStem",
@@ -15,7 +22,18 @@ __all__ = [
     "DeformBottleneckBlock",
     "LastLevelMaxPool",
     "LastLevelP6P7",
+    "MViT",
+    "RegNet",
+    "ResBasicBlock",
+    "ResBottleneckBlock",
     "ResNet",
+    "ResStem",
+    "SimpleFeaturePyramid",
+    "SimpleStem",
+    "SwinTransformer",
+    "VanillaBlock",
+    "ViT",
     "checkpoint_activations",
+    "get_vit_lr_decay_rate",
     "make_resnet",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,11 +61,11 @@ class Backbone(nn.Module, ABC):
             for name in self._out_features
         }
 
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+    def _run(self, block: nn.Module, *args: Any) -> Tensor:
         """Apply a block, without keeping what happens inside it if ``use_act_checkpoint``."""
         if self.use_act_checkpoint and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
 
 
 def check_out_features(owner: str, wanted: Sequence[str], known: Sequence[str]) -> None:

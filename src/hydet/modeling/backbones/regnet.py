@@ -1,0 +1,266 @@
+"""RegNet, and the wider family it is a point of."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+from torch import Tensor, nn
+
+from hydet.layers import CNNBlockBase
+
+from .backbone import Backbone, check_out_features
+from .regnet_blocks import Activation
+from .resnet_blocks import Norm
+
+__all__ = ["AnyNet", "RegNet"]
+
+WIDTH_QUANTUM = 8
+
+
+class AnyNet(Backbone):
+    """A stem and stages of equal blocks, called ``stem``, ``s1``, ``s2`` ...
+
+    Args:
+        stem_class: called with ``in_channels, out_channels, norm, activation_class``, such as ``SimpleStem``.
+        stem_width: channels of the stem.
+        block_class: called with ``in_channels, out_channels, stride, norm, activation_class, bottleneck_ratio,
+            group_width, se_ratio``, such as ``ResBottleneckBlock``.
+        depths: blocks of each stage.
+        widths: channels of each stage.
+        group_widths: channels of a group in each stage.
+        strides: of the first block of each stage.
+        bottleneck_ratios: inner channels of the blocks of each stage, as a multiple of ``widths``.
+        se_ratio: channels of the squeeze-excitations, as a multiple of the channels of the block's input; 0 for none.
+        activation_class: called without arguments; ``None`` is ReLU.
+        freeze_at: see ``freeze``.
+        norm: see ``hydet.layers.get_norm``.
+        out_features: which outputs to return; by default the last stage.
+        in_channels: channels of the image.
+        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
+
+    Source: Radosavovic et al. 2020 (arXiv:2003.13678), section 3.2.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem_class: Callable[..., CNNBlockBase],
+        stem_width: int,
+        block_class: Callable[..., CNNBlockBase],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        group_widths: Sequence[int],
+        strides: Sequence[int],
+        bottleneck_ratios: Sequence[float],
+        se_ratio: float = 0.0,
+        activation_class: Activation | None = None,
+        freeze_at: int = 0,
+        norm: Norm = "BN",
+        out_features: Sequence[str] | None = None,
+        in_channels: int = 3,
+        use_act_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        per_stage = {
+            "widths": widths,
+            "group_widths": group_widths,
+            "strides": strides,
+            "bottleneck_ratios": bottleneck_ratios,
+        }
+        for name, values in per_stage.items():
+            if len(values) != len(depths):
+                raise ValueError(f"{name} needs {len(depths)} values, one a stage; got {list(values)}")
+        names = [f"s{i}" for i in range(1, len(depths) + 1)]
+        out_features = [names[-1]] if out_features is None else out_features
+        check_out_features(type(self).__name__, out_features, ["stem", *names])
+        self.use_act_checkpoint = use_act_checkpoint
+        make_activation = _relu if activation_class is None else activation_class
+        self.stem = stem_class(
+            in_channels=in_channels,
+            out_channels=stem_width,
+            norm=norm,
+            activation_class=make_activation,
+        )
+        stride, width = self.stem.stride, stem_width
+        channels_of, strides_of = {"stem": width}, {"stem": stride}
+        for name, depth, *numbers in zip(names, depths, widths, group_widths, strides, bottleneck_ratios):
+            stage_width, group_width, stage_stride, bottleneck_ratio = numbers
+            blocks: OrderedDict[str, nn.Module] = OrderedDict()
+            for i in range(depth):
+                blocks[f"b{i + 1}"] = block_class(
+                    in_channels=width,
+                    out_channels=stage_width,
+                    stride=stage_stride if i == 0 else 1,
+                    norm=norm,
+                    activation_class=make_activation,
+                    bottleneck_ratio=bottleneck_ratio,
+                    group_width=group_width,
+                    se_ratio=se_ratio,
+                )
+                width = stage_width
+            self.add_module(name, nn.Sequential(blocks))
+            stride *= stage_stride
+            channels_of[name], strides_of[name] = width, stride
+        self.stage_names = tuple(names)
+        self._out_features = list(out_features)
+        self._out_feature_channels = {name: channels_of[name] for name in out_features}
+        self._out_feature_strides = {name: strides_of[name] for name in out_features}
+        self.apply(_initialize)
+        self.freeze(freeze_at)
+
+    @property
+    def stages(self) -> list[nn.Sequential]:
+        """The stages, from fine to coarse."""
+        return [getattr(self, name) for name in self.stage_names]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute the feature maps.
+
+        Args:
+            x: ``(N, C, H, W)`` images of any size.
+
+        Returns:
+            ``(N, C_l, H / stride, W / stride)`` by name, rounded up, from fine to coarse.
+        """
+        if x.ndim != 4:
+            raise ValueError(
+                f"{type(self).__name__} takes images of shape (N, C, H, W), got {tuple(x.shape)}"
+            )
+        outputs = {}
+        x = self.stem(x)
+        if "stem" in self._out_features:
+            outputs["stem"] = x
+        for name in self.stage_names:
+            for block in getattr(self, name):
+                x = self._run(block, x)
+            if name in self._out_features:
+                outputs[name] = x
+        return outputs
+
+    def freeze(self, freeze_at: int = 0) -> AnyNet:
+        """Stop training the first parts: their parameters get no gradients, their batch norms become constants.
+
+        Args:
+            freeze_at: 0 nothing, 1 the stem, 2 the stem and ``s1``, and so on.
+
+        Returns:
+            The network itself.
+        """
+        for part in [[self.stem], *self.stages][:freeze_at]:
+            for block in part:
+                block.freeze()
+        return self
+
+
+class RegNet(AnyNet):
+    """An ``AnyNet`` whose widths follow a quantised line.
+
+    Block ``i`` of ``depth`` would have ``w_0 + w_a * i`` channels; that is rounded to ``w_0`` times a power of ``w_m``,
+    then to a multiple of 8. Blocks of equal width form a stage.
+
+    Args:
+        stem_class: as in ``AnyNet``.
+        stem_width: as in ``AnyNet``.
+        block_class: as in ``AnyNet``.
+        depth: blocks in all.
+        w_a: slope of the line.
+        w_0: its start, a multiple of 8.
+        w_m: ratio of the widths of neighbouring stages, above 1.
+        group_width: channels of a group; smaller where a stage is narrower. Widths are adjusted to be multiples.
+        stride: of every stage.
+        bottleneck_ratio: as in ``AnyNet``, the same for all stages.
+        se_ratio: as in ``AnyNet``.
+        activation_class: as in ``AnyNet``.
+        freeze_at: as in ``AnyNet``.
+        norm: as in ``AnyNet``.
+        out_features: as in ``AnyNet``.
+        in_channels: as in ``AnyNet``.
+        use_act_checkpoint: as in ``AnyNet``.
+
+    Source: Radosavovic et al. 2020 (arXiv:2003.13678), section 3.3.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem_class: Callable[..., CNNBlockBase],
+        stem_width: int,
+        block_class: Callable[..., CNNBlockBase],
+        depth: int,
+        w_a: float,
+        w_0: int,
+        w_m: float,
+        group_width: int,
+        stride: int = 2,
+        bottleneck_ratio: float = 1.0,
+        se_ratio: float = 0.0,
+        activation_class: Activation | None = None,
+        freeze_at: int = 0,
+        norm: Norm = "BN",
+        out_features: Sequence[str] | None = None,
+        in_channels: int = 3,
+        use_act_checkpoint: bool = False,
+    ) -> None:
+        widths, depths = quantized_widths(depth=depth, w_a=w_a, w_0=w_0, w_m=w_m)
+        fitted = [fit_to_groups(width, group_width, bottleneck_ratio) for width in widths]
+        super().__init__(
+            stem_class=stem_class,
+            stem_width=stem_width,
+            block_class=block_class,
+            depths=depths,
+            widths=[width for width, _ in fitted],
+            group_widths=[group for _, group in fitted],
+            strides=[stride] * len(depths),
+            bottleneck_ratios=[bottleneck_ratio] * len(depths),
+            se_ratio=se_ratio,
+            activation_class=activation_class,
+            freeze_at=freeze_at,
+            norm=norm,
+            out_features=out_features,
+            in_channels=in_channels,
+            use_act_checkpoint=use_act_checkpoint,
+        )
+
+
+def quantized_widths(*, depth: int, w_a: float, w_0: int, w_m: float) -> tuple[list[int], list[int]]:
+    """Widths and depths of the stages of a RegNet; see there.
+
+    Raises:
+        ValueError: if the numbers describe no network.
+    """
+    if depth < 1 or w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % WIDTH_QUANTUM:
+        raise ValueError(
+            f"RegNet needs depth >= 1, w_a >= 0, w_m > 1 and w_0 a positive multiple of {WIDTH_QUANTUM}; "
+            f"got depth={depth}, w_a={w_a}, w_0={w_0}, w_m={w_m}"
+        )
+    line = w_0 + w_a * np.arange(depth)
+    powers = np.round(np.log(line / w_0) / np.log(w_m))
+    rounded = np.round(w_0 * np.power(w_m, powers) / WIDTH_QUANTUM).astype(int) * WIDTH_QUANTUM
+    widths, depths = np.unique(rounded, return_counts=True)
+    return widths.tolist(), depths.tolist()
+
+
+def fit_to_groups(width: int, group_width: int, bottleneck_ratio: float) -> tuple[int, int]:
+    """The width nearest to ``width`` whose bottleneck is a whole number of groups, and the width of those."""
+    inner = int(max(1, width * bottleneck_ratio))
+    group = min(group_width, inner)
+    step = group
+    if bottleneck_ratio > 1:  # dividing by the ratio again must leave a whole number
+        step = math.lcm(group, Fraction(bottleneck_ratio).limit_denominator(64).numerator)
+    inner = max(step, round(inner / step) * step)
+    return int(inner / bottleneck_ratio), group
+
+
+def _relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
+def _initialize(module: nn.Module) -> None:
+    """Normal convolutions of variance 2 / (kernel area x output channels), whatever their groups."""
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))

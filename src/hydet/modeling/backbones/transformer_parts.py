@@ -1,0 +1,133 @@
+"""Small modules that all vision transformers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["DropPath", "Mlp", "PatchEmbed", "init_transformer", "linear_rates"]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation in between.
+
+    Args:
+        in_features: channels of input and output.
+        hidden_features: channels in between.
+        act_layer: called without arguments.
+        drop: dropout probability after each layer.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: int,
+        hidden_features: int,
+        act_layer: Callable[[], nn.Module] = nn.GELU,
+        drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = act_layer()
+        self.fc2 = nn.Linear(hidden_features, in_features)
+        self.drop = nn.Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., in_features)`` to the same shape."""
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class DropPath(nn.Module):
+    """Leaves out a residual branch for some of the samples of a training batch, and scales up the others.
+
+    Args:
+        drop_prob: probability of leaving out, in [0, 1).
+
+    Source: Huang et al. 2016 (arXiv:1603.09382).
+    """
+
+    def __init__(self, *, drop_prob: float) -> None:
+        super().__init__()
+        if not 0 <= drop_prob < 1:
+            raise ValueError(f"the probability of dropping a path must lie in [0, 1), got {drop_prob}")
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, ...)`` to the same shape."""
+        if self.drop_prob == 0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * (mask / keep)
+
+    def extra_repr(self) -> str:
+        return f"drop_prob={self.drop_prob:.3f}"
+
+
+class PatchEmbed(nn.Module):
+    """Images to a grid of tokens, by a convolution.
+
+    Args:
+        kernel_size: height and width of a patch.
+        stride: step from patch to patch.
+        padding: of the image.
+        in_chans: channels of the image.
+        embed_dim: channels of a token.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel_size: Sequence[int] = (16, 16),
+        stride: Sequence[int] = (16, 16),
+        padding: Sequence[int] = (0, 0),
+        in_chans: int = 3,
+        embed_dim: int = 768,
+    ) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, embed_dim, tuple(kernel_size), tuple(stride), tuple(padding))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_chans, H, W)`` to ``(B, H / stride, W / stride, embed_dim)``."""
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+def linear_rates(last: float, count: int) -> list[float]:
+    """``count`` numbers from 0 to ``last`` at equal steps: how often the blocks of a network are dropped."""
+    return [last * i / max(count - 1, 1) for i in range(count)]
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Initial values of one layer: linear weights normal with deviation 0.02, cut at 2; biases 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def to_channels_first(x: Tensor) -> Tensor:
+    """``(B, H, W, C)`` to a ``(B, C, H, W)`` view, which is in ``channels_last`` memory format."""
+    return x.permute(0, 3, 1, 2)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Attention with an additive bias on the logits.
+
+    Args:
+        q: ``(..., Q, D)``.
+        k: ``(..., K, D)``.
+        v: ``(..., K, D)``.
+        scale: multiplies the inner products.
+        bias: ``(..., Q, K)``.
+        dropout: probability of leaving out an attention weight.
+
+    Returns:
+        ``(..., Q, D)``.
+    """
+    if bias is not None:
+        bias = bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)

@@ -1,0 +1,319 @@
+"""Plain vision transformers for detection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hydet.layers import LayerNorm, c2_msra_fill
+
+from .backbone import Backbone
+from .positions import absolute_positions, decomposed_bias
+from .transformer_parts import (
+    DropPath,
+    Mlp,
+    PatchEmbed,
+    attend,
+    init_transformer,
+    linear_rates,
+    to_channels_first,
+)
+from .windows import merge_windows, pad_to_multiple, split_windows
+
+__all__ = ["ViT", "get_vit_lr_decay_rate"]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over a grid of tokens.
+
+    Args:
+        dim: channels.
+        num_heads: heads; they divide ``dim``.
+        qkv_bias: whether the first linear layer has a bias.
+        use_rel_pos: add a bias that depends on vertical and horizontal distances.
+        rel_pos_zero_init: start it at zero.
+        input_size: height and width of the grid that the relative positions are made for.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int = 8,
+        qkv_bias: bool = True,
+        use_rel_pos: bool = False,
+        rel_pos_zero_init: bool = True,
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"attention over {dim} channels cannot have {num_heads} heads")
+        self.num_heads = num_heads
+        head_dim = dim // num_heads
+        self.scale = head_dim**-0.5
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.use_rel_pos = use_rel_pos
+        if use_rel_pos:
+            if input_size is None:
+                raise ValueError("relative positions need input_size")
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * input_size[0] - 1, head_dim))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * input_size[1] - 1, head_dim))
+            if not rel_pos_zero_init:
+                nn.init.trunc_normal_(self.rel_pos_h, std=0.02)
+                nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, H, W, dim)`` to the same shape."""
+        batch, height, width, _ = x.shape
+        qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, H * W, C) each
+        bias = None
+        if self.use_rel_pos:
+            size = (height, width)
+            bias = decomposed_bias(q, self.rel_pos_h, self.rel_pos_w, size, size)
+        x = attend(q, k, v, scale=self.scale, bias=bias)
+        return self.proj(x.transpose(1, 2).reshape(batch, height, width, -1))
+
+
+class ConvolutionalResidual(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions around an identity, which they leave alone at first.
+
+    Args:
+        channels: of input and output.
+        bottleneck_channels: in between.
+        act_layer: called without arguments.
+
+    Source: Li et al. 2022 (arXiv:2203.16527), section 3.
+    """
+
+    def __init__(
+        self, *, channels: int, bottleneck_channels: int, act_layer: Callable[[], nn.Module] = nn.GELU
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, bottleneck_channels, 1, bias=False)
+        self.norm1 = LayerNorm(normalized_shape=bottleneck_channels)
+        self.act1 = act_layer()
+        self.conv2 = nn.Conv2d(bottleneck_channels, bottleneck_channels, 3, padding=1, bias=False)
+        self.norm2 = LayerNorm(normalized_shape=bottleneck_channels)
+        self.act2 = act_layer()
+        self.conv3 = nn.Conv2d(bottleneck_channels, channels, 1, bias=False)
+        self.norm3 = LayerNorm(normalized_shape=channels)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            c2_msra_fill(conv)
+        nn.init.zeros_(self.norm3.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` to the same shape."""
+        out = self.act1(self.norm1(self.conv1(x)))
+        out = self.act2(self.norm2(self.conv2(out)))
+        return x + self.norm3(self.conv3(out))
+
+
+class ViTBlock(nn.Module):
+    """Attention, within windows or over the whole grid, and an MLP, each around an identity.
+
+    Args:
+        dim: channels.
+        num_heads: heads of the attention.
+        mlp_ratio: hidden channels of the MLP as a multiple of ``dim``.
+        qkv_bias: see ``Attention``.
+        drop_path: probability of leaving out either branch for a sample.
+        norm_layer: called with the number of channels.
+        act_layer: called without arguments.
+        use_rel_pos: see ``Attention``.
+        rel_pos_zero_init: see ``Attention``.
+        window_size: side of the windows, which need not divide the grid; 0 for none.
+        use_residual_block: a ``ConvolutionalResidual`` follows.
+        input_size: height and width of the grid that relative positions are made for where there are no windows.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
+        act_layer: Callable[[], nn.Module] = nn.GELU,
+        use_rel_pos: bool = False,
+        rel_pos_zero_init: bool = True,
+        window_size: int = 0,
+        use_residual_block: bool = False,
+        input_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.norm1 = norm_layer(dim)
+        self.attn = Attention(
+            dim=dim,
+            num_heads=num_heads,
+            qkv_bias=qkv_bias,
+            use_rel_pos=use_rel_pos,
+            rel_pos_zero_init=rel_pos_zero_init,
+            input_size=(window_size, window_size) if window_size else input_size,
+        )
+        self.drop_path = DropPath(drop_prob=drop_path) if drop_path else nn.Identity()
+        self.norm2 = norm_layer(dim)
+        self.mlp = Mlp(in_features=dim, hidden_features=int(dim * mlp_ratio), act_layer=act_layer)
+        self.residual: nn.Module | None = None
+        if use_residual_block:
+            self.residual = ConvolutionalResidual(
+                channels=dim, bottleneck_channels=dim // 2, act_layer=act_layer
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, H, W, dim)`` to the same shape."""
+        y = self.norm1(x)
+        if self.window_size:
+            y = pad_to_multiple(y, self.window_size)
+            padded = (y.shape[1], y.shape[2])
+            y = self.attn(split_windows(y, self.window_size))
+            y = merge_windows(y, self.window_size, padded, (x.shape[1], x.shape[2]))
+        else:
+            y = self.attn(y)
+        x = x + self.drop_path(y)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.residual is not None:
+            x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x
+
+
+class ViT(Backbone):
+    """A plain vision transformer that mixes windowed and global attention; one feature map, of one stride.
+
+    Args:
+        img_size: side of the images that the relative positions are made for, in pixels. Others may come.
+        patch_size: side of a patch, the stride of the feature map.
+        in_chans: channels of the image.
+        embed_dim: channels of a token.
+        depth: number of blocks.
+        num_heads: heads of each block.
+        mlp_ratio: hidden channels of the MLPs as a multiple of ``embed_dim``.
+        qkv_bias: whether the linear layers of queries, keys and values have biases.
+        drop_path_rate: probability of leaving out a branch of the last block; it grows linearly from 0 at the first.
+        norm_layer: called with the number of channels.
+        act_layer: called without arguments.
+        use_abs_pos: add learned positions to the tokens.
+        use_rel_pos: add relative positions to the attention.
+        rel_pos_zero_init: start those at zero.
+        window_size: side of the windows, in patches.
+        window_block_indexes: blocks whose attention stays within windows.
+        residual_block_indexes: blocks that a residual convolutional block follows.
+        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
+        pretrain_img_size: side of the images that the absolute positions are made for.
+        pretrain_use_cls_token: whether those include a class token's, which is skipped.
+        out_feature: name of the feature map.
+
+    Source: Dosovitskiy et al. 2020 (arXiv:2010.11929); Li et al. 2022 (arXiv:2203.16527).
+    """
+
+    def __init__(
+        self,
+        *,
+        img_size: int = 1024,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        norm_layer: Callable[[int], nn.Module] = nn.LayerNorm,
+        act_layer: Callable[[], nn.Module] = nn.GELU,
+        use_abs_pos: bool = True,
+        use_rel_pos: bool = False,
+        rel_pos_zero_init: bool = True,
+        window_size: int = 0,
+        window_block_indexes: Sequence[int] = (),
+        residual_block_indexes: Sequence[int] = (),
+        use_act_checkpoint: bool = False,
+        pretrain_img_size: int = 224,
+        pretrain_use_cls_token: bool = True,
+        out_feature: str = "last_feat",
+    ) -> None:
+        super().__init__()
+        self.use_act_checkpoint = use_act_checkpoint
+        self.pretrain_use_cls_token = pretrain_use_cls_token
+        self.pos_embed: nn.Parameter | None = None
+        if use_abs_pos:
+            count = (pretrain_img_size // patch_size) ** 2 + int(pretrain_use_cls_token)
+            self.pos_embed = nn.Parameter(torch.zeros(1, count, embed_dim))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.patch_embed = PatchEmbed(
+            kernel_size=(patch_size, patch_size),
+            stride=(patch_size, patch_size),
+            in_chans=in_chans,
+            embed_dim=embed_dim,
+        )
+        for key, indexes in (("window", window_block_indexes), ("residual", residual_block_indexes)):
+            if any(not 0 <= i < depth for i in indexes):
+                raise ValueError(f"{key}_block_indexes must lie in [0, {depth}), got {list(indexes)}")
+        if window_block_indexes and window_size < 1:
+            raise ValueError("window_block_indexes are given, but window_size is 0")
+        self.blocks = nn.ModuleList(
+            ViTBlock(
+                dim=embed_dim,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                drop_path=rate,
+                norm_layer=norm_layer,
+                act_layer=act_layer,
+                use_rel_pos=use_rel_pos,
+                rel_pos_zero_init=rel_pos_zero_init,
+                window_size=window_size if i in window_block_indexes else 0,
+                use_residual_block=i in residual_block_indexes,
+                input_size=(img_size // patch_size, img_size // patch_size),
+            )
+            for i, rate in enumerate(linear_rates(drop_path_rate, depth))
+        )
+        self._out_features = [out_feature]
+        self._out_feature_channels = {out_feature: embed_dim}
+        self._out_feature_strides = {out_feature: patch_size}
+        self.apply(init_transformer)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute the feature map.
+
+        Args:
+            x: ``(N, in_chans, H, W)`` images of any size; what does not fill a patch is left out.
+
+        Returns:
+            ``(N, embed_dim, H / patch_size, W / patch_size)`` under the name ``out_feature``.
+        """
+        x = self.patch_embed(x)
+        if self.pos_embed is not None:
+            size = (x.shape[1], x.shape[2])
+            x = x + absolute_positions(self.pos_embed, self.pretrain_use_cls_token, size)
+        for block in self.blocks:
+            x = self._run(block, x)
+        return {self._out_features[0]: to_channels_first(x)}
+
+
+def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
+    """How much smaller the learning rate of a parameter is, the closer to the image the smaller.
+
+    Args:
+        name: the parameter's name in the whole model. Only those below ``backbone`` are slowed down.
+        lr_decay_rate: factor from one block to the one before it.
+        num_layers: blocks of the transformer.
+
+    Returns:
+        ``lr_decay_rate ** (num_layers + 1)`` for the embeddings of patches and positions, one power less with each
+        block, and 1 for residual convolutional blocks and for everything else.
+
+    Source: Bao et al. 2021 (arXiv:2106.08254), appendix.
+    """
+    layer = num_layers + 1
+    if name.startswith("backbone"):
+        if ".pos_embed" in name or ".patch_embed" in name:
+            layer = 0
+        elif ".blocks." in name and ".residual." not in name:
+            layer = int(name.partition(".blocks.")[2].partition(".")[0]) + 1
+    return lr_decay_rate ** (num_layers + 1 - layer)
