@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -34,6 +34,8 @@ def explain(error: Exception, config: DictConfig | None = None) -> str:
         config: the config as it is without the failing override, to name the nearest key.
     """
     text = _chain(error)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}"
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(str(error))
     unknown = re.search(r"Could not override '([^']+)'", text)
@@ -41,9 +43,6 @@ def explain(error: Exception, config: DictConfig | None = None) -> str:
         "is not in struct" in text or "No match in the defaults list" in text or config is not None
     ):
         return _explain_unknown_key(unknown.group(1), config, text)
-    group = re.search(r"Could not override '([^']+)'\.\s*No match", text)
-    if group:
-        return f"unknown key {group.group(1)!r}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         noise = ("full_key:", "object_type=", "Set the environment", "To append to your", "See https")

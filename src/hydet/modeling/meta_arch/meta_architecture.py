@@ -122,6 +122,8 @@ class MetaArchitecture(nn.Module):
         for entry in batched_inputs:
             if key not in entry:
                 raise ValueError(f"{describe(entry)}: losses need {key!r} in every input")
+            if key == "instances":
+                _check_boxes(entry)
         return [entry[key].to(self.device) for entry in batched_inputs]
 
     def _picture_is_due(self) -> bool:
@@ -148,6 +150,18 @@ class MetaArchitecture(nn.Module):
             found = found[(found[:, 2:] > found[:, :2]).all(dim=1)]
             sides.append(draw_bounding_boxes(image, found, colors=color) if found.shape[0] else image)
         self.on_picture(title, torch.cat(sides, dim=2))
+
+
+def _check_boxes(entry: ModelInput) -> None:
+    """A degenerate box would make the loss NaN steps later, when nobody knows any more where it came from."""
+    boxes = entry["instances"].gt_boxes.tensor
+    sides = boxes[:, 2:4] if boxes.shape[1] == 5 else boxes[:, 2:] - boxes[:, :2]
+    wrong = ~(boxes.isfinite().all(dim=1) & (sides > 0).all(dim=1))
+    if bool(wrong.any()):
+        i = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{describe(entry)}: ground-truth box {i} is {boxes[i].tolist()}; boxes must be finite with positive sides"
+        )
 
 
 def _upright(boxes: Tensor) -> Tensor:
