@@ -3,6 +3,7 @@
 from .backbone import Backbone
 from .checkpointing import checkpoint_activations
 from .fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+from .input_channels import inflate_input_weights
 from .mvit import MViT
 from .regnet import AnyNet, RegNet
 from .regnet_blocks import ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock
@@ -10,6 +11,8 @@ from .resnet import ResNet, make_resnet
 from .resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
 from .simple_feature_pyramid import SimpleFeaturePyramid
 from .swin import SwinTransformer
+from .timm_backbone import TimmBackbone
+from .torchvision_backbone import TorchvisionBackbone
 from .vit import ViT, get_vit_lr_decay_rate
 
 __all__ = [
@@ -31,9 +34,12 @@ __all__ = [
     "SimpleFeaturePyramid",
     "SimpleStem",
     "SwinTransformer",
+    "TimmBackbone",
+    "TorchvisionBackbone",
     "VanillaBlock",
     "ViT",
     "checkpoint_activations",
     "get_vit_lr_decay_rate",
+    "inflate_input_weights",
     "make_resnet",
 ]

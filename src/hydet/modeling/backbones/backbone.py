@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from hydet.layers import ShapeSpec
+
+from .recomputation import checkpointed
 
 __all__ = ["Backbone"]
 
@@ -64,7 +65,7 @@ class Backbone(nn.Module, ABC):
     def _run(self, block: nn.Module, *args: Any) -> Tensor:
         """Apply a block, without keeping what happens inside it if ``use_act_checkpoint``."""
         if self.use_act_checkpoint and torch.is_grad_enabled():
-            return checkpoint(block, *args, use_reentrant=False)
+            return checkpointed(block, *args)
         return block(*args)
 
 

@@ -1,0 +1,148 @@
+"""Backbones of the timm library."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from .adapted_backbone import AdaptedBackbone, names_of_strides
+
+__all__ = ["TimmBackbone"]
+
+
+class TimmBackbone(AdaptedBackbone):
+    """Any network that timm can turn into a feature extractor (``features_only``).
+
+    Pretrained weights expect RGB images, normalised by ``pixel_mean`` and ``pixel_std`` of this object.
+
+    Args:
+        model_name: such as ``convnext_tiny.fb_in22k`` or ``swin_tiny_patch4_window7_224``.
+        pretrained: download weights. For other than three channels timm inflates the first layer.
+        in_channels: channels of the image.
+        out_indices: which of the network's features to return, from fine to coarse; by default all that timm gives.
+        out_names: what to call them; by default ``res2``, ``res3`` ... after the base-2 logarithm of their strides, or
+            ``feat0``, ``feat1`` ... where strides are equal, as in plain transformers.
+        frozen: train nothing, and leave the network in evaluation mode.
+        freeze_norm: leave batch normalisations alone: neither statistics nor affine parameters change.
+        size_divisibility: what height and width of the input must be multiples of; by default the coarsest stride.
+        square_pad: if positive, ask for images padded to this height and width. A network that takes one size only
+            asks for that.
+        use_act_checkpoint: recompute activations in the backward pass instead of keeping them, where timm can.
+        model_options: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
+
+    Raises:
+        ImportError: if timm is not installed.
+        ValueError: if there is no such network, or it cannot give features.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_name: str,
+        pretrained: bool = False,
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = None,
+        out_names: Sequence[str] | None = None,
+        frozen: bool = False,
+        freeze_norm: bool = False,
+        size_divisibility: int | None = None,
+        square_pad: int = 0,
+        use_act_checkpoint: bool = False,
+        model_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        options = {"pretrained": pretrained, "in_chans": in_channels, **(model_options or {})}
+        if out_indices is not None:
+            options["out_indices"] = tuple(out_indices)
+        model, any_size = create_feature_extractor(model_name, options)
+        strides = [int(stride) for stride in model.feature_info.reduction()]  # type: ignore[union-attr, operator]
+        channels = model.feature_info.channels()  # type: ignore[union-attr, operator]
+        config = getattr(model, "pretrained_cfg", None) or {}
+        if config.get("fixed_input_size") and not any_size and not square_pad:
+            square_pad = options.get("img_size") or config["input_size"][-1]
+        super().__init__(
+            model=model,
+            frozen=frozen,
+            freeze_norm=freeze_norm,
+            size_divisibility=max(strides) if size_divisibility is None else size_divisibility,
+            square_pad=square_pad,
+        )
+        names = names_of_strides(strides) if out_names is None else list(out_names)
+        if len(names) != len(strides):
+            raise ValueError(f"out_names needs {len(strides)} names, for strides {strides}; got {names}")
+        self.channels_last_output = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
+        self.pixel_mean = [255 * value for value in config.get("mean", (0.485, 0.456, 0.406))]
+        self.pixel_std = [255 * value for value in config.get("std", (0.229, 0.224, 0.225))]
+        self._out_features = names
+        self._out_feature_channels = dict(zip(names, channels))
+        self._out_feature_strides = dict(zip(names, strides))
+        if use_act_checkpoint:
+            self.use_act_checkpoint = True
+
+    @property
+    def use_act_checkpoint(self) -> bool | None:  # type: ignore[override]
+        """Whether activations are recomputed; ``None`` if timm cannot for this network."""
+        return getattr(self, "_checkpointing", False) if self._checkpointable() is not None else None
+
+    @use_act_checkpoint.setter
+    def use_act_checkpoint(self, enabled: bool) -> None:
+        target = self._checkpointable()
+        if target is None:
+            raise ValueError("timm has no activation checkpointing for this network")
+        target.set_grad_checkpointing(enabled)  # type: ignore[operator]
+        self._checkpointing = enabled
+
+    def _checkpointable(self) -> nn.Module | None:
+        for module in (self.model, getattr(self.model, "model", None)):
+            if hasattr(module, "set_grad_checkpointing"):
+                return module
+        return None
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute the feature maps.
+
+        Args:
+            x: ``(N, in_channels, H, W)`` images.
+
+        Returns:
+            ``(N, C_l, H / stride, W / stride)`` by name, from fine to coarse.
+        """
+        features = self.model(x)
+        if self.channels_last_output:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return dict(zip(self._out_features, features))
+
+
+def create_feature_extractor(model_name: str, options: dict[str, Any]) -> tuple[nn.Module, bool]:
+    """Let timm make a network; also tell whether it was asked to take images of any size, and agreed."""
+    timm = _import_timm()
+    if not timm.is_model(model_name):
+        close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
+        raise ValueError(
+            f"timm has no network {model_name!r}" + (f"; close: {', '.join(close)}" if close else "")
+        )
+    # Transformers take other sizes only if told so, and networks that take any do not know the argument.
+    for any_size in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            return timm.create_model(model_name, features_only=True, **{**any_size, **options}), bool(
+                any_size
+            )
+        except TypeError as error:
+            if not any_size or next(iter(any_size)) not in str(error):
+                raise
+        except RuntimeError as error:
+            if "features_only" in str(error):
+                raise ValueError(f"timm cannot take features from {model_name!r}: {error}") from error
+            raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _import_timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError("TimmBackbone needs timm: pip install 'hydet[timm]'") from error
+    return timm
