@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Trainer:
         self.console = Console(quiet=not is_main_process())
         self.progress: Progress | None = None
         self._watch = InterruptionWatch()
-        self._batches: Iterator[Batch] = iter(())
+        self._batches: Generator[Batch, None, None] = _endless(())
         self._loader_starts = True
         self._parallel: nn.Module = model
 
@@ -171,6 +171,8 @@ class Trainer:
             except BaseException as error:
                 self._clean_up(error)
                 raise
+            finally:
+                self._batches.close()  # ends the loader's workers
 
     def evaluated(self, metrics: Mapping[str, float]) -> None:
         """Tell everybody about the outcome of an evaluation."""
@@ -435,11 +437,16 @@ def _checked(losses: Any) -> dict[str, Tensor]:
     return dict(losses)
 
 
-def _endless(loader: Iterable[Batch]) -> Iterator[Batch]:
+def _endless(loader: Iterable[Batch]) -> Generator[Batch, None, None]:
     while True:
         empty = True
-        for batch in loader:
-            empty = False
-            yield batch
+        batches = iter(loader)
+        try:
+            for batch in batches:
+                empty = False
+                yield batch
+        finally:
+            if hasattr(batches, "close"):
+                batches.close()
         if empty:
             raise ValueError("the training loader gives no batch")
