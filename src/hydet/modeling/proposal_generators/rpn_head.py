@@ -1,0 +1,68 @@
+"""The small network that slides over the feature maps of an RPN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from hydet.layers import Conv2d
+
+__all__ = ["StandardRPNHead"]
+
+
+class StandardRPNHead(nn.Module):
+    """3 x 3 convolutions, then objectness and box deltas for every anchor of a cell.
+
+    Args:
+        in_channels: of every feature map.
+        num_anchors: anchors a cell.
+        box_dim: 4, or 5 for rotated boxes.
+        conv_dims: output channels of each hidden convolution; -1 keeps the number of its input.
+
+    Raises:
+        ValueError: if there is no hidden convolution, or one without channels.
+
+    Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.
+    """
+
+    def __init__(
+        self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)
+    ) -> None:
+        super().__init__()
+        if len(conv_dims) == 0 or any(dim <= 0 and dim != -1 for dim in conv_dims):
+            raise ValueError(f"conv_dims must be at least one positive number or -1, got {list(conv_dims)}")
+        self.num_anchors = num_anchors
+        self.box_dim = box_dim
+        channels = [in_channels]
+        for dim in conv_dims:
+            channels.append(channels[-1] if dim == -1 else dim)
+        convs = [
+            Conv2d(before, after, kernel_size=3, padding=1, activation=nn.ReLU())
+            for before, after in pairwise(channels)
+        ]
+        if len(convs) == 1:
+            self.conv: nn.Module = convs[0]
+        else:
+            self.conv = nn.Sequential()
+            for i, conv in enumerate(convs):
+                self.conv.add_module(f"conv{i}", conv)
+        self.objectness_logits = nn.Conv2d(channels[-1], num_anchors, kernel_size=1)
+        self.anchor_deltas = nn.Conv2d(channels[-1], num_anchors * box_dim, kernel_size=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Score and regress the anchors of every level.
+
+        Args:
+            features: per level, ``(N, C, H, W)``.
+
+        Returns:
+            Per level, ``(N, A, H, W)`` logits and ``(N, A * box_dim, H, W)`` deltas, the anchor changing slowest.
+        """
+        hidden = [self.conv(x) for x in features]
+        return [self.objectness_logits(x) for x in hidden], [self.anchor_deltas(x) for x in hidden]

@@ -1,0 +1,43 @@
+"""Rotated region proposal network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from hydet.structures import Boxes
+from hydet.structures.rotated_boxes import pairwise_iou_rotated
+
+from .rpn import RPN
+
+__all__ = ["RRPN"]
+
+
+class RRPN(RPN):
+    """``RPN`` for rotated boxes: (cx, cy, w, h, degrees counter-clockwise).
+
+    Args:
+        **kwargs: those of ``RPN``, with a ``RotatedAnchorGenerator``, a ``Box2BoxTransformRotated`` and a head of
+            ``box_dim`` 5.
+
+    Raises:
+        ValueError: if ``anchor_boundary_thresh`` >= 0: a border test of rotated anchors is not defined; or if the
+            anchors are not rotated.
+
+    Of the proposals only those within a degree of upright are clipped to the image.
+
+    Source: Ma et al. 2018 (arXiv:1703.01086).
+    """
+
+    pairwise_iou: Callable[[Boxes, Boxes], Tensor] = staticmethod(pairwise_iou_rotated)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.anchor_boundary_thresh >= 0:
+            raise ValueError(
+                f"RRPN: anchor_boundary_thresh must be negative, got {self.anchor_boundary_thresh}"
+            )
+        if getattr(self.anchor_generator, "box_dim", 5) != 5:
+            raise ValueError("RRPN: anchor_generator makes upright anchors; use RotatedAnchorGenerator")
