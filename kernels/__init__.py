@@ -6,6 +6,7 @@ Every op has a definition in plain torch, a Triton kernel, and is registered wit
 
 from hydet.kernels.box_iou_rotated import box_iou_rotated
 from hydet.kernels.dispatch import backends, choose, triton_available
+from hydet.kernels.nms import nms_padded
 from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "batched_nms_rotated",
     "box_iou_rotated",
     "choose",
+    "nms_padded",
     "nms_rotated",
     "triton_available",
 ]

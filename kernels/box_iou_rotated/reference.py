@@ -58,7 +58,7 @@ def _pair_areas(a: Tensor, b: Tensor) -> Tensor:
     low, high = torch.minimum(start_y, end_y), torch.maximum(start_y, end_y)
     low_in, high_in = low.clamp(min=-q, max=q), high.clamp(min=-q, max=q)
     span = high_in - low_in
-    rising = span.mul(0.5).add_(high).sub_(high_in).div_(high.sub_(low).clamp_(min=1e-300)).clamp_(max=1)
+    rising = span.mul(0.5).add_(high).sub_(high_in).div_(high.sub_(low).clamp_(min=1e-300)).clamp_(0, 1)
     mean = span.mul_(rising).add_(low_in).add_(q)
     return mean.mul_(end_x.sub_(start_x)).sum(dim=0).abs_()
 
