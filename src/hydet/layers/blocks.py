@@ -11,6 +11,8 @@ from .norms import FrozenBatchNorm2d, get_norm
 
 __all__ = ["CNNBlockBase", "DepthwiseSeparableConv2d"]
 
+Norm = str | Callable[[int], nn.Module] | None
+
 
 class CNNBlockBase(nn.Module):
     """A block of known channels and stride.
@@ -21,7 +23,7 @@ class CNNBlockBase(nn.Module):
         stride: input cells an output cell.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -58,9 +60,9 @@ class DepthwiseSeparableConv2d(nn.Module):
         kernel_size: int = 3,
         padding: int = 1,
         dilation: int = 1,
-        norm1: str | None = None,
+        norm1: Norm = None,
         activation1: Callable[[Tensor], Tensor] | None = None,
-        norm2: str | None = None,
+        norm2: Norm = None,
         activation2: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()

@@ -21,6 +21,9 @@ class Conv2d(nn.Conv2d):
         activation: a function or module, or ``None``.
 
     All other arguments are those of ``nn.Conv2d``. The layer is called ``norm`` in the state dict.
+
+    Raises:
+        TypeError: if ``norm`` is a name; ``get_norm`` makes a layer of it.
     """
 
     def __init__(
@@ -30,6 +33,8 @@ class Conv2d(nn.Conv2d):
         activation: Callable[[Tensor], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
+        if isinstance(norm, str):
+            raise TypeError(f"Conv2d takes a norm layer, got the name {norm!r}; get_norm makes a layer of it")
         super().__init__(*args, **kwargs)
         self.norm = norm
         self.activation = activation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -45,12 +44,13 @@ class _Deformable(nn.Module):
         self.norm, self.activation = norm, activation
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5), nonlinearity="relu")
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def _sample(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
         taps = self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
         if offset.shape[1] != 2 * taps or (mask is not None and mask.shape[1] != taps):
-            raise ValueError(f"offset needs {2 * taps} and mask {taps} channels, got {offset.shape[1]}")
+            came = [offset.shape[1]] if mask is None else [offset.shape[1], mask.shape[1]]
+            raise ValueError(f"offset needs {2 * taps} channels and a mask {taps}, got {came}")
         x = deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)
         if self.norm is not None:
             x = self.norm(x)

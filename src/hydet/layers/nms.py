@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms as _torchvision_batched_nms
 from torchvision.ops import nms
 
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
+
+_MANY_BOXES = 1000  # on a CPU, above this many a pass for each group beats comparing boxes of all groups
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -21,8 +22,29 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
     Returns:
         Indices of the boxes kept, by descending score.
+
+    Raises:
+        ValueError: if the lengths differ.
     """
-    return _torchvision_batched_nms(boxes.float(), scores, idxs, iou_threshold)
+    if not torch.compiler.is_compiling():
+        if not boxes.shape[0] == scores.shape[0] == idxs.shape[0]:
+            counts = (boxes.shape[0], scores.shape[0], idxs.shape[0])
+            raise ValueError(f"batched_nms needs as many boxes, scores and idxs, got {counts}")
+        if boxes.device.type == "cpu" and boxes.shape[0] > _MANY_BOXES:
+            return _nms_of_each_group(boxes.float(), scores.float(), idxs, iou_threshold)
+    # Move the groups apart, and suppress them all at once. Offsets cost float32 its precision; ONNX has nothing else.
+    boxes = boxes.to(torch.float32 if torch.compiler.is_exporting() else torch.float64)
+    reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
+    offsets = idxs.to(boxes) * (reach.max() - reach.min() + 1)
+    return nms(boxes + offsets[:, None], scores.to(boxes), iou_threshold)
+
+
+def _nms_of_each_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    order = torch.argsort(idxs, stable=True)
+    sizes = torch.unique_consecutive(idxs[order], return_counts=True)[1].tolist()
+    kept = [part[nms(boxes[part], scores[part], iou_threshold)] for part in order.split(sizes)]
+    together = torch.cat(kept)
+    return together[torch.argsort(scores[together], descending=True, stable=True)]
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -36,6 +58,4 @@ def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_thresho
     """``batched_nms`` for ``(N, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise)."""
     from hydet import kernels
 
-    if boxes.shape[0] == 0:
-        return torch.empty(0, dtype=torch.int64, device=boxes.device)
     return kernels.batched_nms_rotated(boxes, scores, idxs, iou_threshold)

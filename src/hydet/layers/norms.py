@@ -45,10 +45,10 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.requires_grad:
-            # F.batch_norm would keep x for gradients that nobody asks for; a product keeps only the scale.
+            # F.batch_norm would keep x for gradients that nobody asks for; this keeps the scale alone.
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
-            return x * scale.view(1, -1, 1, 1).to(x.dtype) + shift.view(1, -1, 1, 1).to(x.dtype)
+            return torch.addcmul(shift.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
@@ -57,8 +57,13 @@ class FrozenBatchNorm2d(nn.Module):
         for name, default in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
             if prefix + name not in state_dict:
                 state_dict[prefix + name] = default(getattr(self, name))
+        counter = (
+            prefix + "num_batches_tracked"
+        )  # means nothing here: kept after a conversion, optional in files
         if self.num_batches_tracked is None:
-            state_dict.pop(prefix + "num_batches_tracked", None)
+            state_dict.pop(counter, None)
+        else:
+            state_dict.setdefault(counter, self.num_batches_tracked)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
@@ -66,39 +71,67 @@ class FrozenBatchNorm2d(nn.Module):
 
     @classmethod
     def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
-        """Freeze every batch normalisation in ``module``; returns it, or the converted layer if it was one."""
-        if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-            frozen = cls(num_features=module.num_features, eps=module.eps)
-            if module.affine:
-                frozen.weight = module.weight.detach().clone()
-                frozen.bias = module.bias.detach().clone()
-            if module.running_mean is not None and module.running_var is not None:
-                frozen.running_mean = module.running_mean.detach().clone()
-                frozen.running_var = module.running_var.detach().clone()
-            if module.num_batches_tracked is not None:
-                frozen.num_batches_tracked = module.num_batches_tracked
-            return frozen
-        for name, child in module.named_children():
-            converted = cls.convert_frozen_batchnorm(child)
-            if converted is not child:
-                setattr(module, name, converted)
-        return module
+        """Freeze every batch normalisation in ``module``; returns it, or the converted layer if it was one.
+
+        Raises:
+            TypeError: if a subclass of batch normalisation does something else besides, which would be lost.
+        """
+        return _replace(module, cls._frozen, {})
 
     @classmethod
     def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
         """Thaw every frozen layer in ``module``; returns it, or the converted layer if it was one."""
-        if isinstance(module, FrozenBatchNorm2d):
-            thawed = nn.BatchNorm2d(module.num_features, module.eps)
-            thawed.weight.data = module.weight.detach().clone()
-            thawed.bias.data = module.bias.detach().clone()
-            thawed.running_mean = module.running_mean.detach().clone()
-            thawed.running_var = module.running_var.detach().clone()
-            return thawed
-        for name, child in module.named_children():
-            converted = cls.convert_frozenbatchnorm2d_to_batchnorm2d(child)
-            if converted is not child:
-                setattr(module, name, converted)
-        return module
+        return _replace(module, cls._thawed, {})
+
+    @classmethod
+    def _frozen(cls, module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            return None
+        if type(module).forward not in (*_BATCH_NORM_FORWARDS, NaiveSyncBatchNorm.forward):
+            raise TypeError(
+                f"cannot freeze {type(module).__name__}: its forward is more than a normalisation"
+            )
+        frozen = cls(num_features=module.num_features, eps=module.eps).to(_device_of(module))
+        if module.affine:
+            frozen.weight = module.weight.detach().clone()
+            frozen.bias = module.bias.detach().clone()
+        if module.running_mean is not None and module.running_var is not None:
+            frozen.running_mean = module.running_mean.detach().clone()
+            frozen.running_var = module.running_var.detach().clone()
+        frozen.num_batches_tracked = module.num_batches_tracked
+        return frozen.train(module.training)
+
+    @staticmethod
+    def _thawed(module: nn.Module) -> nn.Module | None:
+        if not isinstance(module, FrozenBatchNorm2d):
+            return None
+        thawed = nn.BatchNorm2d(module.num_features, module.eps).to(module.weight)
+        thawed.weight.data = module.weight.detach().clone()
+        thawed.bias.data = module.bias.detach().clone()
+        thawed.running_mean = module.running_mean.detach().clone()
+        thawed.running_var = module.running_var.detach().clone()
+        return thawed.train(module.training)
+
+
+_BATCH_NORM_FORWARDS = (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
+
+
+def _device_of(module: nn.Module) -> torch.device | None:
+    return next((t.device for t in (*module.parameters(), *module.buffers())), None)
+
+
+def _replace(
+    module: nn.Module, make: Callable[[nn.Module], nn.Module | None], done: dict[nn.Module, nn.Module]
+) -> nn.Module:
+    """Exchange what ``make`` has a replacement for, below ``module`` too; a layer shared stays shared."""
+    if module not in done:
+        replacement = make(module)
+        done[module] = module if replacement is None else replacement
+        if replacement is None:
+            for name, child in module._modules.items():
+                if child is not None:
+                    module._modules[name] = _replace(child, make, done)
+    return done[module]
 
 
 class LayerNorm(nn.Module):
@@ -155,11 +188,10 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         var = square - mean * mean
         scale = (var + self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
-        if bool(total[-1] > 0):
-            momentum = 0.1 if self.momentum is None else self.momentum
-            with torch.no_grad():
-                self.running_mean += momentum * (mean.detach() - self.running_mean)
-                self.running_var += momentum * (var.detach() - self.running_var)
+        with torch.no_grad():
+            momentum = (0.1 if self.momentum is None else self.momentum) * total[-1].clamp(max=1)
+            self.running_mean += momentum * (mean - self.running_mean)
+            self.running_var += momentum * (var - self.running_var)
         return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(input.dtype)
 
 
