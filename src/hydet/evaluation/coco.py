@@ -35,7 +35,8 @@ class CocoEvaluator:
         backend: ``"faster_coco_eval"``, or ``"pycocotools"`` for the same numbers more slowly.
         max_detections: the best so many an image and class count.
         per_class_metrics: also give ``<task>/AP/<class>``.
-        keypoint_offset: how far the model's keypoints lie right of and below those of ``to_coco()``.
+        keypoint_offset: how far the model's keypoints lie right of and below those of ``to_coco()``; by default the
+            dataset's attribute of that name, or 0.
 
     Raises:
         ValueError: for unknown types or backends, and keypoints without sigmas in the metadata.
@@ -49,7 +50,7 @@ class CocoEvaluator:
         backend: str = "faster_coco_eval",
         max_detections: int = 100,
         per_class_metrics: bool = False,
-        keypoint_offset: float = 0.0,
+        keypoint_offset: float | None = None,
     ) -> None:
         unknown = [name for name in iou_types if name not in TASKS]
         if unknown or not iou_types:
@@ -66,6 +67,8 @@ class CocoEvaluator:
         self.backend = backend
         self.max_detections = max_detections
         self.per_class_metrics = per_class_metrics
+        if keypoint_offset is None:
+            keypoint_offset = getattr(dataset, "keypoint_offset", 0.0)
         self.keypoint_offset = keypoint_offset
         self._ground_truth: dict[str, Any] | None = None
         self.reset()
