@@ -235,4 +235,4 @@ def test_built_optimizer_and_scheduler_are_taken(tiny, tmp_path):
         device="cpu",
     )
     trainer.fit()
-    assert trainer.learning_rate == pytest.approx(0.125)
+    assert trainer.learning_rate == pytest.approx(0.25)

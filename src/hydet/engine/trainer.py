@@ -61,6 +61,7 @@ class Trainer:
         step: optimizer steps done.
         losses: the last step's, detached, on the device; means over its batches.
         metrics: the last evaluation's.
+        learning_rate: of the last step, in the first parameter group.
         gradient_norm: before clipping, on the device, if ``clip_norm`` is set.
         images: images of the last step, on this process.
         step_seconds: what the last step took, callbacks aside.
@@ -133,6 +134,7 @@ class Trainer:
         self.step = 0
         self.losses: dict[str, Tensor] = {}
         self.metrics: dict[str, float] = {}
+        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self.gradient_norm: Tensor | None = None
         self.images = 0
         self.step_seconds = self.data_seconds = 0.0
@@ -208,11 +210,6 @@ class Trainer:
             yield self.model
 
     @property
-    def learning_rate(self) -> float:
-        """That of the first parameter group."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    @property
     def interrupted(self) -> bool:
         """Whether this process was asked to stop."""
         return self._watch.signum is not None
@@ -281,6 +278,7 @@ class Trainer:
         self._clip()
         for callback in self.callbacks:
             callback.on_gradients(self)
+        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.scheduler is not None:
