@@ -1,0 +1,314 @@
+"""Class scores and box refinements of regions, their losses, and the detections they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hydet.layers import Linear, ShapeSpec, cross_entropy
+from hydet.modeling.box_regression import (
+    Box2BoxTransform,
+    Box2BoxTransformLinear,
+    Box2BoxTransformRotated,
+    box_regression_loss,
+)
+from hydet.structures import Instances
+
+from .detections import fast_rcnn_inference
+
+__all__ = ["FastRCNNOutputLayers"]
+
+BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
+Predictions = tuple[Tensor, Tensor]
+
+# N images, R regions over all of them, K classes, D numbers a box.
+
+
+class FastRCNNOutputLayers(nn.Module):
+    """Two linear layers: scores of K classes and background, and deltas that move a proposal onto its object.
+
+    Args:
+        input_shape: of a region's features.
+        box2box_transform: what deltas mean.
+        num_classes: K, without background.
+        test_score_thresh: only scores above it become detections.
+        test_nms_thresh: IoU above which the worse one of two detections of a class goes.
+        test_topk_per_image: how many detections remain; negative for all.
+        cls_agnostic_bbox_reg: one box for all classes instead of one for each.
+        smooth_l1_beta: see ``hydet.layers.smooth_l1_loss``.
+        box_reg_loss_type: ``smooth_l1`` on deltas; ``giou``, ``diou`` or ``ciou`` on boxes.
+        loss_weight: one number, or one for each of ``loss_cls`` and ``loss_box_reg`` (1 where left out).
+        use_fed_loss: federated loss: each step scores the classes that occur and some sampled others only.
+            Needs ``use_sigmoid_ce``.
+        use_sigmoid_ce: independent class probabilities instead of a softmax.
+        get_fed_loss_cls_weights: gives the ``(K,)`` weights by which the other classes are sampled.
+        fed_loss_num_classes: how many classes a step scores, the ones that occur (background too) included.
+
+    Raises:
+        ValueError: if arguments do not fit together.
+
+    Source: Girshick 2015 (arXiv:1504.08083); federated loss, Zhou et al. 2021 (arXiv:2103.07461), section 3.1.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: ShapeSpec,
+        box2box_transform: Box2BoxTransform | Box2BoxTransformRotated | Box2BoxTransformLinear,
+        num_classes: int,
+        test_score_thresh: float = 0.0,
+        test_nms_thresh: float = 0.5,
+        test_topk_per_image: int = 100,
+        cls_agnostic_bbox_reg: bool = False,
+        smooth_l1_beta: float = 0.0,
+        box_reg_loss_type: str = "smooth_l1",
+        loss_weight: float | Mapping[str, float] = 1.0,
+        use_fed_loss: bool = False,
+        use_sigmoid_ce: bool = False,
+        get_fed_loss_cls_weights: Callable[[], Tensor] | None = None,
+        fed_loss_num_classes: int = 50,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be positive, got {num_classes}")
+        if box_reg_loss_type not in BOX_LOSSES:
+            raise ValueError(
+                f"box_reg_loss_type must be one of {', '.join(BOX_LOSSES)}, got {box_reg_loss_type!r}"
+            )
+        self.box_dim = len(getattr(box2box_transform, "weights", range(4)))
+        if self.box_dim != 4 and box_reg_loss_type != "smooth_l1":
+            raise ValueError(f"rotated boxes are trained with smooth_l1, not {box_reg_loss_type!r}")
+        if use_fed_loss and not use_sigmoid_ce:
+            raise ValueError("use_fed_loss needs use_sigmoid_ce=True")
+        if use_fed_loss and get_fed_loss_cls_weights is None:
+            raise ValueError("use_fed_loss needs get_fed_loss_cls_weights")
+
+        size = _num_features(input_shape)
+        self.cls_score = Linear(size, num_classes + 1)
+        self.bbox_pred = Linear(size, (1 if cls_agnostic_bbox_reg else num_classes) * self.box_dim)
+        for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
+
+        self.num_classes = num_classes
+        self.box2box_transform = box2box_transform
+        self.cls_agnostic_bbox_reg = cls_agnostic_bbox_reg
+        self.smooth_l1_beta = smooth_l1_beta
+        self.test_score_thresh = test_score_thresh
+        self.test_nms_thresh = test_nms_thresh
+        self.test_topk_per_image = test_topk_per_image
+        self.box_reg_loss_type = box_reg_loss_type
+        if not isinstance(loss_weight, Mapping):
+            loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
+        self.loss_weight = dict(loss_weight)
+        self.use_fed_loss = use_fed_loss
+        self.use_sigmoid_ce = use_sigmoid_ce
+        self.fed_loss_num_classes = fed_loss_num_classes
+        if use_fed_loss and get_fed_loss_cls_weights is not None:
+            weights = torch.as_tensor(get_fed_loss_cls_weights(), dtype=torch.float32)
+            if weights.shape != (num_classes,):
+                raise ValueError(
+                    f"get_fed_loss_cls_weights must give ({num_classes},) numbers, got {tuple(weights.shape)}"
+                )
+            self.register_buffer("fed_loss_cls_weights", weights)
+
+    def forward(self, x: Tensor) -> Predictions:
+        """Predict.
+
+        Args:
+            x: ``(R, ...)`` features, flattened if need be.
+
+        Returns:
+            ``(R, K + 1)`` logits with background last, and ``(R, K * D)`` or ``(R, D)`` deltas.
+        """
+        x = x.flatten(1)
+        return self.cls_score(x), self.bbox_pred(x)
+
+    def losses(self, predictions: Predictions, proposals: Sequence[Instances]) -> dict[str, Tensor]:
+        """Compare predictions with the ground truth of their proposals.
+
+        Args:
+            predictions: see ``forward``.
+            proposals: the R regions, per image, with ``proposal_boxes``, ``gt_classes`` (K is background) and, unless
+                all is background, ``gt_boxes``.
+
+        Returns:
+            ``loss_cls``, a mean over regions, and ``loss_box_reg``, a sum over foreground divided by the number of
+            regions; each times its weight. Without regions both are a connected 0.
+        """
+        scores, deltas = predictions
+        if len(proposals) == 0:
+            return {"loss_cls": scores.sum() * 0.0, "loss_box_reg": deltas.sum() * 0.0}
+        gt_classes = torch.cat([p.gt_classes for p in proposals])
+        proposal_boxes = _joined(proposals)
+        gt_boxes = torch.cat(
+            [p.get("gt_boxes" if p.has("gt_boxes") else "proposal_boxes").tensor for p in proposals]
+        )
+        if self.use_sigmoid_ce:
+            loss_cls = self.sigmoid_cross_entropy_loss(scores, gt_classes)
+        else:
+            loss_cls = cross_entropy(_at_least_float32(scores), gt_classes, reduction="mean")
+        losses = {
+            "loss_cls": loss_cls,
+            "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
+        }
+        return {name: value * self.loss_weight.get(name, 1.0) for name, value in losses.items()}
+
+    def get_fed_loss_classes(
+        self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
+    ) -> Tensor:
+        """Choose the classes that a step scores.
+
+        Args:
+            gt_classes: ``(R,)``, background included.
+            num_fed_loss_classes: how many to choose. More may occur; then all of those, and no others.
+            num_classes: K.
+            weight: ``(K,)`` weights of sampling, without replacement, among classes that do not occur.
+
+        Returns:
+            ``(n,)`` class numbers; K if background occurs. Fewer than asked for if too few have a weight.
+        """
+        present = torch.unique(gt_classes)
+        missing = num_fed_loss_classes - present.shape[0]
+        chances = torch.cat([weight.float(), weight.new_zeros(1).float()])  # (K + 1,)
+        if chances.shape[0] != num_classes + 1:
+            raise ValueError(f"weight must have shape ({num_classes},), got {tuple(weight.shape)}")
+        chances[present] = 0
+        missing = min(missing, int(chances.count_nonzero()))
+        if missing <= 0:
+            return present
+        return torch.cat([present, torch.multinomial(chances, missing, replacement=False)])
+
+    def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
+        """Binary cross-entropies, summed over classes and averaged over regions.
+
+        Args:
+            pred_class_logits: ``(R, K + 1)``; the background's column does not count.
+            gt_classes: ``(R,)`` in [0, K].
+        """
+        logits = _at_least_float32(pred_class_logits[:, :-1])
+        if logits.shape[0] == 0:
+            return logits.sum() * 0.0
+        num_classes = logits.shape[1]
+        targets = gt_classes[:, None] == torch.arange(num_classes, device=logits.device)  # (R, K)
+        weight = None
+        if self.use_fed_loss:
+            chosen = self.get_fed_loss_classes(
+                gt_classes, self.fed_loss_num_classes, num_classes, self.fed_loss_cls_weights
+            )
+            weight = logits.new_zeros(num_classes + 1).index_fill(0, chosen, 1.0)[:-1]
+        loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits), weight=weight, reduction="sum")
+        return loss / logits.shape[0]
+
+    def box_reg_loss(
+        self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
+    ) -> Tensor:
+        """Regression loss, summed over foreground and divided by the number of all regions.
+
+        Args:
+            proposal_boxes: ``(R, D)``.
+            gt_boxes: ``(R, D)``, read for foreground only.
+            pred_deltas: ``(R, K * D)`` or ``(R, D)``.
+            gt_classes: ``(R,)`` in [0, K], or -1 for regions that do not count.
+        """
+        dim = proposal_boxes.shape[1]
+        foreground = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero().squeeze(1)
+        deltas = pred_deltas[foreground]
+        if pred_deltas.shape[1] != dim:  # of the true class only
+            rows = torch.arange(foreground.shape[0], device=deltas.device)
+            deltas = deltas.unflatten(1, (self.num_classes, dim))[rows, gt_classes[foreground]]
+        loss = box_regression_loss(
+            proposal_boxes[foreground],
+            _at_least_float32(deltas),
+            gt_boxes[foreground],
+            self.box2box_transform,
+            self.box_reg_loss_type,
+            self.smooth_l1_beta,
+        )
+        return loss / max(gt_classes.shape[0], 1)
+
+    def inference(
+        self, predictions: Predictions, proposals: Sequence[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Detections; see ``fast_rcnn_inference``.
+
+        Args:
+            predictions: see ``forward``.
+            proposals: the R regions, per image, with ``proposal_boxes``.
+        """
+        return fast_rcnn_inference(
+            self.predict_boxes(predictions, proposals),
+            self.predict_probs(predictions, proposals),
+            [p.image_size for p in proposals],
+            self.test_score_thresh,
+            self.test_nms_thresh,
+            self.test_topk_per_image,
+        )
+
+    def predict_boxes_for_gt_classes(
+        self, predictions: Predictions, proposals: Sequence[Instances]
+    ) -> list[Tensor]:
+        """Refined boxes of the true classes.
+
+        Args:
+            predictions: see ``forward``.
+            proposals: the R regions, per image, with ``proposal_boxes`` and ``gt_classes``.
+
+        Returns:
+            Per image, ``(R_i, D)`` boxes, not clipped; background gets the box of the last class.
+        """
+        if len(proposals) == 0:
+            return []
+        deltas = predictions[1]
+        if deltas.shape[1] != self.box_dim:
+            classes = torch.cat([p.gt_classes for p in proposals]).clamp(0, self.num_classes - 1)
+            rows = torch.arange(deltas.shape[0], device=deltas.device)
+            deltas = deltas.unflatten(1, (self.num_classes, self.box_dim))[rows, classes]
+        return self._decoded(deltas, proposals)
+
+    def predict_boxes(self, predictions: Predictions, proposals: Sequence[Instances]) -> list[Tensor]:
+        """Refined boxes of all classes.
+
+        Args:
+            predictions: see ``forward``.
+            proposals: the R regions, per image, with ``proposal_boxes``.
+
+        Returns:
+            Per image, ``(R_i, K * D)`` or ``(R_i, D)`` boxes, not clipped.
+        """
+        return self._decoded(predictions[1], proposals) if len(proposals) > 0 else []
+
+    def predict_probs(self, predictions: Predictions, proposals: Sequence[Instances]) -> list[Tensor]:
+        """Class probabilities.
+
+        Args:
+            predictions: see ``forward``.
+            proposals: the R regions, per image.
+
+        Returns:
+            Per image, ``(R_i, K + 1)``, background last.
+        """
+        scores = _at_least_float32(predictions[0])
+        probabilities = scores.sigmoid() if self.use_sigmoid_ce else scores.softmax(dim=-1)
+        return list(probabilities.split([len(p) for p in proposals]))
+
+    def _decoded(self, deltas: Tensor, proposals: Sequence[Instances]) -> list[Tensor]:
+        boxes = self.box2box_transform.apply_deltas(_at_least_float32(deltas), _joined(proposals))
+        return list(boxes.split([len(p) for p in proposals]))
+
+
+def _joined(proposals: Sequence[Instances]) -> Tensor:
+    return torch.cat([p.proposal_boxes.tensor for p in proposals])
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _num_features(shape: ShapeSpec) -> int:
+    if shape.channels is None:
+        raise ValueError(f"input_shape must say how many channels there are, got {shape}")
+    return shape.channels * (shape.height or 1) * (shape.width or 1)
