@@ -1,0 +1,283 @@
+"""Detectors that predict at every place of their feature maps, without a second stage.
+
+N images, A anchors a cell, R_i = H_i * W_i * A anchors on level i, R over all levels, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hydet.modeling.postprocessing import detector_postprocess
+from hydet.structures import Boxes, ImageList, Instances
+
+from .dense_selection import pick, select_detections, top_pairs
+from .generalized_rcnn import output_size
+from .meta_architecture import MetaArchitecture, ModelInput
+
+__all__ = ["DenseDetector"]
+
+SHOWN_DETECTIONS = 20
+Predictions = Sequence[Sequence[Tensor]]
+
+
+class DenseDetector(MetaArchitecture):
+    """Base of RetinaNet and FCOS: a backbone, and a head on some of its feature maps.
+
+    A subclass gives ``forward_training`` and ``forward_inference``, which take what the head returned.
+
+    Args:
+        backbone: images to feature maps.
+        head: feature maps to a tuple of lists, one tensor a level in each.
+        head_in_features: names of the feature maps; by default all, from the smallest stride to the largest.
+        pixel_mean: one number a channel; see ``MetaArchitecture``.
+        pixel_std: one number a channel.
+        input_format: channel order that the weights expect.
+        vis_period: draw ground truth and detections every so many training steps; 0 never.
+
+    Attributes:
+        loss_normalizer: running mean of the number of positive anchors, which losses are divided by. Steps in
+            training mode update it before they use it; in evaluation mode it is used as it is. It is a buffer outside
+            of the state dict: ``training_state`` saves it.
+    """
+
+    initial_loss_normalizer: float = 100.0
+    loss_normalizer: Tensor
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        head: nn.Module,
+        head_in_features: Sequence[str] | None = None,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        input_format: str | None = None,
+        vis_period: int = 0,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            vis_period=vis_period,
+        )
+        shapes = backbone.output_shape()
+        if head_in_features is None:
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+        missing = [name for name in head_in_features if name not in shapes]
+        if missing:
+            raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
+        self.head = head
+        self.head_in_features = list(head_in_features)
+        self.register_buffer("loss_normalizer", torch.tensor(self.initial_loss_normalizer), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        was_meta = self.loss_normalizer.is_meta
+        super()._apply(fn, recurse)
+        if was_meta and not self.loss_normalizer.is_meta:
+            self.loss_normalizer.fill_(self.initial_loss_normalizer)
+        self.loss_normalizer = self.loss_normalizer.float()  # a running mean of counts needs the precision
+        return self
+
+    def training_state(self) -> dict[str, float]:
+        """What an exact resume needs beside the state dict; see ``load_training_state``."""
+        return {"loss_normalizer": float(self.loss_normalizer)}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``training_state`` returned."""
+        self.loss_normalizer.fill_(float(state["loss_normalizer"]))
+
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
+        """Losses against ``instances`` with ``gt_boxes`` and ``gt_classes``, in any mode.
+
+        Args:
+            batched_inputs: see ``forward``.
+
+        Returns:
+            Scalars by name.
+
+        Raises:
+            ValueError: if an input has no ``instances``.
+        """
+        images, features, predictions = self._predict(batched_inputs)
+        return self._losses(batched_inputs, images, features, predictions)
+
+    def inference(
+        self, batched_inputs: Sequence[ModelInput], do_postprocess: bool = True
+    ) -> list[dict[str, Instances]] | list[Instances]:
+        """Detect, in any mode.
+
+        Args:
+            batched_inputs: see ``forward``; ``height`` and ``width`` name the output resolution, by default that of
+                the input.
+            do_postprocess: rescale to the output resolution and clip to it.
+
+        Returns:
+            One ``{"instances": Instances}`` an image, with ``pred_boxes``, ``scores`` and ``pred_classes``; or,
+            without post-processing, one raw ``Instances``.
+        """
+        images, features, predictions = self._predict(batched_inputs)
+        results = self.forward_inference(images, features, predictions)
+        return self._postprocess(results, batched_inputs) if do_postprocess else results
+
+    def losses_and_inference(
+        self, batched_inputs: Sequence[ModelInput]
+    ) -> tuple[dict[str, Tensor], list[dict[str, Instances]]]:
+        """Losses and results from one pass through backbone and head, in any mode."""
+        images, features, predictions = self._predict(batched_inputs)
+        losses = self._losses(batched_inputs, images, features, predictions)
+        with torch.no_grad():
+            results = self.forward_inference(images, features, predictions)
+        return losses, self._postprocess(results, batched_inputs)
+
+    @abstractmethod
+    def forward_training(
+        self,
+        images: ImageList,
+        features: Sequence[Tensor],
+        predictions: Predictions,
+        gt_instances: Sequence[Instances],
+    ) -> dict[str, Tensor]:
+        """Losses, from what the head returned.
+
+        Args:
+            images: the batch.
+            features: per level, ``(N, C, H, W)``.
+            predictions: the head's output.
+            gt_instances: per image, with ``gt_boxes`` and ``gt_classes``.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def forward_inference(
+        self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
+    ) -> list[Instances]:
+        """Detections in the frame of the input, not clipped, from what the head returned.
+
+        Args:
+            images: the batch.
+            features: per level, ``(N, C, H, W)``.
+            predictions: the head's output.
+        """
+        raise NotImplementedError
+
+    def visualize_training(self, batched_inputs: Sequence[ModelInput], results: Sequence[Instances]) -> None:
+        """Hand ``on_picture`` the first image with its ground truth, and with its best detections beside.
+
+        Args:
+            batched_inputs: the batch.
+            results: as many, as ``forward_inference`` returns them.
+        """
+        boxes = results[0].pred_boxes.tensor[:SHOWN_DETECTIONS]
+        self._show_boxes(batched_inputs[0], boxes, "Left: ground truth. Right: detections")
+
+    def _predict(self, batched_inputs: Sequence[ModelInput]) -> tuple[ImageList, list[Tensor], Predictions]:
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        levels = [features[name] for name in self.head_in_features]
+        return images, levels, self.head(levels)
+
+    def _losses(
+        self,
+        batched_inputs: Sequence[ModelInput],
+        images: ImageList,
+        features: Sequence[Tensor],
+        predictions: Predictions,
+    ) -> dict[str, Tensor]:
+        targets = self._ground_truth(batched_inputs)
+        losses = self.forward_training(images, features, predictions, targets)
+        if self._picture_is_due():
+            with torch.no_grad():
+                results = self.forward_inference(images, features, predictions)
+            self.visualize_training(batched_inputs, results)
+        return losses
+
+    @torch.no_grad()
+    def _updated_normalizer(self, num_positives: Tensor) -> Tensor:
+        """The normaliser for this step: a running mean with momentum 0.9 in training mode, else as it is."""
+        if self.training:
+            self.loss_normalizer.mul_(0.9).add_(num_positives.clamp(min=1).float(), alpha=0.1)
+        return self.loss_normalizer.clone()
+
+    def _postprocess(
+        self, results: Sequence[Instances], batched_inputs: Sequence[ModelInput]
+    ) -> list[dict[str, Instances]]:
+        return [
+            {"instances": detector_postprocess(found, *output_size(entry, found.image_size))}
+            for found, entry in zip(results, batched_inputs, strict=True)
+        ]
+
+    def _detect(
+        self,
+        anchors: Sequence[Boxes],
+        rows: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Instances]:
+        """Detections from the scores at the best anchors of each level.
+
+        Args:
+            anchors: per level, R_i boxes.
+            rows: per level, ``(N, k)`` indices of its best anchors.
+            scores: per level, ``(N, k, K)`` at these anchors.
+            deltas: per level, all of them: ``(N, H, W, A, 4)`` or ``(N, R_i, 4)``.
+            image_sizes: N pairs (height, width).
+        """
+        found, sources, chosen, classes = [], [], [], []
+        for anchor, row, score, delta in zip(anchors, rows, scores, deltas, strict=True):
+            values, place, of_class = top_pairs(score, self.test_topk_candidates)
+            row = row.gather(1, place)
+            found.append(values)
+            classes.append(of_class)
+            sources.append(anchor.tensor[row])  # (N, k, 4)
+            chosen.append(pick(delta, row))
+        boxes = self.box2box_transform.apply_deltas(torch.cat(chosen, dim=1), torch.cat(sources, dim=1))
+        return select_detections(
+            boxes,
+            torch.cat(found, dim=1),
+            torch.cat(classes, dim=1),
+            image_sizes,
+            num_classes=self.num_classes,
+            score_threshold=self.test_score_thresh,
+            nms_threshold=self.test_nms_thresh,
+            max_detections=self.max_detections_per_image,
+        )
+
+
+def focal_loss_of_labels(logits: Sequence[Tensor], labels: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Summed focal loss of sigmoid classifiers against integer labels, without one-hot targets.
+
+    Nearly all targets are negative, so every logit counts as one and the few positives are corrected.
+
+    Args:
+        logits: per level, ``(N, R_i, K)``.
+        labels: ``(N, R)``; -1 is left out, K is background.
+        alpha: weight of positives, 1 - alpha of negatives; negative for no weights.
+        gamma: how much easy examples count less.
+
+    Source: Lin et al. 2017 (arXiv:1708.02002), section 3.
+    """
+    of_positives, of_negatives = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
+    total = []
+    for level, truth in zip(logits, labels.split([x.shape[1] for x in logits], dim=1), strict=True):
+        as_negative = _focal(level.float(), gamma).sum(dim=2)  # (N, R_i, K) -> (N, R_i)
+        total.append(of_negatives * torch.where(truth >= 0, as_negative, 0.0).sum())
+        image, row = ((truth >= 0) & (truth < level.shape[2])).nonzero(as_tuple=True)
+        positive = level[image, row, truth[image, row]].float()
+        correction = of_positives * _focal(-positive, gamma) - of_negatives * _focal(positive, gamma)
+        total.append(correction.sum())
+    return torch.stack(total).sum()
+
+
+def _focal(x: Tensor, gamma: float) -> Tensor:
+    """Loss of a logit ``x`` that should be low."""
+    if gamma == 2:
+        return F.softplus(x) * x.sigmoid().square()
+    return F.softplus(x) * (gamma * F.logsigmoid(x)).exp()  # finite gradient for any gamma, unlike a power
