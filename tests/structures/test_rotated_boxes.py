@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hydet.structures import Boxes, RotatedBoxes
+from hydet.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 
 
 def random_rotated(n, seed=0):
@@ -63,3 +63,16 @@ def test_indexing_cat_and_emptiness_keep_the_class():
     assert RotatedBoxes([[1.0, 1, 0, 3, 0]]).nonempty().tolist() == [False]
     with pytest.raises(ValueError, match=r"\(N, 5\)"):
         RotatedBoxes(torch.zeros(2, 4))
+
+
+def test_overlap_of_upright_and_of_coinciding_boxes():
+    near = torch.rand(6, 2, generator=torch.Generator().manual_seed(0)) * 20
+    upright = Boxes(torch.cat([near, near + 12], dim=1))
+    rotated = RotatedBoxes(
+        torch.cat([upright.get_centers(), torch.full((6, 2), 12.0), torch.zeros(6, 1)], dim=1)
+    )
+    iou = pairwise_iou_rotated(rotated, rotated)
+    torch.testing.assert_close(iou, pairwise_iou(upright, upright), rtol=1e-4, atol=1e-5)
+    turned = rotated.tensor + torch.tensor([0, 0, 0, 0, 360.0])
+    torch.testing.assert_close(pairwise_iou_rotated(rotated, turned), iou, rtol=1e-4, atol=1e-4)
+    assert pairwise_iou_rotated(rotated[:0], rotated).shape == (0, 6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hydet.kernels import box_iou_rotated
 from hydet.structures._pytree import register_tensor_container
 from hydet.structures.boxes import Boxes
 
@@ -116,7 +117,5 @@ def pairwise_iou_rotated(boxes1: RotatedBoxes | Tensor, boxes2: RotatedBoxes | T
     Returns:
         ``(N, M)`` float32 in [0, 1], without gradient.
     """
-    from hydet.kernels import box_iou_rotated
-
     a, b = (boxes.tensor if isinstance(boxes, Boxes) else boxes for boxes in (boxes1, boxes2))
     return box_iou_rotated(a, b)
