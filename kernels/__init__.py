@@ -6,6 +6,7 @@ Every op has a definition in plain torch, a Triton kernel, and is registered wit
 
 from hydet.kernels.box_iou_rotated import box_iou_rotated
 from hydet.kernels.dispatch import backends, choose, triton_available
+from hydet.kernels.match import match_anchors
 from hydet.kernels.nms import nms_padded
 from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
 
@@ -14,6 +15,7 @@ __all__ = [
     "batched_nms_rotated",
     "box_iou_rotated",
     "choose",
+    "match_anchors",
     "nms_padded",
     "nms_rotated",
     "triton_available",
