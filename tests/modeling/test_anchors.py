@@ -1,0 +1,103 @@
+import copy
+
+import pytest
+import torch
+
+from hydet.modeling import DefaultAnchorGenerator, RotatedAnchorGenerator
+
+
+def upright(**kwargs):
+    settings = {"sizes": [[16.0], [32.0, 64.0]], "aspect_ratios": [[0.5, 1.0, 2.0]], "strides": [8, 16]}
+    return DefaultAnchorGenerator(**(settings | kwargs))
+
+
+def features(*sizes, device=None):
+    return [torch.zeros(2, 3, *size, device=device) for size in sizes]
+
+
+def test_number_and_frame():
+    generator = upright()
+    small, large = generator(features((4, 5), (2, 3)))
+    assert len(small) == 4 * 5 * 3
+    assert len(large) == 2 * 3 * 6
+    assert generator.num_anchors == generator.num_cell_anchors == [3, 6]
+    assert generator.box_dim == 4
+
+
+def test_area_ratio_and_order():
+    anchors = upright(sizes=[[16.0]], strides=[8], offset=0.5)(features((2, 3)))[0]
+    torch.testing.assert_close(anchors.area(), torch.full((18,), 256.0))
+    sides = anchors.tensor[:, 2:] - anchors.tensor[:, :2]
+    torch.testing.assert_close((sides[:, 1] / sides[:, 0])[:3], torch.tensor([0.5, 1.0, 2.0]))
+    centers = anchors.get_centers().view(2, 3, 3, 2)
+    torch.testing.assert_close(centers[1, 2], torch.tensor([20.0, 12.0]).expand(3, 2))
+
+
+def test_rotated_order_and_shape():
+    generator = RotatedAnchorGenerator(
+        sizes=[[16.0]], aspect_ratios=[[0.5, 2.0]], strides=[8], angles=[[-30.0, 0.0, 60.0]], offset=0.0
+    )
+    anchors = generator(features((2, 2)))[0].tensor
+    assert generator.num_anchors == [6]
+    assert anchors.shape == (24, 5)
+    assert anchors[:6, 4].tolist() == [-30.0, 0.0, 60.0] * 2
+    assert anchors[6, :2].tolist() == [8.0, 0.0]
+    torch.testing.assert_close(anchors[:, 2] * anchors[:, 3], torch.full((24,), 256.0))
+
+
+def test_flat_numbers_serve_every_level():
+    shared = upright(sizes=[16.0, 32.0], aspect_ratios=[1.0])
+    assert shared.num_anchors == [2, 2]
+    assert torch.equal(shared.cell_anchors[0], shared.cell_anchors[1])
+
+
+def test_fewer_feature_maps_are_the_first_levels():
+    generator = upright()
+    found = generator(features((4, 5)))
+    assert len(found) == 1
+    assert torch.equal(found[0].tensor, generator(features((4, 5), (2, 3)))[0].tensor)
+
+
+def test_empty_feature_map():
+    assert len(upright()(features((0, 5), (2, 3)))[0]) == 0
+
+
+def test_nothing_in_the_state_dict():
+    assert upright().state_dict() == {}
+
+
+def test_half_precision_model_keeps_exact_anchors():
+    generator = upright(sizes=[[1000.3]], strides=[8])
+    wanted = generator(features((4, 5)))[0].tensor
+    assert torch.equal(generator.half()(features((4, 5)))[0].tensor, wanted)
+    assert torch.equal(copy.deepcopy(generator)(features((4, 5)))[0].tensor, wanted)
+
+
+@pytest.mark.parametrize("leave", [lambda m: m.to_empty(device="cpu")])
+def test_meta_model_gets_its_anchors_back(leave):
+    wanted = upright()(features((4, 5), (2, 3)))
+    with torch.device("meta"):
+        generator = upright()
+    assert generator(features((4, 5), (2, 3), device="meta"))[0].tensor.is_meta
+    found = leave(generator)(features((4, 5), (2, 3)))
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.equal(a.tensor, b.tensor)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"offset": 1.0}, "offset"),
+        ({"sizes": [[8], [16], [32]]}, "sizes"),
+        ({"sizes": []}, "empty"),
+        ({"aspect_ratios": [[1.0], []]}, "aspect_ratios"),
+    ],
+)
+def test_bad_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        upright(**wrong)
+
+
+def test_too_many_feature_maps():
+    with pytest.raises(ValueError, match="2 levels, got 3"):
+        upright()(features((4, 5), (2, 3), (1, 1)))

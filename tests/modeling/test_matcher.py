@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from hydet.modeling import Matcher
+
+
+def rpn_matcher(**kwargs):
+    return Matcher(**({"thresholds": [0.3, 0.7], "labels": [0, -1, 1]} | kwargs))
+
+
+def test_intervals_include_their_lower_bound():
+    quality = torch.tensor([[0.0, 0.299, 0.3, 0.5, 0.7, 1.0]])
+    matches, labels = rpn_matcher()(quality)
+    assert matches.dtype == torch.int64
+    assert labels.dtype == torch.int8
+    assert labels.tolist() == [0, 0, -1, -1, 1, 1]
+
+
+def test_matrix_is_left_alone_and_may_be_non_contiguous():
+    quality = torch.rand(30, 7).t()
+    before = quality.clone()
+    matches, labels = rpn_matcher(allow_low_quality_matches=True)(quality)
+    assert torch.equal(quality, before)
+    again = rpn_matcher(allow_low_quality_matches=True)(quality.contiguous())
+    assert torch.equal(matches, again[0])
+    assert torch.equal(labels, again[1])
+
+
+def test_low_quality_matches_only_add_positives():
+    quality = torch.rand(6, 50, generator=torch.Generator().manual_seed(0)) * 0.6
+    matches, strict = rpn_matcher()(quality)
+    same, loose = rpn_matcher(allow_low_quality_matches=True)(quality)
+    assert torch.equal(matches, same)
+    assert (strict == 1).sum() == 0
+    assert set(loose.nonzero().flatten().tolist()) >= set(quality.argmax(dim=1).tolist())
+    changed = loose != strict
+    assert (loose[changed] == 1).all()
+
+
+def test_untouched_ground_truth_makes_nothing_positive():
+    quality = torch.zeros(2, 5)
+    quality[0, 3] = 0.2
+    _, labels = rpn_matcher(allow_low_quality_matches=True)(quality)
+    assert labels.tolist() == [0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("low", [0, -1])
+def test_without_ground_truth(low):
+    matcher = Matcher([0.5], [low, 1], allow_low_quality_matches=True)
+    matches, labels = matcher(torch.zeros(0, 4))
+    assert matches.tolist() == [0] * 4
+    assert labels.tolist() == [low] * 4
+    assert matcher(torch.zeros(3, 0))[0].shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [([0.7, 0.3], [0, -1, 1]), ([0.5], [0, 1, 1]), ([0.5], [0, 2])],
+)
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError):
+        Matcher(*arguments)
+
+
+def test_needs_a_matrix():
+    with pytest.raises(ValueError, match=r"\(4,\)"):
+        rpn_matcher()(torch.zeros(4))
