@@ -103,17 +103,16 @@ def _some(names: Sequence[str]) -> str:
     return f"({len(names)}) {shown}{', ...' if len(names) > 5 else ''}"
 
 
-def build_mapper(config: DictConfig, model: nn.Module, metadata: Any, *, training: bool) -> InputMapper:
+def build_mapper(config: DictConfig, model: nn.Module, *, training: bool) -> InputMapper:
     """Records to model inputs, with the annotations that the model learns from."""
     tasks = tasks_of(model)
     augment = config.augment.train if training else config.augment.test
     return InputMapper(
         transforms=[instantiate(t) for t in augment.values() if t is not None],
         training=training,
-        metadata=metadata,
         mask_format="bitmask" if "mask" in tasks else None,
-        with_keypoints="keypoints" in tasks,
-        with_sem_seg=hasattr(model, "sem_seg_head"),
+        keypoints="keypoints" in tasks,
+        sem_seg=hasattr(model, "sem_seg_head"),
         channel_order=getattr(model, "input_format", None) or "RGB",
     )
 
@@ -122,7 +121,7 @@ def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any) 
     """Every image once, in order, this process's share of them."""
     return build_test_loader(
         dataset,
-        build_mapper(config, model, dataset.metadata, training=False),
+        build_mapper(config, model, training=False),
         batch_size=config.evaluation.batch_size,
         num_workers=config.num_workers,
         rank=rank(),

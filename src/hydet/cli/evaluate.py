@@ -17,7 +17,6 @@ from hydet.engine import distributed_session, rank
 from hydet.evaluation import evaluate as run_evaluation
 from hydet.evaluation import results_to_coco_json
 from hydet.evaluation.evaluator import Evaluator
-from hydet.evaluation.gathering import broadcast_from_main
 
 from .build import build_dataset, build_evaluators, build_validation_loader
 from .command import run_command
@@ -50,7 +49,7 @@ def evaluate(config: DictConfig) -> float | None:
             for table in evaluator.tables():
                 console.print(table)
         if rank() == 0:
-            output_dir = Path(broadcast_from_main(HydraConfig.get().runtime.output_dir))
+            output_dir = Path(HydraConfig.get().runtime.output_dir)
             file = output_dir / METRICS_FILE
             file.write_text(json.dumps({k: v for k, v in metrics.items() if v == v}, indent=1))
             (output_dir / "results.json").write_text(json.dumps(results.found))

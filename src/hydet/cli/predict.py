@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +17,8 @@ from rich.progress import track
 from torch import nn
 
 from hydet.config import ConfigError
-from hydet.data import DataError, InputMapper, Record, read_image
+from hydet.data import DataError, InputMapper, Record
+from hydet.data.images import read_image
 from hydet.evaluation import results_to_coco_json
 from hydet.visualization import draw_predictions, save_png
 
@@ -46,7 +46,7 @@ def predict(config: DictConfig) -> None:
     output_dir = Path(HydraConfig.get().runtime.output_dir)
     console = Console()
     console.print(f"checkpoint: {trained.checkpoint.path} (step {trained.checkpoint.step})")
-    mapper = build_mapper(trained.config, trained.model, trained.metadata, training=False)
+    mapper = build_mapper(trained.config, trained.model, training=False)
     root = _common_folder(files)
 
     results: list[dict[str, Any]] = []
@@ -158,10 +158,10 @@ def unlabelled_record(image: torch.Tensor, *, image_id: int, file_name: str) -> 
         file_name=file_name,
         height=int(image.shape[1]),
         width=int(image.shape[2]),
-        boxes=np.zeros((0, 4), np.float32),
-        classes=np.zeros(0, np.int64),
-        iscrowd=np.zeros(0, bool),
-        annotation_ids=np.zeros(0, np.int64),
+        boxes=torch.zeros(0, 4),
+        classes=torch.zeros(0, dtype=torch.int64),
+        iscrowd=torch.zeros(0, dtype=torch.bool),
+        annotation_ids=torch.zeros(0, dtype=torch.int64),
     )
 
 

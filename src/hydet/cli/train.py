@@ -80,7 +80,7 @@ def build_trainer(config: DictConfig, *, output_dir: str | Path, device: str | t
 
     loader = build_train_loader(
         datasets["train"],
-        build_mapper(config, model, metadata, training=True),
+        build_mapper(config, model, training=True),
         batch_size=config.batch_size // world_size(),
         num_workers=config.num_workers,
         seed=config.seed,
