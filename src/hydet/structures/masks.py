@@ -390,12 +390,16 @@ class ROIMasks:
             ``BitMasks`` of N masks of ``(height, width)``.
 
         Raises:
-            ValueError: if the number of boxes differs from that of masks.
+            ValueError: if the number of boxes differs from that of masks, or the threshold is negative.
         """
-        from hydet.kernels import paste_masks
+        from hydet.layers.mask_ops import (
+            paste_masks_in_image,
+        )  # layers stand on structures, so not at the top
 
-        corners = _matching_boxes(boxes, len(self), "ROIMasks").to(self.device)
-        return BitMasks(paste_masks(self.tensor, corners, (height, width), threshold))
+        if threshold < 0:
+            raise ValueError(f"ROIMasks.to_bitmasks takes a threshold of at least 0, got {threshold}")
+        corners = _matching_boxes(boxes, len(self), "ROIMasks")
+        return BitMasks(paste_masks_in_image(self.tensor, corners, (height, width), threshold))
 
 
 def _matching_boxes(boxes: Boxes | Tensor, count: int, owner: str) -> Tensor:
