@@ -148,7 +148,9 @@ def test_roi_masks_paste_onto_their_boxes():
     expected = torch.tensor([[2.0, 3, 12, 9], [0, 0, 4, 4], [0, 0, 0, 0]])
     assert torch.equal(found.get_bounding_boxes().tensor, expected)
     assert torch.equal(BitMasks.from_roi_masks(masks, 16, 20, boxes=boxes).tensor, found.tensor)
-    assert BitMasks.from_roi_masks(masks[0], 16, 20).tensor.all()
+    assert BitMasks.from_roi_masks(
+        masks[0], 16, 20, threshold=0.4
+    ).tensor.all()  # without boxes: the whole image
     assert len(masks[torch.tensor([True, False, True])]) == len(ROIMasks.cat([masks[0], masks[2]])) == 2
     with pytest.raises(ValueError, match="as many boxes"):
         masks.to_bitmasks(boxes[:2], 16, 20)
