@@ -1,10 +1,14 @@
 """Datasets, augmentation and loaders: from files to the inputs of a model."""
 
+from hydet.data.coco import CocoDataset
+from hydet.data.coco_writer import write_coco
 from hydet.data.errors import DataError
+from hydet.data.images import read_image
 from hydet.data.loaders import TestLoader, TrainLoader, build_test_loader, build_train_loader
 from hydet.data.mapper import InputMapper
 from hydet.data.metadata import Metadata
 from hydet.data.record import Record, Segment, segment_to_mask
+from hydet.data.report import DataReport, Problem
 from hydet.data.samplers import RepeatFactorSampler, ShuffleSampler, repeat_factors
 from hydet.data.shapes import SHAPE_CLASSES, SHAPE_KEYPOINTS, ShapesDataset
 from hydet.data.transforms import (
@@ -22,11 +26,14 @@ from hydet.data.transforms import (
 __all__ = [
     "SHAPE_CLASSES",
     "SHAPE_KEYPOINTS",
+    "CocoDataset",
     "ColorJitter",
     "DataError",
+    "DataReport",
     "FixedSizeCrop",
     "InputMapper",
     "Metadata",
+    "Problem",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
@@ -42,7 +49,9 @@ __all__ = [
     "TrainLoader",
     "build_test_loader",
     "build_train_loader",
+    "read_image",
     "repeat_factors",
     "segment_to_mask",
     "shortest_edge_size",
+    "write_coco",
 ]
