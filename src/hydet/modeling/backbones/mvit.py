@@ -102,8 +102,7 @@ class MultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, H, W, dim)`` to ``(B, H / stride_q, W / stride_q, dim_out)``, rounded up."""
-        batch, height, width, _ = x.shape
-        qkv = self.qkv(x).view(batch, height, width, 3, self.num_heads, -1)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         qkv = qkv.permute(3, 0, 4, 1, 2, 5).flatten(1, 2)  # (3, B * heads, H, W, C)
         pooled = q, k, v = tuple(self._pool(part, name) for part, name in zip(qkv.unbind(0), "qkv"))
         kept = (q.shape[1], q.shape[2])
@@ -124,7 +123,7 @@ class MultiScaleAttention(nn.Module):
             x = merge_windows(x, self.q_window, padded, kept)
         if self.residual_pooling:
             x = x + pooled[0]
-        x = x.unflatten(0, (batch, self.num_heads)).permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, dim_out)
+        x = x.unflatten(0, heads).permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, dim_out)
         return self.proj(x)
 
 

@@ -121,8 +121,8 @@ class WindowAttention(nn.Module):
         Returns:
             The same shape.
         """
-        windows, side, _, _ = x.shape
-        qkv = self.qkv(x).view(windows, side * side, 3, self.num_heads, -1)
+        windows, side, _, channels = x.shape
+        qkv = self.qkv(x).view(windows, side * side, 3, self.num_heads, channels // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B * n, heads, N, C) each
         bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
         bias = bias.permute(2, 0, 1)[None]
@@ -131,7 +131,7 @@ class WindowAttention(nn.Module):
             bias = (bias + mask[:, None]).repeat(images, 1, 1, 1)  # (B * n, heads, N, N)
         dropout = self.attn_drop if self.training else 0.0
         x = attend(q, k, v, scale=self.scale, bias=bias, dropout=dropout)
-        x = x.transpose(1, 2).reshape(windows, side, side, -1)
+        x = x.transpose(1, 2).reshape(windows, side, side, channels)
         return self.proj_drop(self.proj(x))
 
 

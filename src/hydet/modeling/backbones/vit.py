@@ -67,15 +67,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, H, W, dim)`` to the same shape."""
-        batch, height, width, _ = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, -1)
+        batch, height, width, channels = x.shape
+        qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, channels // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, H * W, C) each
         bias = None
         if self.use_rel_pos:
             size = (height, width)
             bias = decomposed_bias(q, self.rel_pos_h, self.rel_pos_w, size, size)
         x = attend(q, k, v, scale=self.scale, bias=bias)
-        return self.proj(x.transpose(1, 2).reshape(batch, height, width, -1))
+        return self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
 
 
 class ConvolutionalResidual(nn.Module):
