@@ -9,6 +9,8 @@ from hydet.kernels.dispatch import backends, choose, triton_available
 from hydet.kernels.match import match_anchors
 from hydet.kernels.nms import nms_padded
 from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
+from hydet.kernels.paste_masks import paste_masks
+from hydet.kernels.sigmoid_focal_loss import sigmoid_focal_loss
 
 __all__ = [
     "backends",
@@ -18,5 +20,7 @@ __all__ = [
     "match_anchors",
     "nms_padded",
     "nms_rotated",
+    "paste_masks",
+    "sigmoid_focal_loss",
     "triton_available",
 ]
