@@ -83,10 +83,11 @@ def _infer(
     if counts != [found.shape[0] for found in scores]:
         raise ValueError(f"rows of boxes: {counts}, rows of scores: {[found.shape[0] for found in scores]}")
     dim, num_classes = container.box_dim, scores[0].shape[1] - 1
-    if boxes[0].shape[1] not in (dim, num_classes * dim):
-        raise ValueError(
-            f"boxes need {dim} or {num_classes} * {dim} columns, got shape {tuple(boxes[0].shape)}"
-        )
+    widths = {found.shape[1] for found in boxes}
+    if not widths <= {dim, num_classes * dim}:
+        raise ValueError(f"boxes need {dim} or {num_classes} * {dim} columns, got {sorted(widths)}")
+    if len(widths) > 1:  # some images have a box for each class
+        boxes = [found.repeat(1, num_classes) if found.shape[1] == dim else found for found in boxes]
     every_box = torch.cat(list(boxes)).float().unflatten(1, (-1, dim))  # (R, G * D) -> (R, G, D)
     every_score = torch.cat(list(scores))  # (R, K + 1)
     every_score = every_score.to(torch.promote_types(every_score.dtype, torch.float32))

@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from hydet.modeling import fast_rcnn_inference, fast_rcnn_inference_rotated
+from hydet.structures import Boxes, RotatedBoxes, pairwise_iou
+
+SIZE = (60, 80)
+
+
+def infer(boxes, scores, *, shapes=None, score=0.1, nms=0.5, topk=100):
+    shapes = shapes or [SIZE] * len(boxes)
+    return fast_rcnn_inference(boxes, scores, shapes, score, nms, topk)
+
+
+def crowd(make, count=40):
+    return make.random_boxes(6, SIZE).repeat(count // 6 + 1, 1)[:count] + torch.rand(count, 4) * 4
+
+
+def test_images_do_not_affect_one_another(make):
+    boxes = [crowd(make, 30).repeat(1, 3), crowd(make, 10).repeat(1, 3), torch.zeros(0, 12)]
+    scores = [torch.rand(len(b), 4) for b in boxes]
+    together, rows = infer(boxes, scores)
+    for b, s, found, kept in zip(boxes, scores, together, rows, strict=True):
+        (alone,), (index,) = infer([b], [s])
+        torch.testing.assert_close(found.pred_boxes.tensor, alone.pred_boxes.tensor)
+        torch.testing.assert_close(found.scores, alone.scores)
+        assert kept.tolist() == index.tolist()
+
+
+def test_rows_point_at_the_boxes_that_were_kept(make):
+    boxes, scores = crowd(make, 30), torch.rand(30, 3)
+    scores[4] = float("nan")  # a row that is dropped does not shift the others
+    (found,), (rows,) = infer([boxes], [scores])
+    assert 4 not in rows
+    torch.testing.assert_close(scores[rows, found.pred_classes], found.scores)
+    clipped = Boxes(boxes[rows])
+    clipped.clip(SIZE)
+    torch.testing.assert_close(found.pred_boxes.tensor, clipped.tensor)
+
+
+def test_kept_boxes_of_a_class_overlap_little_and_are_sorted(make):
+    (found,), _ = infer([crowd(make).repeat(1, 2)], [torch.rand(40, 3)], nms=0.3, topk=-1)
+    assert (found.scores.diff() <= 0).all()
+    for category in range(2):
+        own = found.pred_boxes[found.pred_classes == category]
+        assert (pairwise_iou(own, own).fill_diagonal_(0) <= 0.3).all()
+
+
+def test_the_score_threshold_is_strict_and_background_never_leaves():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]])
+    scores = torch.tensor([[0.5, 0.9], [0.6, 0.1], [0.1, 0.99]])
+    (found,), (rows,) = infer([boxes], [scores], score=0.5)
+    assert rows.tolist() == [1] and found.pred_classes.tolist() == [0]
+
+
+@pytest.mark.parametrize(("topk", "count"), [(-1, 5), (3, 3), (0, 0), (9, 5)])
+def test_top_k(topk, count):
+    boxes = torch.arange(5.0)[:, None] * 12 + torch.tensor([0.0, 0, 10, 10])
+    (found,), _ = infer([boxes], [torch.rand(5, 2) * 0.5 + 0.4], topk=topk)
+    assert len(found) == count
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_takes_its_row_with_it(make, bad):
+    boxes, scores = make.random_boxes(3, SIZE).repeat(1, 2), torch.rand(3, 3) + 0.2
+    boxes[0, 7], scores[2, 2] = bad, bad
+    (_,), (rows,) = infer([boxes], [scores])
+    assert set(rows.tolist()) == {1}
+
+
+def test_nothing_found_has_all_fields():
+    (found, other), _ = infer([torch.zeros(0, 4), torch.rand(3, 4)], [torch.zeros(0, 6), torch.zeros(3, 6)])
+    for one in (found, other):
+        assert (
+            len(one) == 0 and one.pred_boxes.tensor.shape == (0, 4) and one.pred_classes.dtype == torch.int64
+        )
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="columns"):
+        infer([torch.zeros(2, 8)], [torch.zeros(2, 4)])
+    with pytest.raises(ValueError, match="rows"):
+        infer([torch.zeros(2, 4)], [torch.zeros(3, 4)])
+    with pytest.raises(ValueError, match="images"):
+        infer([torch.zeros(2, 4)], [])
+
+
+def test_rotated_boxes_without_rotation_are_upright_boxes(make):
+    boxes, scores = crowd(make, 20), torch.rand(20, 3)
+    turned = torch.cat(
+        [(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], torch.zeros(20, 1)], 1
+    )
+    (upright,), (rows,) = infer([boxes], [scores])
+    (rotated,), (same,) = fast_rcnn_inference_rotated([turned], [scores], [SIZE], 0.1, 0.5, 100)
+    assert isinstance(rotated.pred_boxes, RotatedBoxes)
+    assert rows.tolist() == same.tolist()
+    corners = rotated.pred_boxes.tensor
+    corners = torch.cat([corners[:, :2] - corners[:, 2:4] / 2, corners[:, :2] + corners[:, 2:4] / 2], dim=1)
+    torch.testing.assert_close(corners, upright.pred_boxes.tensor, rtol=1e-4, atol=1e-4)
+
+
+def test_rotated_boxes_are_clipped_only_when_nearly_upright_and_angles_are_normalised():
+    boxes = torch.tensor([[5.0, 5, 20, 8, 0.5], [5, 40, 20, 8, 400]])
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.1]])
+    (found,), _ = fast_rcnn_inference_rotated([boxes], [scores], [SIZE], 0.1, 0.5, 100)
+    expected = torch.tensor([[7.5, 5, 15, 8, 0.5], [5, 40, 20, 8, 40]])
+    torch.testing.assert_close(found.pred_boxes.tensor, expected)
+
+
+def test_rotated_clipping_agrees_with_the_container():
+    boxes = torch.cat(
+        [torch.rand(50, 2) * 90 - 5, torch.rand(50, 2) * 30 + 2, torch.rand(50, 1) * 6 - 3], dim=1
+    )
+    (found,), (rows,) = fast_rcnn_inference_rotated([boxes], [torch.rand(50, 2)], [SIZE], 0.0, 1.0, -1)
+    expected = RotatedBoxes(boxes[rows])
+    expected.clip(SIZE)
+    torch.testing.assert_close(found.pred_boxes.tensor, expected.tensor)

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+
+def run(heads, scene, targets=True):
+    return heads(scene.images, scene.features, scene.proposals, scene.targets if targets else None)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("counts", [(3, 2), (0, 2), (0, 0)])
+def test_losses_are_finite_and_reach_everything(make, counts, mask):
+    heads, scene = make.res5_heads(mask=mask), make.scene(counts)
+    _, losses = run(heads, scene)
+    assert set(losses) == {"loss_cls", "loss_box_reg"} | ({"loss_mask"} if mask else set())
+    sum(losses.values()).backward()
+    assert all(v.isfinite() for v in losses.values())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
+    assert scene.features["p3"].grad is not None
+
+
+@torch.no_grad()
+def test_masks_come_from_the_detected_boxes(make):
+    heads, scene = make.res5_heads(), make.scene()
+    found, losses = run(heads, scene, targets=False)
+    assert losses == {} and found[0].pred_masks.shape[1:] == (1, 8, 8)
+    again = heads.forward_with_given_boxes(scene.features, found)
+    for a, b in zip(again, found, strict=True):
+        torch.testing.assert_close(a.pred_masks, b.pred_masks)
+
+
+@torch.no_grad()
+def test_nothing_proposed(make):
+    heads, scene = make.res5_heads(), make.scene((0, 0))
+    scene.proposals = [p[:0] for p in scene.proposals]
+    assert [len(f) for f in run(heads, scene, targets=False)[0]] == [0, 0]
+    assert all(v == 0 for v in run(heads, scene)[1].values())
+
+
+def test_another_number_of_classes_is_refused(make):
+    with pytest.raises(ValueError, match="7 classes"):
+        make.res5_heads(box_predictor=make.predictor(num_classes=7))

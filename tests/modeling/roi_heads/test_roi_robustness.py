@@ -1,0 +1,58 @@
+"""Scenes that real data holds sooner or later: crowds, specks, a single image, other sizes."""
+
+import pytest
+import torch
+
+ARCHITECTURES = ("standard", "cascade", "res5")
+
+
+def build(make, name):
+    extra = {} if name == "res5" else make.mask_parts() | make.keypoint_parts()
+    return getattr(make, f"{name}_heads")(**extra)
+
+
+def check(make, name, scene):
+    heads = build(make, name)
+    _, losses = heads(scene.images, scene.features, scene.proposals, scene.targets)
+    assert all(v.isfinite() for v in losses.values()), losses
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
+    with torch.no_grad():
+        found, _ = heads(scene.images, scene.features, scene.proposals)
+    for one, size in zip(found, scene.images.image_sizes, strict=True):
+        boxes = one.pred_boxes.tensor
+        assert boxes.isfinite().all() and (boxes >= 0).all() and (boxes <= max(size)).all()
+        assert one.scores.isfinite().all() and one.pred_masks.isfinite().all()
+        assert ((one.pred_classes >= 0) & (one.pred_classes < 3)).all() and len(one) <= 100
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_five_hundred_objects(make, name):
+    check(make, name, make.scene((500, 0)))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_boxes_of_one_pixel(make, name):
+    corner = torch.rand(4, 2) * 50
+    specks = torch.cat([corner, corner + 1], dim=1)
+    scene = make.scene((4,), boxes=specks)
+    scene.proposals = [make.proposals(scene.targets[0], copies=1)]
+    scene.proposals[0].proposal_boxes.tensor[-4:] = specks
+    check(make, name, scene)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_ground_truth_without_area(make, name):
+    flat = torch.tensor([[5.0, 5, 5, 30], [10, 10, 40, 10], [20, 20, 20, 20]])
+    check(make, name, make.scene((3,), boxes=flat))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_ground_truth_beyond_the_image(make, name):
+    check(make, name, make.scene((2,), boxes=torch.tensor([[-30.0, -20, 90, 100], [70, 50, 200, 300]])))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("sizes", [[(64, 80)], [(32, 96), (64, 40), (64, 96)]])
+def test_a_single_image_and_images_of_other_sizes(make, name, sizes):
+    check(make, name, make.scene(tuple(range(1, len(sizes) + 1)), sizes=sizes))
