@@ -38,6 +38,7 @@ class _Mapped(Dataset):  # type: ignore[type-arg]
     def __getitem__(self, item: tuple[int, int | None]) -> dict[str, Any]:
         index, seed = item
         broken: list[str] = []
+        tried: set[int] = set()
         while True:
             try:
                 entry = self.mapper(self.dataset[index], seed)
@@ -48,7 +49,10 @@ class _Mapped(Dataset):  # type: ignore[type-arg]
                     raise
                 if len(broken) == _ATTEMPTS:
                     raise DataError(f"{broken[0]} ({_ATTEMPTS} images in a row cannot be read)") from error
+                tried.add(index)
                 index = hashed(seed, len(broken)) % len(self.dataset)
+                while index in tried and len(tried) < len(self.dataset):
+                    index = (index + 1) % len(self.dataset)
         if broken:
             entry[_REPLACED] = broken
         return entry

@@ -44,7 +44,7 @@ class InputMapper:
 
     Raises:
         ValueError: for unknown formats, and for torchvision's own horizontal flip where there are points: it mirrors
-            them half a pixel away from the boxes.
+            them one pixel away from the boxes.
     """
 
     def __init__(
@@ -289,11 +289,11 @@ def _mirrored(corners: Tensor) -> bool:
 
 
 def _refuse_shifted_flip(transform: Any) -> None:
-    inner = transform.modules() if isinstance(transform, torch.nn.Module) else [transform]
-    for module in inner:
-        if isinstance(module, v2.RandomHorizontalFlip | v2.RandomVerticalFlip):
-            name = type(module).__name__
-            raise ValueError(
-                f"InputMapper: torchvision's {name} mirrors points half a pixel away from boxes and masks; "
-                f"use hydet.data.{name}"
-            )
+    if isinstance(transform, v2.RandomHorizontalFlip | v2.RandomVerticalFlip):
+        name = type(transform).__name__
+        raise ValueError(
+            f"InputMapper: torchvision's {name} mirrors points one pixel away from boxes and masks; "
+            f"use hydet.data.{name}"
+        )
+    for inner in getattr(transform, "transforms", ()):  # of Compose and its kin
+        _refuse_shifted_flip(inner)

@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision import tv_tensors
@@ -81,6 +83,8 @@ def _is_map(value: Any) -> bool:
 class _Resizing(v2.Transform):
     """Base of what resizes: ``make_params`` gives ``size``, the new (height, width)."""
 
+    exact: bool = True
+
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         new = params["size"]
         if isinstance(inpt, tv_tensors.BoundingBoxes):
@@ -101,7 +105,22 @@ class _Resizing(v2.Transform):
             return inpt
         if _is_map(inpt):
             return tv_tensors.wrap(_resized_map(inpt.as_subclass(Tensor), new), like=inpt)
+        if (
+            self.exact
+            and isinstance(inpt, tv_tensors.Image)
+            and inpt.dtype == torch.uint8
+            and inpt.shape[-3] == 3
+        ):
+            return tv_tensors.wrap(_resized_by_pillow(inpt.as_subclass(Tensor), new), like=inpt)
         return tv_functional.resize(inpt, list(new), antialias=True)
+
+
+def _resized_by_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if image.ndim != 3:
+        return torch.stack([_resized_by_pillow(one, size) for one in image])
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    resized = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
 def _resized_map(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -114,12 +133,14 @@ def _resized_map(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ResizeShortestEdge(_Resizing):
-    """Resize so that the shorter side has one of several lengths; uint8 images come out as PIL's antialiased ones.
+    """Resize so that the shorter side has one of several lengths.
 
     Args:
         short: length, or lengths, of the shorter side in pixels.
         max_size: bound of the longer side; None for none.
         sampling: ``"choice"``: one of ``short`` at random; ``"range"``: any length from the first to the second.
+        exact: resize 8-bit images by Pillow, as weights from elsewhere expect. False leaves them to torch, which is
+            about three times as fast, and one grey level off in a few pixels of a hundred.
 
     Raises:
         ValueError: if ``short`` is empty or not positive, or a range has not two ends in order.
@@ -131,6 +152,7 @@ class ResizeShortestEdge(_Resizing):
         short: int | Sequence[int],
         max_size: int | None = None,
         sampling: Literal["choice", "range"] = "choice",
+        exact: bool = True,
     ) -> None:
         super().__init__()
         lengths = (short,) if isinstance(short, int) else tuple(short)
@@ -145,6 +167,7 @@ class ResizeShortestEdge(_Resizing):
         self.short = lengths
         self.max_size = max_size
         self.sampling = sampling
+        self.exact = exact
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         if len(self.short) == 1:
@@ -157,13 +180,14 @@ class ResizeShortestEdge(_Resizing):
 
 
 class Resize(_Resizing):
-    """Resize to a fixed (height, width), whatever the aspect ratio was."""
+    """Resize to a fixed (height, width), whatever the aspect ratio was; ``exact`` as in ``ResizeShortestEdge``."""
 
-    def __init__(self, *, size: Sequence[int]) -> None:
+    def __init__(self, *, size: Sequence[int], exact: bool = True) -> None:
         super().__init__()
         if len(size) != 2 or min(size) < 1:
             raise ValueError(f"Resize: size is (height, width), both positive; got {size}")
         self.size = (int(size[0]), int(size[1]))
+        self.exact = exact
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         return {"size": self.size}
@@ -176,11 +200,14 @@ class ScaleJitter(_Resizing):
         size: (height, width) that the image fits into at a factor of 1.
         min_scale: smallest factor.
         max_scale: largest factor.
+        exact: see ``ResizeShortestEdge``.
 
     Source: Ghiasi et al. 2021 (arXiv:2012.07177), section 3.
     """
 
-    def __init__(self, *, size: Sequence[int], min_scale: float = 0.1, max_scale: float = 2.0) -> None:
+    def __init__(
+        self, *, size: Sequence[int], min_scale: float = 0.1, max_scale: float = 2.0, exact: bool = True
+    ) -> None:
         super().__init__()
         if len(size) != 2 or min(size) < 1 or not 0 < min_scale <= max_scale:
             raise ValueError(
@@ -189,6 +216,7 @@ class ScaleJitter(_Resizing):
         self.size = (int(size[0]), int(size[1]))
         self.min_scale = min_scale
         self.max_scale = max_scale
+        self.exact = exact
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         height, width = _image_size(flat_inputs)

@@ -1,0 +1,229 @@
+import collections
+import itertools
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from hydet.data import (
+    DataError,
+    InputMapper,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RepeatFactorSampler,
+    ShapesDataset,
+    ShuffleSampler,
+    build_test_loader,
+    build_train_loader,
+    repeat_factors,
+)
+from hydet.data.transport import pack, unpack
+
+SIZES = {"image_size": (48, 48), "max_image_size": (64, 64)}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return ShapesDataset(num_images=23, seed=2, **SIZES)
+
+
+@pytest.fixture(scope="module")
+def mapper():
+    return InputMapper(
+        training=True, transforms=[RandomCrop(size=(0.5, 0.5)), RandomHorizontalFlip()], keypoints=True
+    )
+
+
+def taken(loader, count):
+    return list(itertools.islice(iter(loader), count))
+
+
+def assert_same(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(itertools.chain(*a), itertools.chain(*b), strict=True):
+        assert x.keys() == y.keys() and x["image_id"] == y["image_id"]
+        assert torch.equal(x["image"], y["image"])
+        fields, others = x["instances"].get_fields(), y["instances"].get_fields()
+        assert fields.keys() == others.keys() and x["instances"].image_size == y["instances"].image_size
+        for name, value in fields.items():
+            assert torch.equal(
+                getattr(value, "tensor", value), getattr(others[name], "tensor", others[name])
+            ), name
+
+
+def test_workers_change_nothing(dataset, mapper):
+    alone = taken(build_train_loader(dataset, mapper, batch_size=3, seed=1), 9)
+    state = torch.get_rng_state()
+    helped = taken(build_train_loader(dataset, mapper, batch_size=3, seed=1, num_workers=2), 9)
+    assert torch.equal(torch.get_rng_state(), state), "the global random stream is left alone"
+    assert_same(alone, helped)
+    assert not all(
+        x["image_id"] == y["image_id"]
+        for x, y in zip(
+            itertools.chain(*alone),
+            itertools.chain(*taken(build_train_loader(dataset, mapper, batch_size=3, seed=2), 9)),
+        )
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_goes_on_exactly(dataset, mapper, workers):
+    whole = taken(build_train_loader(dataset, mapper, batch_size=4), 12)
+    first = build_train_loader(dataset, mapper, batch_size=4, num_workers=workers)
+    begun = taken(first, 5)
+    state = pickle.loads(pickle.dumps(first.state_dict()))
+    assert state["batches_taken"] == 5, "batches prepared ahead do not count"
+    second = build_train_loader(dataset, mapper, batch_size=4)
+    second.load_state_dict(state)
+    assert_same(whole, begun + taken(second, 7))
+
+
+def test_iterating_again_goes_on(dataset, mapper):
+    loader = build_train_loader(dataset, mapper, batch_size=4)
+    assert_same(
+        taken(build_train_loader(dataset, mapper, batch_size=4), 6), taken(loader, 2) + taken(loader, 4)
+    )
+
+
+def test_a_changed_setting_warns_and_goes_on_near(dataset, mapper):
+    loader = build_train_loader(dataset, mapper, batch_size=4)
+    taken(loader, 6)
+    other = build_train_loader(dataset, mapper, batch_size=8)
+    with pytest.warns(UserWarning, match="batch_size 4 -> 8"):
+        other.load_state_dict(loader.state_dict())
+    assert other.batches_taken == 3
+
+
+def test_every_epoch_has_every_image_once():
+    sampler = ShuffleSampler(size=10, seed=3)
+    stream = list(itertools.islice(sampler.stream(), 30))
+    epochs = [[index for index, _ in stream[i : i + 10]] for i in (0, 10, 20)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert len({seed for _, seed in stream}) == 30
+
+
+def test_processes_share_the_stream():
+    sampler = ShuffleSampler(size=10, seed=3)
+    whole = list(itertools.islice(sampler.stream(), 24))
+    parts = [list(itertools.islice(sampler.stream(rank, 3), 8)) for rank in range(3)]
+    assert [item for items in zip(*parts) for item in items] == whole
+
+
+def test_grouping_keeps_orientations_apart(dataset, mapper):
+    plain = InputMapper(training=True, mask_format=None)
+    batches = taken(build_train_loader(dataset, plain, batch_size=4), 12)
+    assert all(len({x["width"] > x["height"] for x in batch}) == 1 for batch in batches)
+    mixed = taken(build_train_loader(dataset, plain, batch_size=4, aspect_ratio_grouping=False), 12)
+    assert any(len({x["width"] > x["height"] for x in batch}) == 2 for batch in mixed)
+
+
+def test_rare_classes_are_repeated():
+    factors = repeat_factors([[0]] * 99 + [[0, 1]] + [[]], threshold=0.04)
+    assert factors[:99].tolist() == [1.0] * 99 and factors[100] == 1
+    assert factors[99] == pytest.approx((0.04 * 101) ** 0.5)
+    sampler = RepeatFactorSampler(factors=[1.0, 2.5], seed=0)
+    counts = collections.Counter(np.concatenate([sampler.epoch(i) for i in range(400)]).tolist())
+    assert counts[0] == 400 and 900 < counts[1] < 1100
+    assert sampler.epoch(3).tolist() == sampler.epoch(3).tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_test_loader_gives_every_image_once_in_order(dataset, workers):
+    mapper = InputMapper(training=False)
+    loader = build_test_loader(dataset, mapper, batch_size=4, num_workers=workers)
+    for _ in range(2):
+        batches = list(loader)
+        assert [len(b) for b in batches] == [4, 4, 4, 4, 4, 3] and len(loader) == 6
+        assert [x["image_id"] for b in batches for x in b] == list(range(1, 24))
+    shares = [build_test_loader(dataset, mapper, rank=r, world_size=2) for r in range(2)]
+    assert sorted(x["image_id"] for share in shares for b in share for x in b) == list(range(1, 24))
+
+
+def test_more_processes_than_images(mapper):
+    few = ShapesDataset(num_images=1, **SIZES)
+    assert list(build_test_loader(few, mapper, rank=1, world_size=2, num_workers=2)) == []
+
+
+class Torn(ShapesDataset):
+    """Image 3 cannot be read."""
+
+    policy = "drop"
+
+    def __getitem__(self, index):
+        if index == 3:
+            raise DataError("three.png: torn")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_replaced_in_training_alike_everywhere(mapper, workers):
+    torn = Torn(num_images=6, **SIZES)
+    loader = build_train_loader(torn, mapper, batch_size=3, num_workers=workers)
+    with pytest.warns(UserWarning, match=r"three\.png: torn; another") as told:
+        batches = taken(loader, 8)
+    assert loader.replaced == 4 and len(told) == 1
+    assert all(set(x) == set(batches[0][0]) for b in batches for x in b)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_same(batches, taken(build_train_loader(torn, mapper, batch_size=3), 8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_stops_evaluation_with_one_line(mapper, workers):
+    torn = Torn(num_images=6, **SIZES)
+    with pytest.raises(DataError) as caught:
+        list(build_test_loader(torn, mapper, num_workers=workers))
+    assert str(caught.value) == "three.png: torn"
+
+
+def test_policy_raise_stops_training(mapper):
+    torn = Torn(num_images=6, **SIZES)
+    torn.policy = "raise"
+    with pytest.raises(DataError, match="torn"):
+        taken(build_train_loader(torn, mapper, batch_size=3), 4)
+
+
+def test_only_broken_images_end_in_an_error(mapper):
+    class AllTorn(Torn):
+        def __getitem__(self, index):
+            raise DataError("torn")
+
+    with pytest.raises(DataError, match="in a row"):
+        taken(build_train_loader(AllTorn(num_images=6, **SIZES), mapper, batch_size=3), 1)
+
+
+def test_batches_survive_the_way_between_processes(dataset, mapper):
+    batch = [mapper(dataset[i], i) for i in range(5)]
+    assert_same([batch], [unpack(pack(batch))])
+    assert unpack(pack([])) == []
+    odd = {
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(3),
+        "strided": torch.arange(12).reshape(3, 4).t(),
+        "n": 1,
+    }
+    back = unpack(pack(odd))
+    assert back["n"] == 1 and all(torch.equal(back[k], odd[k]) for k in ("empty", "scalar", "strided"))
+    assert torch.equal(unpack(pack(torch.tensor([True, False]))), torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 0},
+        {"num_workers": -1},
+        {"rank": 2, "world_size": 2},
+        {"sampler": ShuffleSampler(size=3)},
+    ],
+)
+def test_wrong_arguments_are_refused(dataset, mapper, arguments):
+    with pytest.raises(ValueError):
+        build_train_loader(dataset, mapper, **({"batch_size": 2} | arguments))
+
+
+def test_an_empty_dataset_is_refused(mapper):
+    with pytest.raises(ValueError, match="empty"):
+        build_train_loader(ShapesDataset(num_images=0), mapper, batch_size=1)

@@ -1,0 +1,223 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from hydet.data import (
+    FixedSizeCrop,
+    InputMapper,
+    Metadata,
+    RandomCrop,
+    RandomHorizontalFlip,
+    Record,
+    Resize,
+    ScaleJitter,
+    ShapesDataset,
+)
+from hydet.structures import BitMasks, PolygonMasks, RotatedBoxes
+
+H, W = 30, 40
+
+
+def square(x1, y1, x2, y2):
+    return [np.array([x1, y1, x2, y1, x2, y2, x1, y2], dtype=np.float64)]
+
+
+def record(**changes):
+    values = {
+        "image": torch.arange(3 * H * W).reshape(3, H, W).to(torch.uint8),
+        "image_id": 7,
+        "file_name": "a.png",
+        "height": H,
+        "width": W,
+        "boxes": torch.tensor([[2.0, 3, 12, 13], [20, 10, 40, 30], [0, 0, 5, 5]]),
+        "classes": torch.tensor([4, 2, 1]),
+        "iscrowd": torch.tensor([False, False, True]),
+        "annotation_ids": torch.tensor([1, 2, 3]),
+        "segments": [square(2, 3, 12, 13), {"size": [H, W], "counts": None}, square(0, 0, 5, 5)],
+        "keypoints": torch.tensor(
+            [[[3.0, 4, 2], [11, 4, 1]], [[21, 11, 2], [39, 11, 2]], [[0, 0, 0], [0, 0, 0]]]
+        ),
+        "rotated_boxes": torch.tensor([[7.0, 8, 10, 10, 0], [30, 20, 20, 20, 15], [2, 2, 5, 5, 0]]),
+        "sem_seg": torch.zeros(H, W, dtype=torch.uint8),
+        "metadata": Metadata(keypoint_names=("left", "right"), keypoint_flip_pairs=(("left", "right"),)),
+    }
+    mask = np.zeros((H, W), dtype=np.uint8, order="F")
+    mask[10:30, 20:40] = 1
+    values["segments"][1]["counts"] = _runs(mask)
+    return Record(**(values | changes))
+
+
+def _runs(mask):
+    flat = mask.reshape(-1, order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *edges, flat.size]).tolist()
+    return lengths if flat[0] == 0 else [0, *lengths]
+
+
+def test_crowd_is_left_out_and_the_rest_arrives():
+    out = InputMapper(training=True, keypoints=True, sem_seg=True)(record())
+    instances = out["instances"]
+    assert instances.gt_classes.tolist() == [4, 2]
+    assert instances.gt_boxes.tensor.tolist() == record().boxes[:2].tolist()
+    assert isinstance(instances.gt_masks, BitMasks) and instances.gt_masks.tensor.sum((1, 2)).tolist() == [
+        100,
+        400,
+    ]
+    assert torch.equal(instances.gt_keypoints.tensor, record().keypoints[:2])
+    assert (out["height"], out["width"], out["file_name"], out["image_id"]) == (H, W, "a.png", 7)
+    assert out["sem_seg"].dtype == torch.int64
+
+
+def test_the_record_stays_as_it_was():
+    mine = record()
+    out = InputMapper(training=True, transforms=[RandomHorizontalFlip(p=1.0)], keypoints=True)(mine)
+    InputMapper(training=True)(mine)["image"].zero_()
+    out["instances"].gt_boxes.tensor.zero_()
+    for name, value in vars(record()).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(mine, name)), name
+
+
+@pytest.mark.parametrize("mask_format", ["bitmask", "polygon", None])
+def test_a_flip_exchanges_left_and_right(mask_format):
+    mapper = InputMapper(
+        training=True, transforms=[RandomHorizontalFlip(p=1.0)], keypoints=True, mask_format=mask_format
+    )
+    instances = mapper(record())["instances"]
+    assert instances.gt_keypoints.tensor[0].tolist() == [[W - 11, 4, 1], [W - 3, 4, 2]]
+    assert instances.gt_boxes.tensor[0].tolist() == [W - 12, 3, W - 2, 13]
+    if mask_format is not None:
+        torch.testing.assert_close(instances.gt_masks.get_bounding_boxes().tensor, instances.gt_boxes.tensor)
+
+
+def test_two_flips_exchange_nothing():
+    both = [RandomHorizontalFlip(p=1.0), RandomHorizontalFlip(p=1.0)]
+    out = InputMapper(training=True, transforms=both, keypoints=True)(record())
+    assert torch.equal(out["instances"].gt_keypoints.tensor, record().keypoints[:2])
+
+
+def test_keypoints_that_leave_the_image_do_not_count():
+    class Left(RandomCrop):
+        def make_params(self, flat_inputs):
+            return {"top": 0, "left": 0, "size": (H, 25)}
+
+    out = InputMapper(training=True, transforms=[Left(size=(1, 1))], keypoints=True)(record())["instances"]
+    assert out.gt_keypoints.tensor[1].tolist() == [[21, 11, 2], [0, 0, 0]]
+    assert out.gt_boxes.tensor[1].tolist() == [20, 10, 25, 30]
+
+
+@pytest.mark.parametrize("mask_format", ["bitmask", "polygon"])
+def test_what_a_crop_cuts_gets_a_box_around_the_rest(mask_format):
+    class Corner(RandomCrop):
+        def make_params(self, flat_inputs):
+            return {"top": 0, "left": 0, "size": (12, 12)}
+
+    triangle = [np.array([0.0, 0, 39, 0, 0, 29])]
+    mine = record(segments=[triangle, square(30, 20, 35, 25), None])
+    mine.boxes = torch.tensor([[0.0, 0, 39, 29], [30, 20, 35, 25], [0, 0, 1, 1]])
+    out = InputMapper(training=True, transforms=[Corner(size=(1, 1))], mask_format=mask_format)(mine)[
+        "instances"
+    ]
+    assert len(out) == 1, "the square is outside"
+    assert out.gt_boxes.tensor[0].tolist() == [0, 0, 12, 12]
+    assert out.image_size == (12, 12)
+
+
+def test_bitmaps_and_polygons_agree_for_shapes():
+    dataset = ShapesDataset(num_images=12, seed=1)
+    transforms = [ScaleJitter(size=(128, 128), min_scale=0.5, max_scale=2), FixedSizeCrop(size=(128, 128))]
+    by_mask, by_polygon = (
+        InputMapper(training=True, transforms=transforms, mask_format=f) for f in ("bitmask", "polygon")
+    )
+    for i in range(12):
+        a, b = by_mask(dataset[i], i)["instances"], by_polygon(dataset[i], i)["instances"]
+        assert isinstance(b.gt_masks, PolygonMasks)
+        big_a, big_b = (x.gt_boxes.area() > 60 for x in (a, b))
+        assert a.gt_classes[big_a].tolist() == b.gt_classes[big_b].tolist()
+        torch.testing.assert_close(a[big_a].gt_boxes.tensor, b[big_b].gt_boxes.tensor, atol=2.5, rtol=0)
+        drawn = BitMasks.from_polygon_masks(b[big_b].gt_masks, 128, 128).tensor
+        area = drawn.sum((1, 2))
+        assert ((drawn ^ a[big_a].gt_masks.tensor).sum((1, 2)) <= 0.2 * area + 10).all()
+
+
+def test_rotated_boxes():
+    out = InputMapper(training=True, transforms=[RandomHorizontalFlip(p=1.0)], rotated=True)(record())[
+        "instances"
+    ]
+    assert isinstance(out.gt_boxes, RotatedBoxes)
+    assert out.gt_boxes.tensor.tolist() == [[W - 7, 8, 10, 10, 0], [W - 30, 20, 20, 20, -15]]
+
+
+def test_channel_order():
+    rgb, bgr = (
+        InputMapper(training=False, channel_order=order)(record())["image"] for order in ("RGB", "BGR")
+    )
+    assert torch.equal(rgb.flip(0), bgr)
+
+
+def test_seeds_decide_and_leave_the_global_stream_alone():
+    dataset = ShapesDataset(num_images=3, seed=1)
+    mapper = InputMapper(training=True, transforms=[RandomCrop(size=(0.3, 0.3)), RandomHorizontalFlip()])
+    state = torch.get_rng_state()
+    a, b, c = mapper(dataset[0], 5), mapper(dataset[0], 5), mapper(dataset[0], 6)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(a["image"], b["image"])
+    assert a["image"].shape != c["image"].shape or not torch.equal(a["image"], c["image"])
+
+
+def test_no_objects():
+    mine = record(iscrowd=torch.tensor([True, True, True]))
+    transforms = [RandomHorizontalFlip(p=1.0), Resize(size=(15, 20))]
+    for mask_format in ("bitmask", "polygon", None):
+        mapper = InputMapper(training=True, transforms=transforms, mask_format=mask_format, keypoints=True)
+        out = mapper(mine)["instances"]
+        assert (
+            len(out) == 0
+            and out.gt_boxes.tensor.shape == (0, 4)
+            and out.gt_keypoints.tensor.shape == (0, 2, 3)
+        )
+
+
+def test_empty_masks_are_dropped_where_masks_are_learned():
+    mine = record(segments=[None, square(20, 10, 40, 30), None])
+    assert InputMapper(training=True)(mine)["instances"].gt_classes.tolist() == [2]
+    assert len(InputMapper(training=True, mask_format=None)(mine)["instances"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "missing"),
+    [
+        ({"keypoints": True}, "keypoints"),
+        ({"rotated": True}, "rotated_boxes"),
+        ({"sem_seg": True}, "sem_seg"),
+        ({"mask_format": "bitmask"}, "segments"),
+        ({"mask_format": "polygon"}, "segments"),
+    ],
+)
+def test_what_the_record_lacks_is_named(wanted, missing):
+    mapper = InputMapper(**({"training": True, "mask_format": None} | wanted))
+    with pytest.raises(ValueError, match=r"a\.png"):
+        mapper(dataclasses.replace(record(), **{missing: None}))
+
+
+def test_torchvisions_flip_is_refused_even_inside_a_composition():
+    with pytest.raises(ValueError, match=r"hydet\.data\.RandomHorizontalFlip"):
+        InputMapper(training=True, transforms=v2.Compose([v2.RandomHorizontalFlip()]))
+    InputMapper(training=True, transforms=[v2.RandomHorizontalFlip()], mask_format=None)
+
+
+def test_transforms_that_drop_objects_are_refused():
+    def first_only(sample):
+        return sample | {"boxes": sample["boxes"][:1]}
+
+    with pytest.raises(ValueError, match="drops objects"):
+        InputMapper(training=True, transforms=first_only)(record())
+
+
+@pytest.mark.parametrize("arguments", [{"mask_format": "rle"}, {"channel_order": "RBG"}])
+def test_wrong_arguments_are_refused(arguments):
+    with pytest.raises(ValueError, match="InputMapper"):
+        InputMapper(training=True, **arguments)
