@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class FPN(Backbone):
             )
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
-        strides = [shapes[name].stride for name in in_features]
+        strides = [shapes[name].stride or 0 for name in in_features]
         check_doubling("FPN: strides of in_features", strides)
         levels = [int(math.log2(stride)) for stride in strides]
 
@@ -161,14 +162,12 @@ class LastLevelP6P7(nn.Module):
 
 def check_doubling(what: str, strides: Sequence[int]) -> None:
     """Raise ValueError unless the strides are powers of two, each twice the one before."""
-    doubled = all(coarse == 2 * fine for fine, coarse in itertools.pairwise(strides))
+    doubled = min(strides) > 0 and all(coarse == 2 * fine for fine, coarse in itertools.pairwise(strides))
     if not doubled or any(stride & (stride - 1) for stride in strides):
         raise ValueError(f"{what} must be powers of two, each twice the one before; got {list(strides)}")
 
 
-def pyramid_names(
-    levels: Sequence[int], top_block: nn.Module | None, below: Sequence[str], owner: str
-) -> dict[str, int]:
+def pyramid_names(levels: Sequence[int], top_block: Any, below: Sequence[str], owner: str) -> dict[str, int]:
     """Names and strides of the levels of a pyramid, those of the top block included.
 
     Raises:
@@ -187,7 +186,7 @@ def pyramid_names(
 
 
 def add_top_levels(
-    names: Sequence[str], levels: list[Tensor], top_block: nn.Module | None, below: dict[str, Tensor]
+    names: Sequence[str], levels: list[Tensor], top_block: Any, below: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Extend ``levels``, from fine to coarse, by those of the top block, and name them all."""
     if top_block is not None:

@@ -13,6 +13,7 @@ from .transformer_parts import (
     DropPath,
     Mlp,
     PatchEmbed,
+    as_pair,
     attend,
     init_transformer,
     linear_rates,
@@ -86,9 +87,9 @@ class MultiScaleAttention(nn.Module):
             pool = nn.Conv2d(
                 head_dim,
                 head_dim,
-                tuple(pool_kernel),
+                as_pair(pool_kernel),
                 stride=stride,
-                padding=tuple(side // 2 for side in pool_kernel),
+                padding=as_pair([side // 2 for side in pool_kernel]),
                 groups=head_dim,
                 bias=False,
             )
@@ -355,7 +356,7 @@ class MViT(Backbone):
         outputs = {}
         for i, block in enumerate(self.blocks):
             x = self._run(block, x)
-            name = self._name_of_block.get(i)
+            name = self._name_of_block.get(i, "")
             if name in self._out_features:
                 outputs[name] = to_channels_first(getattr(self, f"{name}_norm")(x))
         return outputs

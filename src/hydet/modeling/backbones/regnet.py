@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -150,9 +150,10 @@ class AnyNet(Backbone):
         Returns:
             The network itself.
         """
-        for part in [[self.stem], *self.stages][:freeze_at]:
+        parts: list[Iterable[nn.Module]] = [[self.stem], *self.stages]
+        for part in parts[:freeze_at]:
             for block in part:
-                block.freeze()
+                block.freeze()  # type: ignore[operator]
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -140,9 +140,10 @@ class ResNet(Backbone):
         Returns:
             The network itself.
         """
-        for part in [[self.stem], *self.stages][:freeze_at]:
+        parts: list[Iterable[nn.Module]] = [[self.stem], *self.stages]
+        for part in parts[:freeze_at]:
             for block in part:
-                block.freeze()
+                block.freeze()  # type: ignore[operator]
         return self
 
     @staticmethod

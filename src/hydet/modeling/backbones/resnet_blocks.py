@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ __all__ = ["BasicBlock", "BasicStem", "BottleneckBlock", "DeformBottleneckBlock"
 Norm = str | Callable[[int], nn.Module] | None
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, *, norm: Norm, **options: int) -> Conv2d:
+def _conv(in_channels: int, out_channels: int, kernel_size: int, *, norm: Norm, **options: Any) -> Conv2d:
     """A padded convolution without bias, its normalisation, and initial weights as in He et al. 2015."""
     dilation = options.get("dilation", 1)
     conv = Conv2d(

@@ -378,6 +378,7 @@ class SwinTransformer(Backbone):
         x = self.pos_drop(x)
         outputs = {}
         for i, stage in enumerate(self.layers):
+            assert isinstance(stage, SwinStage)
             mask = None
             if len(stage.blocks) > 1:
                 mask = shift_mask(x.shape[1], x.shape[2], self.window_size, device=x.device)

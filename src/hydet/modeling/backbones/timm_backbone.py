@@ -88,12 +88,12 @@ class TimmBackbone(AdaptedBackbone):
         return getattr(self, "_checkpointing", False) if self._checkpointable() is not None else None
 
     @use_act_checkpoint.setter
-    def use_act_checkpoint(self, enabled: bool) -> None:
+    def use_act_checkpoint(self, enabled: bool | None) -> None:
         target = self._checkpointable()
         if target is None:
             raise ValueError("timm has no activation checkpointing for this network")
-        target.set_grad_checkpointing(enabled)  # type: ignore[operator]
-        self._checkpointing = enabled
+        self._checkpointing = bool(enabled)
+        target.set_grad_checkpointing(self._checkpointing)  # type: ignore[operator]
 
     def _checkpointable(self) -> nn.Module | None:
         for module in (self.model, getattr(self.model, "model", None)):

@@ -192,7 +192,7 @@ def _segments(model: nn.Module) -> list[list[nn.Module]] | None:
         layers = [getattr(model, f"layer{i}") for i in range(1, 5) if hasattr(model, f"layer{i}")]
         return [stem, *(list(layer) for layer in layers)]
     if hasattr(model, "stem") and isinstance(getattr(model, "trunk_output", None), nn.Sequential):
-        return [[model.stem], *(list(stage.children()) for stage in model.trunk_output)]  # type: ignore[list-item]
+        return [[model.stem], *(list(stage.children()) for stage in model.trunk_output)]  # type: ignore[list-item, union-attr]
     if isinstance(getattr(model, "features", None), nn.Sequential):
         return [
             list(part)

@@ -87,11 +87,17 @@ class PatchEmbed(nn.Module):
         embed_dim: int = 768,
     ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_chans, embed_dim, tuple(kernel_size), tuple(stride), tuple(padding))
+        self.proj = nn.Conv2d(in_chans, embed_dim, as_pair(kernel_size), as_pair(stride), as_pair(padding))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_chans, H, W)`` to ``(B, H / stride, W / stride, embed_dim)``."""
         return self.proj(x).permute(0, 2, 3, 1)
+
+
+def as_pair(values: Sequence[int]) -> tuple[int, int]:
+    """Height and width as torch takes them."""
+    height, width = values
+    return height, width
 
 
 def linear_rates(last: float, count: int) -> list[float]:
