@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from hydet.modeling import Matcher
+from hydet.modeling import Matcher, match_boxes
+from hydet.structures import Boxes, pairwise_iou
 
 
 def rpn_matcher(**kwargs):
@@ -65,3 +66,26 @@ def test_bad_arguments(arguments):
 def test_needs_a_matrix():
     with pytest.raises(ValueError, match=r"\(4,\)"):
         rpn_matcher()(torch.zeros(4))
+
+
+def some_boxes(count):
+    corner = 80 * torch.rand(count, 2)
+    return Boxes(torch.cat([corner, corner + 4 + 40 * torch.rand(count, 2)], dim=1))
+
+
+@pytest.mark.parametrize("counts", [(0, 9), (5, 0), (1, 1), (7, 300)])
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_boxes_are_matched_as_by_their_overlaps(counts, low_quality):
+    truth, predictions = (some_boxes(n) for n in counts)
+    matcher = rpn_matcher(allow_low_quality_matches=low_quality)
+    wanted = matcher(pairwise_iou(truth, predictions))
+    found = match_boxes(matcher, truth, predictions)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_other_matchers_get_the_matrix():
+    def everything(quality):
+        return quality.argmax(dim=0), torch.full((quality.shape[1],), 1)
+
+    _, labels = match_boxes(everything, some_boxes(2), some_boxes(6))
+    assert labels.tolist() == [1] * 6

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["Matcher"]
+from hydet.layers.dense_ops import match_anchors
+from hydet.structures import Boxes, pairwise_iou
+
+__all__ = ["Matcher", "match_boxes"]
 
 
 class Matcher:
@@ -67,3 +70,27 @@ class Matcher:
         best = match_quality_matrix.amax(dim=1, keepdim=True)  # (M, 1)
         is_best = ((match_quality_matrix == best) & (best > 0)).any(dim=0)
         match_labels.masked_fill_(is_best, 1)
+
+
+def match_boxes(
+    matcher: Callable[[Tensor], tuple[Tensor, Tensor]], gt_boxes: Boxes, predictions: Boxes
+) -> tuple[Tensor, Tensor]:
+    """Match upright boxes by IoU; a plain ``Matcher`` does so without the ``(M, N)`` matrix.
+
+    Args:
+        matcher: a ``Matcher``, a subclass of it, or anything that is called like one.
+        gt_boxes: M boxes.
+        predictions: N boxes.
+
+    Returns:
+        See ``Matcher.__call__``.
+    """
+    if type(matcher) is not Matcher:
+        return matcher(pairwise_iou(gt_boxes, predictions))
+    return match_anchors(
+        predictions.tensor,
+        gt_boxes.tensor,
+        thresholds=matcher.thresholds,
+        labels=matcher.labels,
+        allow_low_quality_matches=matcher.allow_low_quality_matches,
+    )

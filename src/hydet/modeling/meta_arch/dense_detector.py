@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.modeling.postprocessing import detector_postprocess
@@ -244,40 +243,7 @@ class DenseDetector(MetaArchitecture):
             torch.cat(found, dim=1),
             torch.cat(classes, dim=1),
             image_sizes,
-            num_classes=self.num_classes,
             score_threshold=self.test_score_thresh,
             nms_threshold=self.test_nms_thresh,
             max_detections=self.max_detections_per_image,
         )
-
-
-def focal_loss_of_labels(logits: Sequence[Tensor], labels: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Summed focal loss of sigmoid classifiers against integer labels, without one-hot targets.
-
-    Nearly all targets are negative, so every logit counts as one and the few positives are corrected.
-
-    Args:
-        logits: per level, ``(N, R_i, K)``.
-        labels: ``(N, R)``; -1 is left out, K is background.
-        alpha: weight of positives, 1 - alpha of negatives; negative for no weights.
-        gamma: how much easy examples count less.
-
-    Source: Lin et al. 2017 (arXiv:1708.02002), section 3.
-    """
-    of_positives, of_negatives = (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
-    total = []
-    for level, truth in zip(logits, labels.split([x.shape[1] for x in logits], dim=1), strict=True):
-        as_negative = _focal(level.float(), gamma).sum(dim=2)  # (N, R_i, K) -> (N, R_i)
-        total.append(of_negatives * torch.where(truth >= 0, as_negative, 0.0).sum())
-        image, row = ((truth >= 0) & (truth < level.shape[2])).nonzero(as_tuple=True)
-        positive = level[image, row, truth[image, row]].float()
-        correction = of_positives * _focal(-positive, gamma) - of_negatives * _focal(positive, gamma)
-        total.append(correction.sum())
-    return torch.stack(total).sum()
-
-
-def _focal(x: Tensor, gamma: float) -> Tensor:
-    """Loss of a logit ``x`` that should be low."""
-    if gamma == 2:
-        return F.softplus(x) * x.sigmoid().square()
-    return F.softplus(x) * (gamma * F.logsigmoid(x)).exp()  # finite gradient for any gamma, unlike a power

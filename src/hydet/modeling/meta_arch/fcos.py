@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hydet.layers.dense_ops import dense_focal_loss
 from hydet.modeling.anchors import DefaultAnchorGenerator
 from hydet.modeling.box_regression import Box2BoxTransformLinear, BoxTransform, dense_box_regression_loss
 from hydet.structures import Boxes, ImageList, Instances
 
-from .dense_detector import DenseDetector, Predictions, focal_loss_of_labels
-from .dense_selection import by_anchor, by_place, pick, top_rows
+from .dense_detector import DenseDetector, Predictions
+from .dense_selection import best_of_classes, by_anchor, by_place, pick, top_rows
 from .retinanet import RetinaNet, check_fit
 
 __all__ = ["FCOS"]
@@ -205,8 +206,8 @@ class FCOS(DenseDetector):
         labels = torch.stack(list(gt_labels))  # (N, R)
         positive = (labels >= 0) & (labels != self.num_classes)
         normalizer = self._updated_normalizer(positive.sum())
-        classification = focal_loss_of_labels(
-            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
+        classification = dense_focal_loss(
+            pred_logits, labels, alpha=self.focal_loss_alpha, gamma=self.focal_loss_gamma
         )
         regression = dense_box_regression_loss(
             anchors,
@@ -261,9 +262,9 @@ class FCOS(DenseDetector):
         deltas = [by_place(x, 4) for x in predictions[1]]
         centerness = [by_place(x, 1).float().sigmoid() for x in predictions[2]]  # (N, H, W, 1, 1)
         rows, scores = [], []
-        for level, central in zip(logits, centerness, strict=True):
-            best = level.amax(dim=-1).float().sigmoid() * central.squeeze(-1)
-            row = top_rows(best.flatten(1), self.test_topk_candidates)
+        for raw, level, central in zip(predictions[0], logits, centerness, strict=True):
+            best = best_of_classes(raw, self.num_classes).float().sigmoid() * central.flatten(1)  # (N, R_i)
+            row = top_rows(best, self.test_topk_candidates)
             rows.append(row)
             scores.append((pick(level, row).float().sigmoid() * pick(central, row)).sqrt())  # (N, k, K)
         return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hydet.layers.dense_ops import dense_focal_loss
 from hydet.modeling.box_regression import BoxTransform, dense_box_regression_loss
-from hydet.modeling.matcher import Matcher
-from hydet.structures import Boxes, ImageList, Instances, pairwise_iou
+from hydet.modeling.matcher import Matcher, match_boxes
+from hydet.structures import Boxes, ImageList, Instances
 
-from .dense_detector import DenseDetector, Predictions, focal_loss_of_labels
-from .dense_selection import by_anchor, by_place, pick, top_rows
+from .dense_detector import DenseDetector, Predictions
+from .dense_selection import best_of_classes, by_anchor, by_place, pick, top_rows
 
 __all__ = ["RetinaNet"]
 
@@ -141,8 +142,8 @@ class RetinaNet(DenseDetector):
         labels = torch.stack(list(gt_labels))  # (N, R)
         positive = (labels >= 0) & (labels != self.num_classes)
         normalizer = self._updated_normalizer(positive.sum())
-        classification = focal_loss_of_labels(
-            pred_logits, labels, self.focal_loss_alpha, self.focal_loss_gamma
+        classification = dense_focal_loss(
+            pred_logits, labels, alpha=self.focal_loss_alpha, gamma=self.focal_loss_gamma
         )
         regression = dense_box_regression_loss(
             anchors,
@@ -172,7 +173,7 @@ class RetinaNet(DenseDetector):
         every = Boxes.cat(anchors)
         labels, boxes = [], []
         for truth in gt_instances:
-            matches, kinds = self.anchor_matcher(pairwise_iou(truth.gt_boxes, every))
+            matches, kinds = match_boxes(self.anchor_matcher, truth.gt_boxes, every)
             if truth.gt_boxes.tensor.shape[0] > 0:
                 found, of_class = truth.gt_boxes.tensor[matches], truth.gt_classes[matches]
             else:
@@ -194,7 +195,8 @@ class RetinaNet(DenseDetector):
         """
         logits = [by_place(x, self.num_classes) for x in predictions[0]]  # (N, H, W, A, K)
         deltas = [by_place(x, 4) for x in predictions[1]]
-        rows = [top_rows(x.amax(dim=-1).flatten(1), self.test_topk_candidates) for x in logits]
+        best = [best_of_classes(x, self.num_classes) for x in predictions[0]]  # (N, R_i)
+        rows = [top_rows(x, self.test_topk_candidates) for x in best]
         scores = [pick(x, row).float().sigmoid() for x, row in zip(logits, rows, strict=True)]
         return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)
 

@@ -5,16 +5,16 @@ N images, A anchors a cell, R_i = H_i * W_i * A anchors on level i, R over all l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.modeling.box_regression import BoxTransform, dense_box_regression_loss
-from hydet.modeling.matcher import Matcher
+from hydet.modeling.matcher import Matcher, match_boxes
 from hydet.modeling.sampling import sample_balanced
-from hydet.structures import Boxes, ImageList, Instances, pairwise_iou
+from hydet.structures import Boxes, ImageList, Instances
 
 from .selection import gather_rows, level_numbers, select_proposals, top_indices
 
@@ -50,8 +50,6 @@ class RPN(nn.Module):
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1; on pyramids, Lin et al. 2017 (arXiv:1612.03144).
     """
-
-    pairwise_iou: Callable[[Boxes, Boxes], Tensor] = staticmethod(pairwise_iou)
 
     def __init__(
         self,
@@ -160,13 +158,15 @@ class RPN(nn.Module):
         return list(labels.masked_fill(~sampled, -1).unbind(0)), [boxes for _, boxes in labelled]
 
     def _label(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
-        quality = self.pairwise_iou(gt.gt_boxes, anchors)  # (M, R)
-        matches, labels = self.anchor_matcher(quality)
+        matches, labels = self._match(gt.gt_boxes, anchors)
         if self.anchor_boundary_thresh >= 0:
             inside = anchors.inside_box(gt.image_size, self.anchor_boundary_thresh)
             labels = labels.masked_fill(~inside, -1)
         truth = gt.gt_boxes.tensor
         return labels, truth[matches] if truth.shape[0] > 0 else torch.zeros_like(anchors.tensor)
+
+    def _match(self, gt_boxes: Boxes, anchors: Boxes) -> tuple[Tensor, Tensor]:
+        return match_boxes(self.anchor_matcher, gt_boxes, anchors)
 
     def losses(
         self,

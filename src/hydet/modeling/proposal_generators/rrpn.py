@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -31,8 +30,6 @@ class RRPN(RPN):
     Source: Ma et al. 2018 (arXiv:1703.01086).
     """
 
-    pairwise_iou: Callable[[Boxes, Boxes], Tensor] = staticmethod(pairwise_iou_rotated)
-
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.anchor_boundary_thresh >= 0:
@@ -41,3 +38,6 @@ class RRPN(RPN):
             )
         if getattr(self.anchor_generator, "box_dim", 5) != 5:
             raise ValueError("RRPN: anchor_generator makes upright anchors; use RotatedAnchorGenerator")
+
+    def _match(self, gt_boxes: Boxes, anchors: Boxes) -> tuple[Tensor, Tensor]:
+        return self.anchor_matcher(pairwise_iou_rotated(gt_boxes, anchors))

@@ -5,17 +5,16 @@ N images, L levels, R_i anchors on level i, K candidates an image over all level
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hydet.layers import batched_nms, batched_nms_rotated
+from hydet.modeling.suppression import suppress
 from hydet.structures import Boxes, Instances, RotatedBoxes
 
 __all__ = ["NonFiniteProposalsError", "find_top_rpn_proposals", "find_top_rrpn_proposals"]
 
-Suppress = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 UPRIGHT_DEGREES = 1.0
 
 
@@ -148,8 +147,8 @@ def select_proposals(
 ) -> list[Instances]:
     """Clip, filter, suppress and rank the candidates of all images together.
 
-    Nothing is removed before the very end: what must go gets the score -inf, so shapes do not depend on the data
-    and the device is waited for only once, for the number of boxes of each image.
+    Nothing is removed before the very end, so shapes do not depend on the data and the device is waited for only
+    once, for the number of boxes of each image.
 
     Args:
         boxes: ``(N, K, D)``, D is 4 or 5 (rotated).
@@ -161,32 +160,21 @@ def select_proposals(
         min_box_size: in pixels.
         training: whether a non-finite prediction is an error.
     """
-    num_images, num_candidates, dim = boxes.shape
-    scores = scores.float()
     finite = boxes.isfinite().all(dim=2) & scores.isfinite()
     width, height = _limits(image_sizes, boxes)
     boxes = torch.where(finite[..., None], boxes.float(), 0.0)
-    if dim == 4:
-        boxes = _clipped(boxes, width, height)
+    container: type[Boxes]
+    if boxes.shape[2] == 4:
+        container, boxes = Boxes, _clipped(boxes, width, height)
         sides = boxes[..., 2:] - boxes[..., :2]
-        container, suppress = Boxes, batched_nms
     else:
-        boxes = _clipped_rotated(boxes, width, height)
+        container, boxes = RotatedBoxes, _clipped_rotated(boxes, width, height)
         sides = boxes[..., 2:4]
-        container, suppress = RotatedBoxes, batched_nms_rotated
     valid = finite & (sides > min_box_size).all(dim=2)
-    scores = torch.where(valid, scores, -torch.inf)
+    scores = torch.where(valid, scores.float(), 0.0)
+    order, counts = suppress(boxes, scores, levels.expand_as(scores), valid, nms_thresh, post_nms_topk)
+    boxes, scores = gather_rows(boxes, order), scores.gather(1, order)
 
-    image = torch.arange(num_images, device=boxes.device)[:, None]
-    groups = image * (levels.amax() + 1 if num_candidates else 1) + levels  # (N, K)
-    kept = suppress(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), nms_thresh)
-    survives = torch.zeros_like(scores, dtype=torch.bool).flatten().index_fill(0, kept, True)
-    scores = torch.where(survives.view_as(scores), scores, -torch.inf)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    scores, order = scores[:, :post_nms_topk], order[:, :post_nms_topk]
-    boxes = gather_rows(boxes, order)
-
-    counts = (scores > -torch.inf).sum(dim=1)
     counts, num_bad = torch.stack([counts, (~finite).sum(dim=1)]).tolist()
     if training and any(num_bad):
         raise _non_finite(num_bad)
