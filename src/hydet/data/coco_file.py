@@ -228,11 +228,9 @@ class CocoFile:
         code = b""
         if with_masks:
             polygons, code = self._region(entry.get("segmentation"), who, image)
-            if expects_masks and not polygons and not code:
-                self._repair(
-                    "no_region", who, "it has no segmentation, though others have", "kept for its box"
-                )
         box, rotated = self._box(entry, who, image, polygons, code)
+        if expects_masks and not entry.get("segmentation"):
+            self._repair("no_region", who, "it has no segmentation, though others have", "kept for its box")
         keypoints = None
         if num_keypoints is not None and entry.get("keypoints") is not None:
             keypoints = self._keypoints(entry["keypoints"], who, num_keypoints)

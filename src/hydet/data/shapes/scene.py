@@ -152,7 +152,7 @@ def _crowd(rng: np.random.Generator, height: int, width: int, style: SceneStyle)
     polygons = [outlines.placed(outline, np.array([*c, s, s, a])) for c, s, a in zip(centers, sizes, angles)]
     points = np.concatenate(polygons)
     low, high = points.min(axis=0), points.max(axis=0)
-    return _Candidate(shape, polygons, np.array([*(low + high) / 2, *(high - low), 0.0]), iscrowd=True)
+    return _Candidate(shape, polygons, np.round([*(low + high) / 2, *(high - low), 0.0], 2), iscrowd=True)
 
 
 def _distractors(
