@@ -10,6 +10,8 @@ from hydet.kernels.match import match_anchors
 from hydet.kernels.nms import nms_padded
 from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
 from hydet.kernels.paste_masks import paste_masks
+from hydet.kernels.roi_align import roi_align
+from hydet.kernels.roi_align_rotated import roi_align_rotated
 from hydet.kernels.sigmoid_focal_loss import sigmoid_focal_loss
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "nms_padded",
     "nms_rotated",
     "paste_masks",
+    "roi_align",
+    "roi_align_rotated",
     "sigmoid_focal_loss",
     "triton_available",
 ]

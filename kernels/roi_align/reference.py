@@ -111,7 +111,7 @@ def _entries(
         (start_x[:, None] + across * regions.bin_width[:, None]).reshape(-1),
         of_bins(regions.bin_height / regions.rows),
         of_bins(regions.bin_width / regions.columns),
-        of_bins(1.0 / per_sample),
+        of_bins(per_sample.to(regions.y.dtype).reciprocal()),
     ]
     if regions.cos is not None and regions.sin is not None:
         columns += [of_bins(v) for v in (regions.cos, regions.sin, regions.y, regions.x)]
@@ -146,9 +146,7 @@ def _entries(
         y, x = y.clamp_(0, height - 1), x.clamp_(0, width - 1)
         top, left = y.floor(), x.floor()
         low, right_share = y - top, x - left
-        cell = begin + (top * width + left).to(torch.int64) if height * width < 1 << 24 else (
-            begin + top.to(torch.int64) * width + left.to(torch.int64)
-        )  # fmt: skip
+        cell = begin + top.to(torch.int64) * width + left.to(torch.int64)
         step_right = (left < width - 1).to(torch.int64)
         below = cell + (top < height - 1).to(torch.int64) * width
         cells = torch.stack([cell, cell + step_right, below, below + step_right], dim=1)
@@ -205,9 +203,7 @@ def forward_reference(
         table = feature.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels)
         pooled = table.new_zeros(own.shape[0] * num_bins, channels)
         regions = geometry(own, scale)
-        for bins, cells, weights, counts in _entries(
-            regions, own[:, 0].long(), output_size, (height, width)
-        ):
+        for bins, cells, weights, counts in _entries(regions, own[:, 0].long(), output_size, (height, width)):
             if cells.shape[0] > 0:
                 pooled[bins] = F.embedding_bag(
                     cells, table, _starts(counts), mode="sum", per_sample_weights=weights
@@ -241,9 +237,7 @@ def backward_reference(
         rows = grad[chosen].to(dtype).flatten(2).transpose(1, 2).reshape(-1, channels)
         table = rows.new_zeros(num_images * height * width, channels)
         regions = geometry(own, scale)
-        for bins, cells, weights, counts in _entries(
-            regions, own[:, 0].long(), output_size, (height, width)
-        ):
+        for bins, cells, weights, counts in _entries(regions, own[:, 0].long(), output_size, (height, width)):
             if cells.shape[0] == 0:
                 continue
             row = torch.arange(bins.start, bins.stop, dtype=torch.int32, device=grad.device)
@@ -260,12 +254,11 @@ def backward_reference(
     return grads
 
 
-def _readable(rois: Tensor, scale: float, num_images: int) -> Tensor:
-    """Regions for torchvision, which reads wherever they say: useless ones are moved to where all samples are outside."""
-    limit = LONGEST_SIDE / scale
-    sides = rois[:, 3:] - rois[:, 1:3]
+def _readable(rois: Tensor, scale: float, num_images: int, sampling_ratio: int) -> Tensor:
+    """Regions for torchvision, which reads wherever they say: unusable ones go where all samples are outside."""
+    sides = (rois[:, 3:] - rois[:, 1:3]) * scale
     readable = torch.isfinite(rois).all(dim=1) & (rois[:, 0] >= 0) & (rois[:, 0] < num_images)
-    readable &= (sides <= limit).all(dim=1)
+    readable &= usable_sides(sides[:, 1], sides[:, 0], sampling_ratio)
     nowhere = rois.new_tensor([0.0, -16.0, -16.0, -15.0, -15.0]).div_(scale)
     return torch.where(readable[:, None], rois, nowhere)
 
@@ -290,10 +283,8 @@ def forward_torchvision(
         chosen = slice(None) if levels is None else (levels == level).nonzero().squeeze(1)
         if feature.numel() == 0 or rois[chosen].shape[0] == 0:
             continue
-        own = _readable(rois[chosen], scale, num_images)
-        pooled = torchvision_roi_align(
-            feature.to(dtype), own, output_size, scale, sampling_ratio, aligned
-        )
+        own = _readable(rois[chosen], scale, num_images, sampling_ratio)
+        pooled = torchvision_roi_align(feature.to(dtype), own, output_size, scale, sampling_ratio, aligned)
         out[chosen] = pooled.to(out.dtype)
     return out
 
@@ -317,7 +308,7 @@ def backward_torchvision(
         if own_grad.numel() == 0 or math.prod(shape) == 0:
             grads.append(grad.new_zeros(list(shape)))
             continue
-        own = _readable(rois[chosen], scale, shape[0])
+        own = _readable(rois[chosen], scale, shape[0], sampling_ratio)
         found = torch.ops.torchvision._roi_align_backward(
             own_grad.contiguous(), own, scale, grad.shape[2], grad.shape[3], *shape, sampling_ratio, aligned
         )
