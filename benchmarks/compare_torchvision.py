@@ -1,0 +1,523 @@
+"""Mask R-CNN R50-FPN of hydet beside torchvision's: same weights, same inputs, same work, in one interleaved run.
+
+    python benchmarks/compare_torchvision.py
+    python benchmarks/compare_torchvision.py --size 832 1344 --batch 2 --runs 10 --threads 2
+    python benchmarks/compare_torchvision.py --device cuda --dtype bfloat16
+
+Prints a table of medians and their ratio, and writes it to ``benchmarks/results/``. torchvision's random weights are
+copied into hydet's model, so that both detect the same objects; how far they agree is part of the table.
+
+What is made equal: 91 classes with background, anchors, proposals before and after suppression (2000 and 2000 in
+training, 1000 and 1000 in inference), 512 sampled regions, 2 x 2 samples a bin, score threshold, 100 detections, batch
+normalisation that is trained. Neither side resizes images. What stays different: torchvision returns masks as floats,
+hydet as bools; images whose sides are not multiples of 64 give torchvision's coarsest anchors another stride.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+import hydet
+from hydet.layers import ShapeSpec
+from hydet.modeling import (
+    FPN,
+    RPN,
+    Box2BoxTransform,
+    DefaultAnchorGenerator,
+    FastRCNNConvFCHead,
+    FastRCNNOutputLayers,
+    GeneralizedRCNN,
+    LastLevelMaxPool,
+    MaskRCNNConvUpsampleHead,
+    Matcher,
+    ROIPooler,
+    StandardROIHeads,
+    StandardRPNHead,
+    make_resnet,
+)
+from hydet.structures import BitMasks, Boxes, Instances
+
+NUM_CLASSES = 90  # without background
+CANDIDATES = 1000  # (region, class) pairs an image above the score threshold
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESULTS = Path(__file__).parent / "results"
+MODELS = ("torchvision", "hydet")
+TASKS = ("inference", "training step")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+# torchvision's names, as patterns, and what hydet calls the same tensors.
+NAMES = [
+    (r"backbone\.body\.conv1\.", "backbone.bottom_up.stem.conv1."),
+    (r"backbone\.body\.bn1\.", "backbone.bottom_up.stem.conv1.norm."),
+    (r"backbone\.body\.layer(\d)\.", lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}."),
+    (r"(res\d\.\d+)\.bn(\d)\.", r"\1.conv\2.norm."),
+    (r"\.downsample\.0\.", ".shortcut."),
+    (r"\.downsample\.1\.", ".shortcut.norm."),
+    (r"fpn\.inner_blocks\.(\d)\.0\.", lambda m: f"fpn_lateral{int(m[1]) + 2}."),
+    (r"fpn\.layer_blocks\.(\d)\.0\.", lambda m: f"fpn_output{int(m[1]) + 2}."),
+    (r"^rpn\.head\.conv\.0\.0\.", "proposal_generator.rpn_head.conv."),
+    (r"^rpn\.head\.cls_logits\.", "proposal_generator.rpn_head.objectness_logits."),
+    (r"^rpn\.head\.bbox_pred\.", "proposal_generator.rpn_head.anchor_deltas."),
+    (r"box_head\.fc6\.", "box_head.fc1."),
+    (r"box_head\.fc7\.", "box_head.fc2."),
+    (r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}."),
+    (r"mask_predictor\.conv5_mask\.", "mask_head.deconv."),
+    (r"mask_predictor\.mask_fcn_logits\.", "mask_head.predictor."),
+]
+
+
+def build_torchvision() -> nn.Module:
+    """torchvision's model with random weights, which does not resize its input."""
+    model = maskrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=NUM_CLASSES + 1,
+        rpn_pre_nms_top_n_train=2000,
+        rpn_post_nms_top_n_train=2000,
+        rpn_pre_nms_top_n_test=1000,
+        rpn_post_nms_top_n_test=1000,
+    )
+    model.transform.resize = lambda image, target=None: (image, target)
+    return model
+
+
+def build_hydet() -> GeneralizedRCNN:
+    """The same network from hydet's parts."""
+    features, scales = ["p2", "p3", "p4", "p5"], [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+    def pooler(size: int) -> ROIPooler:
+        return ROIPooler(output_size=size, scales=scales, sampling_ratio=2, pooler_type="ROIAlign")
+
+    bottom_up = make_resnet(
+        depth=50,
+        norm="BN",
+        stride_in_1x1=False,
+        freeze_at=0,
+        out_features=["res2", "res3", "res4", "res5"],
+    )
+    return GeneralizedRCNN(
+        backbone=FPN(
+            bottom_up=bottom_up,
+            in_features=["res2", "res3", "res4", "res5"],
+            out_channels=256,
+            top_block=LastLevelMaxPool(),
+        ),
+        proposal_generator=RPN(
+            in_features=[*features, "p6"],
+            head=StandardRPNHead(in_channels=256, num_anchors=3),
+            anchor_generator=DefaultAnchorGenerator(
+                sizes=[[32], [64], [128], [256], [512]],
+                aspect_ratios=[[0.5, 1.0, 2.0]],
+                strides=[4, 8, 16, 32, 64],
+                offset=0.0,
+            ),
+            anchor_matcher=Matcher(thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True),
+            box2box_transform=Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0)),
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_topk=(2000, 1000),
+            post_nms_topk=(2000, 1000),
+            nms_thresh=0.7,
+            smooth_l1_beta=1 / 9,
+        ),
+        roi_heads=StandardROIHeads(
+            num_classes=NUM_CLASSES,
+            batch_size_per_image=512,
+            positive_fraction=0.25,
+            proposal_matcher=Matcher(thresholds=[0.5], labels=[0, 1]),
+            box_in_features=features,
+            box_pooler=pooler(7),
+            box_head=FastRCNNConvFCHead(
+                input_shape=ShapeSpec(channels=256, height=7, width=7), conv_dims=[], fc_dims=[1024, 1024]
+            ),
+            box_predictor=FastRCNNOutputLayers(
+                input_shape=ShapeSpec(channels=1024),
+                box2box_transform=Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0)),
+                num_classes=NUM_CLASSES,
+                smooth_l1_beta=1 / 9,
+            ),
+            mask_in_features=features,
+            mask_pooler=pooler(14),
+            mask_head=MaskRCNNConvUpsampleHead(
+                input_shape=ShapeSpec(channels=256, height=14, width=14),
+                num_classes=NUM_CLASSES,
+                conv_dims=[256] * 5,  # the last one is that of the deconvolution
+            ),
+        ),
+        pixel_mean=[255 * m for m in MEAN],
+        pixel_std=[255 * s for s in STD],
+        input_format="RGB",
+    )
+
+
+def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's state dict under hydet's names. Its background is class 0, hydet's the last."""
+    translated = {}
+    for name, tensor in weights.items():
+        for pattern, ours in NAMES:
+            name = re.sub(pattern, ours, name)
+        if "box_predictor.cls_score" in name:
+            tensor = tensor.roll(-1, dims=0)
+        elif "box_predictor.bbox_pred" in name:
+            tensor = tensor[4:]
+        elif "mask_head.predictor" in name:
+            tensor = tensor[1:]
+        translated[name] = tensor
+    return translated
+
+
+class Batch:
+    """One batch of made-up images with objects, in the form of either side."""
+
+    def __init__(self, count: int, size: tuple[int, int], device: torch.device) -> None:
+        height, width = size
+        random = torch.Generator().manual_seed(0)
+        self.torchvision, self.targets, self.hydet = [], [], []
+        for i in range(count):
+            coarse = torch.rand(1, 3, max(1, height // 16), max(1, width // 16), generator=random) * 255
+            image = nn.functional.interpolate(coarse, size=size, mode="bicubic")[0].clamp(0, 255).byte()
+            sides = torch.rand(8, 2, generator=random) * 0.4 + 0.05
+            corner = torch.rand(8, 2, generator=random) * (1 - sides)
+            boxes = torch.cat([corner, corner + sides], dim=1) * torch.tensor([width, height] * 2)
+            classes = torch.randint(0, NUM_CLASSES, (8,), generator=random)
+            masks = ellipses(boxes, size)
+            image, boxes, classes, masks = (t.to(device) for t in (image, boxes, classes, masks))
+            self.torchvision.append(image.float() / 255)
+            self.targets.append({"boxes": boxes, "labels": classes + 1, "masks": masks.byte()})
+            truth = Instances(size, gt_boxes=Boxes(boxes), gt_classes=classes, gt_masks=BitMasks(masks))
+            self.hydet.append({"image": image, "instances": truth, "image_id": i})
+
+
+def ellipses(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(N, H, W)`` bool: the ellipse in each box."""
+    y = (torch.arange(size[0]) + 0.5)[:, None]
+    x = torch.arange(size[1]) + 0.5
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    (cx, cy), (rx, ry) = centre[..., None, None].unbind(1), half[..., None, None].unbind(1)
+    return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 <= 1
+
+
+class Comparison:
+    """Both models, ready to run either task on one batch."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.device = torch.device(args.device)
+        self.dtype = getattr(torch, args.dtype)
+        self.clock = CLOCKS[args.clock]
+        torch.manual_seed(0)
+        self.batch = Batch(args.batch, tuple(args.size), self.device)
+        theirs = build_torchvision().to(self.device)
+        ours = build_hydet().to(self.device)
+        # torchvision rounds the corners of its anchors; hydet does not.
+        theirs.rpn.anchor_generator.cell_anchors = [
+            cell.detach().clone() for cell in ours.proposal_generator.anchor_generator.cell_anchors
+        ]
+        settle_batch_norms(theirs, self.batch)
+        ours.load_state_dict(translate(theirs.state_dict()))
+        threshold = score_threshold(theirs, self.batch)
+        theirs.roi_heads.score_thresh = threshold
+        ours.roi_heads.box_predictor.test_score_thresh = threshold
+        self.models = {"torchvision": theirs, "hydet": ours}
+        self.optimizers = {
+            name: torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
+            for name, model in self.models.items()
+        }
+
+    def drop(self, name: str) -> None:
+        """Forget one of the models."""
+        del self.models[name], self.optimizers[name]
+
+    def run(self, name: str, task: str) -> object:
+        """One inference, returning results, or one training step, returning losses."""
+        return self._infer(name) if task == "inference" else self._train(name)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def _infer(self, name: str) -> object:
+        model = self.models[name].eval()
+        with torch.inference_mode(), self.autocast():
+            if name == "hydet":
+                return [found["instances"] for found in model(self.batch.hydet)]
+            return model(self.batch.torchvision)
+
+    def _train(self, name: str) -> dict[str, Tensor]:
+        model, optimizer = self.models[name].train(), self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            if name == "hydet":
+                losses = model(self.batch.hydet)
+            else:
+                losses = model(self.batch.torchvision, self.batch.targets)
+            total = sum(losses.values())
+        total.backward()
+        optimizer.step()
+        return losses
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, name: str, task: str) -> float:
+        self.synchronize()
+        start = self.clock()
+        self.run(name, task)
+        self.synchronize()
+        return self.clock() - start
+
+
+@torch.no_grad()
+def settle_batch_norms(model: nn.Module, batch: Batch) -> None:
+    """Give random weights the statistics of the batch, so that features neither vanish nor explode."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None
+    images, _ = model.transform.train()(batch.torchvision)
+    model.backbone.train()(images.tensors)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+
+
+@torch.no_grad()
+def score_threshold(model: nn.Module, batch: Batch) -> float:
+    """A threshold that ``CANDIDATES`` pairs of region and class an image pass."""
+    logits = []
+    hook = model.roi_heads.box_predictor.register_forward_hook(lambda _, __, out: logits.append(out[0]))
+    model.roi_heads.score_thresh = 2.0
+    model.eval()(batch.torchvision)
+    hook.remove()
+    scores = logits[0].float().softmax(dim=1)[:, 1:].flatten()
+    return float(scores.topk(min(CANDIDATES * len(batch.torchvision), scores.numel())).values[-1])
+
+
+@torch.inference_mode()
+def agreement(comparison: Comparison) -> str:
+    """How many of torchvision's detections hydet finds too, and how far their mask probabilities are apart."""
+    predicted = []
+    heads = comparison.models["torchvision"].roi_heads
+    hook = heads.mask_predictor.register_forward_hook(
+        lambda _, __, out: predicted.append(out.float().sigmoid())
+    )
+    theirs = comparison.run("torchvision", "inference")
+    hook.remove()
+    with comparison.autocast():
+        ours = comparison.models["hydet"].eval().inference(comparison.batch.hydet, do_postprocess=False)
+    masks = predicted[0].split([len(found["labels"]) for found in theirs])
+    total = found = 0
+    farthest = 0.0
+    for a, a_masks, b in zip(theirs, masks, ours):
+        same = a["labels"][:, None] - 1 == b.pred_classes
+        same &= torchvision.ops.box_iou(a["boxes"], b.pred_boxes.tensor) > 0.98
+        same &= (a["scores"][:, None] - b.scores).abs() < 0.02 * a["scores"][:, None]
+        total += same.shape[0]
+        found += int(same.any(dim=1).sum())
+        i, j = same.nonzero().unbind(1)
+        if i.numel() > 0:
+            difference = a_masks[i, a["labels"][i]] - b.pred_masks[j, 0]
+            farthest = max(farthest, float(difference.abs().max()))
+    return (
+        f"{found} of torchvision's {total} detections are among hydet's {sum(len(b) for b in ours)}; "
+        f"mask probabilities differ by {farthest:.1g} at most"
+    )
+
+
+def peak_memory(comparison: Comparison, name: str, task: str) -> int:
+    """Bytes that one run of one task needs beyond what is there before it."""
+    if comparison.device.type == "cuda":
+        comparison.run(name, task)  # gradients and optimizer state exist from here on
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        comparison.run(name, task)
+        return torch.cuda.max_memory_allocated() - before
+    page = os.sysconf("SC_PAGE_SIZE")
+    done, peak = threading.Event(), 0
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            peak = max(peak, resident())
+
+    before = resident()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    comparison.run(name, task)
+    peak = max(peak, resident())
+    done.set()
+    watcher.join()
+    return peak - before
+
+
+def peak_memory_apart(name: str, task: str) -> int | None:
+    """``peak_memory`` in a process of its own, where nothing was allocated and freed before."""
+    if not Path("/proc/self/statm").exists() and "cuda" not in sys.argv:
+        return None
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name, task]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def machine(device: torch.device, threads: int) -> str:
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        processor = found[1] if found else processor
+    text = f"{processor}, {os.cpu_count()} cores, {threads} threads"
+    return f"{torch.cuda.get_device_name(device)}; {text}" if device.type == "cuda" else text
+
+
+def measure(args: argparse.Namespace, comparison: Comparison) -> list[dict]:
+    """One row a task: medians in seconds of runs that alternate between the models, and peaks in bytes."""
+    rows = []
+    for task in TASKS:
+        for _ in range(args.warmup):
+            for name in MODELS:
+                comparison.run(name, task)
+        seconds: dict[str, list[float]] = {name: [] for name in MODELS}
+        for _ in range(args.runs):
+            for name in MODELS:
+                seconds[name].append(comparison.seconds(name, task))
+        row = {"task": task}
+        for name in MODELS:
+            row[name] = statistics.median(seconds[name])
+            row[f"{name} range"] = (min(seconds[name]), max(seconds[name]))
+            row[f"{name} memory"] = None if args.no_memory else peak_memory_apart(name, task)
+        rows.append(row)
+    return rows
+
+
+def cells(row: dict) -> list[str]:
+    def duration(name: str) -> str:
+        low, high = row[f"{name} range"]
+        return f"{row[name]:.3g} ({low:.3g} to {high:.3g})"
+
+    def memory(name: str) -> str:
+        size = row[f"{name} memory"]
+        return "-" if size is None else f"{size / 2**20:.0f}"
+
+    speed = row["torchvision"] / row["hydet"]
+    return [
+        row["task"],
+        *(duration(n) for n in MODELS),
+        f"{speed:.2f} x as fast",
+        *(memory(n) for n in MODELS),
+    ]
+
+
+HEADER = ["task", "torchvision, s", "hydet, s", "hydet is", "torchvision, MiB", "hydet, MiB"]
+
+
+def report(args: argparse.Namespace, rows: list[dict], notes: list[str]) -> None:
+    """Print the table, and write it to a dated file."""
+    table = Table(*HEADER, title="Mask R-CNN R50-FPN: median (range), and peak memory of one run")
+    for row in rows:
+        table.add_row(*cells(row))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for note in notes:
+        console.print(note, highlight=False)
+
+    RESULTS.mkdir(exist_ok=True)
+    today = datetime.date.today().isoformat()
+    size = f"{args.size[0]}x{args.size[1]}"
+    kind = torch.device(args.device).type
+    path = RESULTS / f"{today}-torchvision-{kind}-{args.dtype}-{size}-batch{args.batch}.md"
+    lines = [
+        f"# Mask R-CNN R50-FPN beside torchvision's, {today}",
+        "",
+        *(f"- {note}" for note in notes),
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + " --- |" * len(HEADER),
+        *("| " + " | ".join(cells(row)) + " |" for row in rows),
+        "",
+    ]
+    path.write_text("\n".join(lines))
+    console.print(f"Written to {path}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, nargs=2, default=(512, 640), metavar=("H", "W"))
+    parser.add_argument("--batch", type=int, default=1, help="images a batch")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each model and task")
+    parser.add_argument("--warmup", type=int, default=1, help="runs before those")
+    parser.add_argument("--threads", type=int, default=None, help="of torch; its own choice by default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="others by autocast"
+    )
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=CLOCKS,
+        help="cpu: seconds of all threads, for a machine that is not idle",
+    )
+    parser.add_argument("--no-memory", action="store_true", help="skip the processes that measure memory")
+    parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "TASK"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if min(args.size) < 64 or min(args.batch, args.runs) < 1:
+        parser.error("sizes must be at least 64, batch and runs at least 1")
+    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device")
+    if torch.device(args.device).type == "cuda" and args.clock == "cpu":
+        parser.error("the CPU's clock says nothing about a CUDA device")
+    return args
+
+
+def main() -> int:
+    args = parse()
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    comparison = Comparison(args)
+    if args.memory_of is not None:
+        name, task = args.memory_of
+        comparison.drop(next(other for other in MODELS if other != name))
+        print(json.dumps(peak_memory(comparison, name, task)))
+        return 0
+    notes = [
+        f"{args.batch} x {args.size[0]} x {args.size[1]}, {args.dtype}, {args.runs} runs, alternating, {args.clock} clock",
+        machine(comparison.device, torch.get_num_threads()),
+        f"hydet {hydet.__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"Python {platform.python_version()}",
+        agreement(comparison),
+    ]
+    losses = {name: sum(comparison.run(name, "training step").values()).item() for name in MODELS}
+    notes.append(
+        "first training step, other samples: loss "
+        + " and ".join(f"{value:.3f} ({name})" for name, value in losses.items())
+    )
+    if not all(math.isfinite(value) for value in losses.values()):
+        print(f"a loss is not finite: {losses}", file=sys.stderr)
+        return 1
+    report(args, measure(args, comparison), notes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
