@@ -60,13 +60,16 @@ def _pair_areas(a: Tensor, b: Tensor) -> Tensor:
     span = high_in - low_in
     rising = span.mul(0.5).add_(high).sub_(high_in).div_(high.sub_(low).clamp_(min=1e-300)).clamp_(0, 1)
     mean = span.mul_(rising).add_(low_in).add_(q)
-    return mean.mul_(end_x.sub_(start_x)).sum(dim=0).abs_()
+    return mean.mul_(end_x.sub_(start_x)).sum(dim=0).neg_()
 
 
 def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of P pairs of prepared boxes, ``(6, P)`` each, as ``(P,)`` float64 in [0, 1]."""
     area_a, area_b = 4 * a[2] * a[3], 4 * b[2] * b[3]
-    shared = torch.minimum(_pair_areas(a, b), torch.minimum(area_a, area_b))
+    shared = _pair_areas(a, b)
+    # what is left of the sum where nothing is shared is rounding, below a few 1e-16 of B: make it 0
+    shared.masked_fill_(shared <= 1e-14 * area_b, 0)
+    shared = torch.minimum(shared, torch.minimum(area_a, area_b))
     return shared / (area_a + area_b - shared)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from hydet.kernels.dispatch import triton_interprets
 from torch import Tensor
 
 __all__ = ["WORD", "launch_suppression", "pack_word"]
@@ -31,7 +32,20 @@ def _or(a, b):
 
 
 @triton.jit
-def _suppression_kernel(mask_ptr, alive_ptr, keep_ptr, num_boxes, num_words, PADDED: tl.constexpr):
+def _or_all(words, BITWISE: tl.constexpr):
+    """OR of all words. The interpreter runs a reduction of one's own word by word, but a maximum at once."""
+    if BITWISE:
+        bit = tl.arange(0, 32)
+        any_set = tl.max((words[:, None] >> bit[None, :]) & 1, axis=0)
+        return tl.sum(any_set << bit, axis=0)
+    else:
+        return tl.reduce(words, 0, _or)
+
+
+@triton.jit
+def _suppression_kernel(
+    mask_ptr, alive_ptr, keep_ptr, num_boxes, num_words, PADDED: tl.constexpr, BITWISE: tl.constexpr
+):
     image = tl.program_id(0).to(tl.int64)
     mask_ptr += image * num_words * num_boxes
     alive_ptr += image * num_boxes
@@ -44,7 +58,7 @@ def _suppression_kernel(mask_ptr, alive_ptr, keep_ptr, num_boxes, num_words, PAD
         row = mask_ptr + word.to(tl.int64) * num_boxes
         # What the staying boxes of earlier words overlap; words of boxes that went are not even read.
         earlier = tl.load(row + every, mask=keep != 0, other=0)
-        gone = tl.reduce(earlier, 0, _or)
+        gone = _or_all(earlier, BITWISE)
         # Within the word: repeat "stays unless a staying box overlaps it" until nothing changes (greedy, since
         # after k rounds the first k boxes are final).
         here = word * 32 + bit
@@ -55,7 +69,7 @@ def _suppression_kernel(mask_ptr, alive_ptr, keep_ptr, num_boxes, num_words, PAD
         stays = alive
         changed = 1
         while changed != 0:
-            over = tl.reduce(tl.where(stays != 0, own, 0), 0, _or)
+            over = _or_all(tl.where(stays != 0, own, 0), BITWISE)
             now = alive & (1 - ((over >> bit) & 1))
             changed = tl.sum(tl.abs(now - stays), axis=0)
             stays = now
@@ -65,12 +79,13 @@ def _suppression_kernel(mask_ptr, alive_ptr, keep_ptr, num_boxes, num_words, PAD
         word += 1
 
 
-def launch_suppression(mask: Tensor, alive: Tensor) -> Tensor:
+def launch_suppression(mask: Tensor, alive: Tensor, *, bitwise: bool | None = None) -> Tensor:
     """Which boxes stay.
 
     Args:
         mask: ``(B, W, N)`` int32, see the module; entries with i behind the word's boxes need not be written.
         alive: ``(B, N)`` bool, False for rows that are padding.
+        bitwise: how words are joined, see ``_or_all``; None for what suits where it runs.
 
     Returns:
         ``(B, N)`` bool.
@@ -86,6 +101,8 @@ def launch_suppression(mask: Tensor, alive: Tensor) -> Tensor:
             num_boxes,
             num_words,
             PADDED=padded,
+            BITWISE=triton_interprets() if bitwise is None else bitwise,
+            enable_fp_fusion=True,
             num_warps=min(16, max(4, padded // 512)),
         )
     return keep.bool()

@@ -67,6 +67,7 @@ def launch_nms_rotated(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou
         BLOCK=block,
         GROUPED=groups is not None,
         num_warps=8,
+        enable_fp_fusion=True,
     )
     alive = torch.ones(1, num_boxes, dtype=torch.bool, device=boxes.device)
     return order[launch_suppression(mask, alive)[0]]
