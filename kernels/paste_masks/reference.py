@@ -35,14 +35,18 @@ def _reach(low: float, high: float, num_cells: int, size: int) -> tuple[int, int
     return math.floor(first), math.ceil(last)
 
 
+def _drawn(boxes: Tensor) -> Tensor:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return (torch.isfinite(sides) & (sides > 0)).all(dim=1)
+
+
 def _paste_windows(masks: Tensor, boxes: Tensor, threshold: float, out: Tensor) -> None:
     height, width = out.shape[1:]
     num_rows, num_columns = masks.shape[1:]
     down = torch.arange(height, dtype=torch.float32) + 0.5
     across = torch.arange(width, dtype=torch.float32) + 0.5
-    for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-        if not (0 < x2 - x1 < math.inf and 0 < y2 - y1 < math.inf):
-            continue
+    drawn = _drawn(boxes).nonzero().squeeze(1)
+    for i, (x1, y1, x2, y2) in zip(drawn.tolist(), boxes[drawn].tolist(), strict=True):
         top, bottom = _reach(y1, y2, num_rows, height)
         left, right = _reach(x1, x2, num_columns, width)
         if top >= bottom or left >= right:
@@ -54,7 +58,7 @@ def _paste_windows(masks: Tensor, boxes: Tensor, threshold: float, out: Tensor) 
 
 def _paste_whole(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
     sides = boxes[:, 2:] - boxes[:, :2]
-    drawn = (torch.isfinite(sides) & (sides > 0)).all(dim=1)
+    drawn = _drawn(boxes)
     weights = []
     for size, num_cells, low, side in (
         (height, masks.shape[1], boxes[:, 1], sides[:, 1]),
