@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.backbones import Backbone
+from hydet.modeling.box_regression import BoxTransform
 from hydet.modeling.postprocessing import detector_postprocess
 from hydet.structures import Boxes, ImageList, Instances
 
@@ -28,7 +30,8 @@ Predictions = Sequence[Sequence[Tensor]]
 class DenseDetector(MetaArchitecture):
     """Base of RetinaNet and FCOS: a backbone, and a head on some of its feature maps.
 
-    A subclass gives ``forward_training`` and ``forward_inference``, which take what the head returned.
+    A subclass gives ``forward_training`` and ``forward_inference``, which take what the head returned, and sets the
+    attributes annotated below that its inference uses.
 
     Args:
         backbone: images to feature maps.
@@ -47,11 +50,17 @@ class DenseDetector(MetaArchitecture):
 
     initial_loss_normalizer: float = 100.0
     loss_normalizer: Tensor
+    num_classes: int
+    box2box_transform: BoxTransform
+    test_score_thresh: float
+    test_topk_candidates: int
+    test_nms_thresh: float
+    max_detections_per_image: int
 
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         head: nn.Module,
         head_in_features: Sequence[str] | None = None,
         pixel_mean: Sequence[float],
@@ -68,7 +77,7 @@ class DenseDetector(MetaArchitecture):
         )
         shapes = backbone.output_shape()
         if head_in_features is None:
-            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride or 0)
         missing = [name for name in head_in_features if name not in shapes]
         if missing:
             raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")

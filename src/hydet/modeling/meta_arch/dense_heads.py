@@ -55,16 +55,15 @@ class RetinaNetHead(nn.Module):
         self.num_levels = len(input_shape)
         self.num_classes = num_classes
         self.num_anchors = num_anchors
-        channels = [found.pop(), *conv_dims]
+        channels = [_known(found.pop()), *conv_dims]
         self.cls_subnet = self._subnet(channels, norm)
         self.bbox_subnet = self._subnet(channels, norm)
         self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_classes, kernel_size=3, padding=1)
         self.bbox_pred = nn.Conv2d(channels[-1], num_anchors * 4, kernel_size=3, padding=1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+                _initialize(layer)
+        _initialize(self.cls_score, bias=-math.log((1 - prior_prob) / prior_prob))
 
     def _subnet(self, channels: Sequence[int], norm: Norm) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -75,8 +74,8 @@ class RetinaNetHead(nn.Module):
                 layers.append(
                     CycleBatchNormList(length=self.num_levels, bn_class=bn_class, num_features=after)
                 )
-            elif norm:
-                layers.append(get_norm(norm, after))
+            elif (layer := get_norm(norm, after)) is not None:
+                layers.append(layer)
             layers.append(nn.ReLU())
         return nn.Sequential(*layers)
 
@@ -120,8 +119,7 @@ class FCOSHead(RetinaNetHead):
     def __init__(self, *, input_shape: Sequence[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any) -> None:
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
         self.ctrness = nn.Conv2d(self.bbox_pred.in_channels, 1, kernel_size=3, padding=1)
-        nn.init.normal_(self.ctrness.weight, std=0.01)
-        nn.init.zeros_(self.ctrness.bias)
+        _initialize(self.ctrness)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:  # type: ignore[override]
         """Predict for every cell.
@@ -135,3 +133,15 @@ class FCOSHead(RetinaNetHead):
         """
         logits, deltas, hidden = self._predict(features)
         return logits, deltas, [self.ctrness(x) for x in hidden]
+
+
+def _known(channels: int | None) -> int:
+    if channels is None:
+        raise ValueError("input_shape must say how many channels feature maps have")
+    return channels
+
+
+def _initialize(conv: nn.Conv2d, bias: float = 0.0) -> None:
+    nn.init.normal_(conv.weight, std=0.01)
+    if conv.bias is not None:
+        nn.init.constant_(conv.bias, bias)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hydet.layers.dense_ops import dense_focal_loss
 from hydet.modeling.anchors import DefaultAnchorGenerator
+from hydet.modeling.backbones import Backbone
 from hydet.modeling.box_regression import Box2BoxTransformLinear, BoxTransform, dense_box_regression_loss
 from hydet.structures import Boxes, ImageList, Instances
 
@@ -63,7 +64,7 @@ class FCOS(DenseDetector):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         head: nn.Module,
         head_in_features: Sequence[str] | None = None,
         box2box_transform: BoxTransform | None = None,
@@ -90,7 +91,9 @@ class FCOS(DenseDetector):
             vis_period=vis_period,
         )
         shapes = backbone.output_shape()
-        strides = [shapes[name].stride for name in self.head_in_features]
+        strides = [s for name in self.head_in_features if (s := shapes[name].stride) is not None]
+        if len(strides) < len(self.head_in_features):
+            raise ValueError(f"FCOS needs the strides of its feature maps, got {shapes}")
         check_fit(head, num_classes=num_classes, num_anchors=[1] * len(strides))
         self.anchor_generator = DefaultAnchorGenerator(
             sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hydet.layers.dense_ops import dense_focal_loss
+from hydet.modeling.anchors import DefaultAnchorGenerator
+from hydet.modeling.backbones import Backbone
 from hydet.modeling.box_regression import BoxTransform, dense_box_regression_loss
 from hydet.modeling.matcher import Matcher, match_boxes
 from hydet.structures import Boxes, ImageList, Instances
@@ -54,10 +56,10 @@ class RetinaNet(DenseDetector):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         head: nn.Module,
         head_in_features: Sequence[str],
-        anchor_generator: nn.Module,
+        anchor_generator: DefaultAnchorGenerator,
         box2box_transform: BoxTransform,
         anchor_matcher: Matcher,
         num_classes: int,

@@ -15,7 +15,7 @@ CERTAIN = math.log((1.0 - 1e-10) / (1.0 - (1.0 - 1e-10)))  # the logit of a prob
 
 
 def add_ground_truth_to_proposals(
-    gt: Sequence[Instances] | Sequence[Boxes], proposals: Sequence[Instances]
+    gt: Sequence[Instances | Boxes], proposals: Sequence[Instances]
 ) -> list[Instances]:
     """Append each image's ground truth to its proposals.
 

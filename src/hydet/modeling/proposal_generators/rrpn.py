@@ -40,4 +40,4 @@ class RRPN(RPN):
             raise ValueError("RRPN: anchor_generator makes upright anchors; use RotatedAnchorGenerator")
 
     def _match(self, gt_boxes: Boxes, anchors: Boxes) -> tuple[Tensor, Tensor]:
-        return self.anchor_matcher(pairwise_iou_rotated(gt_boxes, anchors))
+        return self.anchor_matcher(pairwise_iou_rotated(gt_boxes.tensor, anchors.tensor))
