@@ -49,6 +49,20 @@ def test_permuting_boxes_permutes_the_result():
     torch.testing.assert_close(pooler(levels, [Boxes(boxes[order])]), pooler(levels, [Boxes(boxes)])[order])
 
 
+@pytest.mark.parametrize("kind", ["ROIAlign", "ROIAlignV2"])
+def test_pooling_all_levels_at_once_and_one_by_one_agree(kind):
+    pooler, levels = make_pooler(pooler_type=kind), make_levels()
+    boxes = [Boxes(random_boxes(6)), Boxes(random_boxes(8))]
+    rois = convert_boxes_to_pooler_format(boxes)
+    one_by_one = pooler._pool_level_by_level(levels, rois, assign_boxes_to_levels(boxes, 2, 5, 32, 4))
+    at_once, weights = pooler(levels, boxes), torch.randn(14, 3, 5, 5)
+    torch.testing.assert_close(at_once, one_by_one)
+    for a, b in zip(
+        *(torch.autograd.grad((y * weights).sum(), levels) for y in (at_once, one_by_one)), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
 def test_outputs_need_not_be_square_on_several_levels():
     assert make_pooler(output_size=(2, 7))(make_levels(), [Boxes(random_boxes(3))] * 2).shape == (6, 3, 2, 7)
 

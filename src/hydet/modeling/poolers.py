@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_pool
 
 from hydet.layers import ROIAlign, ROIAlignRotated
+from hydet.layers.region_ops import pyramid_roi_align, pyramid_roi_align_rotated
 from hydet.structures import Boxes
 
 __all__ = ["ROIPooler", "assign_boxes_to_levels", "convert_boxes_to_pooler_format"]
@@ -93,6 +94,8 @@ class ROIPooler(nn.Module):
         self.output_size = (int(size[0]), int(size[1]))
         self.scales = tuple(float(scale) for scale in scales)
         self.min_level, self.max_level = _level_range(self.scales)
+        self.sampling_ratio = sampling_ratio
+        self.pooler_type = pooler_type
         self.canonical_box_size = canonical_box_size
         self.canonical_level = canonical_level
         self.level_poolers = nn.ModuleList(
@@ -125,9 +128,33 @@ class ROIPooler(nn.Module):
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
+        if (
+            self.pooler_type == "ROIPool" or torch.compiler.is_exporting()
+        ):  # exchange formats know one level at a time
+            return self._pool_level_by_level(x, rois, levels)
+        if self.pooler_type == "ROIAlignRotated":
+            return pyramid_roi_align_rotated(
+                x,
+                rois,
+                output_size=self.output_size,
+                spatial_scales=self.scales,
+                levels=levels,
+                sampling_ratio=self.sampling_ratio,
+            )
+        return pyramid_roi_align(
+            x,
+            rois,
+            output_size=self.output_size,
+            spatial_scales=self.scales,
+            levels=levels,
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.pooler_type == "ROIAlignV2",
+        )
+
+    def _pool_level_by_level(self, x: Sequence[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
         # Boxes sorted by level, so that the device is waited for once, for the number on each level.
         order = levels.argsort(stable=True)
-        counts = torch.bincount(levels, minlength=len(x)).tolist()
+        counts = (levels == torch.arange(len(x), device=levels.device)[:, None]).sum(dim=1).tolist()
         parts = zip(self.level_poolers, x, rois[order].split(counts), strict=True)
         pooled = torch.cat([pool(level, part) for pool, level, part in parts])
         return torch.empty_like(pooled).index_copy(0, order, pooled)

@@ -10,6 +10,7 @@ from .keypoint_head import (
     keypoint_rcnn_inference,
     keypoint_rcnn_loss,
 )
+from .make_each import make_each
 from .mask_head import (
     BaseMaskRCNNHead,
     MaskRCNNConvUpsampleHead,
@@ -39,6 +40,7 @@ __all__ = [
     "fast_rcnn_inference_rotated",
     "keypoint_rcnn_inference",
     "keypoint_rcnn_loss",
+    "make_each",
     "mask_rcnn_inference",
     "mask_rcnn_loss",
     "select_foreground_proposals",

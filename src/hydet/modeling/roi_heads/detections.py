@@ -108,7 +108,8 @@ def _infer(
     kept = kept[image[kept].argsort(stable=True)]  # image after image, each by descending score
 
     results, rows, first = [], [], 0
-    per_image = torch.bincount(image[kept], minlength=len(counts)).tolist()
+    images = torch.arange(len(counts), device=row.device)
+    per_image = (image[kept] == images[:, None]).sum(dim=1).tolist()  # bincount's shape would depend on the data
     for shape, count, own in zip(image_shapes, counts, kept.split(per_image), strict=True):
         if topk_per_image >= 0:
             own = own[:topk_per_image]

@@ -1,0 +1,6 @@
+"""Pooling of regions from all levels of a pyramid at once, from ``hydet.kernels``."""
+
+from hydet.kernels import roi_align as pyramid_roi_align
+from hydet.kernels import roi_align_rotated as pyramid_roi_align_rotated
+
+__all__ = ["pyramid_roi_align", "pyramid_roi_align_rotated"]
