@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from hydet.config import ConfigError, instantiate
-from hydet.data import DataError, InputMapper, build_test_loader
+from hydet.data import InputMapper, Metadata, build_test_loader
 from hydet.engine import rank, world_size
 from hydet.evaluation import CocoEvaluator
 
@@ -21,34 +19,36 @@ __all__ = [
     "build_mapper",
     "build_model",
     "build_validation_loader",
-    "fill_class_names",
+    "check_keypoints",
+    "fill_names",
+    "plain",
+    "some_names",
     "tasks_of",
 ]
 
 IOU_TYPES = {"box": "bbox", "mask": "segm", "keypoints": "keypoints"}
 
 
-def fill_class_names(config: DictConfig) -> None:
-    """Where ``data.class_names`` is null, take the names from the categories of the training annotations.
+def fill_names(config: DictConfig, metadata: Metadata) -> None:
+    """Where ``data.class_names`` or ``data.keypoint_names`` is null, take the names of the training data.
+
+    Keypoints belong to classes: those of the data are also taken where only the classes are null.
 
     Raises:
-        DataError: if the file is missing or is no COCO JSON.
+        ConfigError: if the config counts other classes than the data.
     """
     data = config.data
-    if data.get("class_names", []) is not None:
-        return
-    path = Path(data.train.json)
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise DataError(f"data.train.json: {path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"data.train.json: {path} is not JSON: {error}") from error
-    categories = content.get("categories") if isinstance(content, dict) else None
-    if not categories:
-        raise DataError(f"data.train.json: {path} has no 'categories'")
     with open_dict(data):
-        data.class_names = [str(c["name"]) for c in sorted(categories, key=lambda c: c["id"])]
+        own_classes = data.get("class_names", ()) is None
+        if own_classes:
+            data.class_names = list(metadata.thing_classes)
+        own_keypoints = own_classes and metadata.num_keypoints > 0
+        if own_keypoints or data.get("keypoint_names", ()) is None:
+            data.keypoint_names = list(metadata.keypoint_names)
+    if config.num_classes != metadata.num_classes:
+        raise ConfigError(
+            f"num_classes is {config.num_classes}, but data.train has classes {some_names(metadata.thing_classes)}"
+        )
 
 
 def build_model(config: DictConfig, *, allowed: Sequence[str] | None = None) -> nn.Module:
@@ -60,8 +60,26 @@ def build_model(config: DictConfig, *, allowed: Sequence[str] | None = None) -> 
     """
     model = instantiate(config.model, allowed=allowed)
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"model: {config.model.get('_target_')} gives a {type(model).__name__}, not a model")
+        raise ConfigError(
+            f"model: {config.model.get('_target_')} gives a {type(model).__name__}, not a model"
+        )
     return model
+
+
+def check_keypoints(config: DictConfig, model: nn.Module, metadata: Metadata) -> None:
+    """See that a model of keypoints was built for those of the data.
+
+    Raises:
+        ConfigError: if it was not.
+    """
+    if "keypoints" not in tasks_of(model) or config.num_keypoints == metadata.num_keypoints:
+        return
+    if not metadata.num_keypoints:
+        raise ConfigError("the model predicts keypoints, but data.train has none")
+    raise ConfigError(
+        f"data.keypoint_names has {config.num_keypoints} names, data.train has keypoints "
+        f"{some_names(metadata.keypoint_names)}; data.keypoint_names=null takes those"
+    )
 
 
 def tasks_of(model: nn.Module) -> tuple[str, ...]:
@@ -92,27 +110,30 @@ def build_dataset(config: DictConfig, split: str, *, metadata: Any = None) -> An
     dataset = instantiate(node)
     if metadata is not None and tuple(dataset.metadata.thing_classes) != tuple(metadata.thing_classes):
         raise ConfigError(
-            f"data.{split} has classes {_some(dataset.metadata.thing_classes)}, "
-            f"the model was trained on {_some(metadata.thing_classes)}"
+            f"data.{split} has classes {some_names(dataset.metadata.thing_classes)}, "
+            f"the model was trained on {some_names(metadata.thing_classes)}"
         )
     return dataset
 
 
-def _some(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
+    """Their number and the first few, for messages."""
     shown = ", ".join(names[:5])
     return f"({len(names)}) {shown}{', ...' if len(names) > 5 else ''}"
 
 
-def build_mapper(config: DictConfig, model: nn.Module, *, training: bool) -> InputMapper:
-    """Records to model inputs, with the annotations that the model learns from."""
-    tasks = tasks_of(model)
+def build_mapper(
+    config: DictConfig, model: nn.Module, *, training: bool, labelled: bool = True
+) -> InputMapper:
+    """Records to model inputs, with the annotations that the model learns from unless there are none."""
+    tasks = tasks_of(model) if labelled else ()
     augment = config.augment.train if training else config.augment.test
     return InputMapper(
         transforms=[instantiate(t) for t in augment.values() if t is not None],
         training=training,
         mask_format="bitmask" if "mask" in tasks else None,
         keypoints="keypoints" in tasks,
-        sem_seg=hasattr(model, "sem_seg_head"),
+        sem_seg=labelled and hasattr(model, "sem_seg_head"),
         channel_order=getattr(model, "input_format", None) or "RGB",
     )
 

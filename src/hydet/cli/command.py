@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,22 +47,40 @@ def run_command(
         The exit status: 0, or 1 after an error that was printed in one line. ``HYDRA_FULL_ERROR=1`` shows the
         traceback instead.
     """
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    full_error = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints a traceback itself and exits
+    failure: list[Exception] = []
+
+    @functools.wraps(task)
+    def run(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except EXPECTED as error:
+            # Hydra would announce it with a line of its own; in a sweep that line says which run it was.
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            failure.append(error)
+
     register_resolvers()
     before = sys.argv
     if arguments is not None:
         sys.argv = [sys.argv[0], *arguments]
     try:
-        hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(task)()
+        hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(run)()
+        if failure:
+            raise failure[0]
     except EXPECTED as error:
-        if wants_traceback:
+        if full_error == "1":
             raise
         print(f"error: {_one_line(error, config_name, sys.argv[1:])}", file=sys.stderr)
         return 1
     finally:
         sweep.print_finished()
         sys.argv = before
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,20 +47,27 @@ def predict(config: DictConfig) -> None:
     output_dir = Path(HydraConfig.get().runtime.output_dir)
     console = Console()
     console.print(f"checkpoint: {trained.checkpoint.path} (step {trained.checkpoint.step})")
-    mapper = build_mapper(trained.config, trained.model, training=False)
-    root = _common_folder(files)
+    mapper = build_mapper(trained.config, trained.model, training=False, labelled=False)
+    pictures = dict(zip(files, picture_names(files), strict=True))
 
     results: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
     failed: list[str] = []
     predictions = predict_files(trained.model, mapper, files, batch_size=config.batch_size, failed=failed)
-    for record, entry, output in track(predictions, "predicting", total=len(files), console=console, transient=True):
+    for record, entry, output in track(
+        predictions, "predicting", total=len(files), console=console, transient=True
+    ):
         picture = draw_predictions(
             record.image, output, trained.metadata, score_threshold=config.score_threshold
         )
-        save_png(picture, output_dir / "pictures" / Path(record.file_name).relative_to(root).with_suffix(".png"))
+        save_png(picture, output_dir / "pictures" / pictures[Path(record.file_name)])
         images.append(
-            {"id": record.image_id, "file_name": record.file_name, "height": record.height, "width": record.width}
+            {
+                "id": record.image_id,
+                "file_name": record.file_name,
+                "height": record.height,
+                "width": record.width,
+            }
         )
         if "instances" in output:
             results += results_to_coco_json([entry], [output], trained.metadata)
@@ -90,12 +98,25 @@ def find_images(pattern: str) -> list[Path]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise DataError(f"input={pattern}: the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise DataError(
+                f"input={pattern}: the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
         return found
     found = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not found:
         raise FileNotFoundError(f"input={pattern}: no such file or folder, and no file matches it")
     return found
+
+
+def picture_names(files: Sequence[Path]) -> list[Path]:
+    """Where each file's picture goes, below one folder: the tree is kept, and no two get the same name."""
+    root = _common_folder(files)
+    names = [f.relative_to(root).with_suffix(".png") for f in files]
+    taken = Counter(names)
+    return [
+        name if taken[name] == 1 else f.relative_to(root).with_name(f"{f.name}.png")
+        for f, name in zip(files, names, strict=True)
+    ]
 
 
 def _common_folder(files: Sequence[Path]) -> Path:

@@ -68,6 +68,7 @@ def table_of(runs: list[dict[str, Any]], *, title: str) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for r in runs:
-        numbers = [f"{r['metrics'][n]:.3f}" if n in r["metrics"] else "failed" for n in names]
+        absent = "-" if r["metrics"] else "failed"
+        numbers = [f"{r['metrics'][n]:.3f}" if n in r["metrics"] else absent for n in names]
         table.add_row(r["run"], *(str(r["overrides"].get(k, "")) for k in varying), *numbers)
     return table

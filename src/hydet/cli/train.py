@@ -13,13 +13,16 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
 
 from hydet.config import ConfigError, instantiate
 from hydet.data import Metadata, build_train_loader
 from hydet.engine import (
     Trainer,
     distributed_session,
+    find_last_checkpoint,
     init_from,
+    load_checkpoint,
     rank,
     scale_lr,
     seed_everything,
@@ -34,8 +37,10 @@ from .build import (
     build_mapper,
     build_model,
     build_validation_loader,
-    fill_class_names,
+    check_keypoints,
+    fill_names,
     plain,
+    some_names,
     tasks_of,
 )
 from .command import run_command
@@ -60,7 +65,9 @@ def train(config: DictConfig) -> float | None:
         return trainer.metrics.get("box/AP")
 
 
-def build_trainer(config: DictConfig, *, output_dir: str | Path, device: str | torch.device = "auto") -> Trainer:
+def build_trainer(
+    config: DictConfig, *, output_dir: str | Path, device: str | torch.device = "auto"
+) -> Trainer:
     """Everything a run needs, from a composed config.
 
     Args:
@@ -69,12 +76,14 @@ def build_trainer(config: DictConfig, *, output_dir: str | Path, device: str | t
         device: see ``hydet.engine.select_device``.
     """
     seed_everything(config.seed)
-    fill_class_names(config)
     datasets = {"train": build_dataset(config, "train")}
     metadata: Metadata = datasets["train"].metadata
+    fill_names(config, metadata)
+    _check_resume(config.resume, Path(output_dir), metadata)
     if config.data.get("val") is not None:
         datasets["val"] = build_dataset(config, "val", metadata=metadata)
     model = build_model(config)
+    check_keypoints(config, model, metadata)
     if config.batch_size % world_size():
         raise ConfigError(f"batch_size={config.batch_size} is not divisible by the {world_size()} processes")
 
@@ -119,8 +128,21 @@ def build_trainer(config: DictConfig, *, output_dir: str | Path, device: str | t
     )
     _introduce(trainer, config, datasets)
     if config.init_from is not None:
-        trainer.print(str(init_from(model, config.init_from, allow_mismatch=True)))
+        trainer.print(escape(str(init_from(model, config.init_from, allow_mismatch=True))))
     return trainer
+
+
+def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:
+    """Refuse a checkpoint of other classes before anything is built."""
+    if not resume:
+        return
+    path = find_last_checkpoint(output_dir) if resume is True or resume == "auto" else resume
+    theirs = load_checkpoint(path).class_names if path is not None else None
+    if theirs is not None and theirs != metadata.thing_classes:
+        raise ConfigError(
+            f"cannot resume from {path}: it was trained on classes {some_names(theirs)}, data.train has "
+            f"{some_names(metadata.thing_classes)}; init_from takes weights only"
+        )
 
 
 def _introduce(trainer: Trainer, config: DictConfig, datasets: dict[str, Any]) -> None:
@@ -136,30 +158,33 @@ def _introduce(trainer: Trainer, config: DictConfig, datasets: dict[str, Any]) -
         report = getattr(dataset, "report", None)
         text = str(report()) if callable(report) else ""
         if text:
-            trainer.print(f"{split}: {text}")
-    trainer.print(
-        f"learning rate: {config.optimizer.lr:g} for 16 images, so "
-        f"{scale_lr(config.optimizer.lr, images):g} for {images}; {config.trainer.max_steps} steps"
-    )
+            trainer.print(escape(f"{split}: {text}"))
+    rate = config.optimizer.lr
+    if rate is not None:
+        trainer.print(f"learning rate: {rate:g} for 16 images, so {scale_lr(rate, images):g} for {images}")
+    trainer.print(f"{config.trainer.max_steps} steps of {images} images")
     if "FrozenBN" in str(config.norm) and config.init_from is None and not config.resume:
         trainer.print(
             "[yellow]norm=FrozenBN without init_from: normalisation and frozen stages keep random weights. "
             "Give init_from=WEIGHTS, or train from scratch with norm=BN freeze_at=0.[/yellow]"
         )
-    trainer.print(f"writing to {trainer.output_dir}")
+    trainer.print(escape(f"writing to {trainer.output_dir}"))
 
 
 def _finish(trainer: Trainer, *, seconds: float) -> None:
     metrics = {k: v for k, v in trainer.metrics.items() if v == v}  # JSON has no NaN
     file = trainer.output_dir / METRICS_FILE
     file.write_text(json.dumps({**metrics, "seconds": seconds, "step": trainer.step}, indent=1))
+    replaced = getattr(trainer.train_loader, "replaced", 0)
+    if replaced:
+        trainer.print(f"{replaced} times an image could not be read and another one took its place")
     for name in ("best", "last"):
         folder = trainer.output_dir / "checkpoints" / name
         if folder.exists():
-            trainer.print(f"{name} checkpoint: {folder}")
+            trainer.print(escape(f"{name} checkpoint: {folder}"))
     pictures = sorted((trainer.output_dir / "pictures").glob("*.png"), key=lambda p: p.stat().st_mtime)
     if pictures:
-        trainer.print(f"pictures: {pictures[-1]}")
+        trainer.print(escape(f"pictures: {pictures[-1]}"))
     trainer.print(f"done in {seconds / 60:.1f} minutes")
 
 

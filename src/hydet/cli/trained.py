@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from omegaconf import DictConfig
 from torch import nn
 
@@ -14,7 +15,7 @@ from hydet.config import ConfigError
 from hydet.data import Metadata
 from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
 
-from .build import build_model
+from .build import build_model, some_names
 
 __all__ = ["TRUSTED", "TrainedModel", "load_trained"]
 
@@ -49,16 +50,25 @@ def load_trained(
         FileNotFoundError: if there is no checkpoint.
         ValueError: if it is damaged, or its config does not fit its weights.
     """
-    checkpoint = load_checkpoint(path)
-    if "model" not in checkpoint.config:
+    try:
+        checkpoint = load_checkpoint(path)
+        config = checkpoint.config
+    except (KeyError, AttributeError, yaml.YAMLError) as error:
+        raise ConfigError(f"checkpoint {path} is damaged: {' '.join(str(error).split())}") from error
+    if "model" not in config:
         raise ConfigError(f"checkpoint {checkpoint.path} carries no config of a model")
     if checkpoint.dataset is None:
         raise ConfigError(f"checkpoint {checkpoint.path} carries no class names")
-    model = build_model(checkpoint.config, allowed=[*TRUSTED, *allowed])
+    try:
+        metadata = Metadata.from_dict(checkpoint.dataset)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"checkpoint {checkpoint.path}: its class names are damaged: {error}") from error
+    count = config.get("num_classes", metadata.num_classes)
+    if count != metadata.num_classes:
+        raise ConfigError(
+            f"checkpoint {checkpoint.path}: its config has {count} classes, its metadata "
+            f"{some_names(metadata.thing_classes)}"
+        )
+    model = build_model(config, allowed=[*TRUSTED, *allowed])
     load_weights(model, checkpoint.path)
-    return TrainedModel(
-        model.to(select_device(device)).eval(),
-        checkpoint.config,
-        Metadata.from_dict(checkpoint.dataset),
-        checkpoint,
-    )
+    return TrainedModel(model.to(select_device(device)).eval(), config, metadata, checkpoint)
