@@ -11,6 +11,7 @@ from . import (
     proposal_generators,
     roi_heads,
     sampling,
+    test_time_augmentation,
 )
 from .anchors import *
 from .backbones import *
@@ -22,6 +23,7 @@ from .postprocessing import *
 from .proposal_generators import *
 from .roi_heads import *
 from .sampling import *
+from .test_time_augmentation import *
 
 __all__ = [
     *anchors.__all__,
@@ -34,4 +36,5 @@ __all__ = [
     *proposal_generators.__all__,
     *roi_heads.__all__,
     *sampling.__all__,
+    *test_time_augmentation.__all__,
 ]

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
 
 from hydet.structures import Boxes, Instances
 
@@ -104,6 +105,11 @@ class DatasetMapperTTA:
         return found
 
 
+def default_mapper() -> DatasetMapperTTA:
+    """The sizes that published results with test-time augmentation used: 400 to 1200 in steps of 100, mirrored too."""
+    return DatasetMapperTTA(min_sizes=range(400, 1201, 100), max_size=4000, flip=True)
+
+
 def shortest_edge_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
     """(height, width) with the shorter side ``shortest``, less if the longer one would exceed ``longest``."""
     scale = shortest / min(size)
@@ -116,7 +122,12 @@ def shortest_edge_size(size: tuple[int, int], shortest: int, longest: int) -> tu
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     if image.dtype == torch.uint8:
-        return transforms.resize(image, list(size), antialias=True)
+        # Pillow itself: torchvision's 8-bit kernel rounds a few pixels in a thousand the other way.
+        planes = [
+            Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR)
+            for plane in image.cpu().numpy()
+        ]
+        return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).to(image.device)
     return F.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)[0]
 
 
@@ -160,7 +171,7 @@ class GeneralizedRCNNWithTTA(_WithTTA):
 
     Args:
         model: a ``GeneralizedRCNN`` with ``StandardROIHeads`` or a subclass.
-        tta_mapper: makes the augmented inputs.
+        tta_mapper: makes the augmented inputs; by default ``default_mapper()``.
         batch_size: augmented pictures at a time.
         test_score_thresh: pooled boxes need more than this score; the model's own threshold came first.
         test_nms_thresh: IoU above which the pooled boxes suppress one another.
@@ -174,13 +185,13 @@ class GeneralizedRCNNWithTTA(_WithTTA):
         self,
         *,
         model: nn.Module,
-        tta_mapper: DatasetMapperTTA,
+        tta_mapper: DatasetMapperTTA | None = None,
         batch_size: int = 3,
         test_score_thresh: float = 1e-8,
         test_nms_thresh: float = 0.5,
         test_topk_per_image: int = 100,
     ) -> None:
-        super().__init__(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
+        super().__init__(model=model, tta_mapper=tta_mapper or default_mapper(), batch_size=batch_size)
         if not hasattr(model, "roi_heads"):
             raise ValueError(f"GeneralizedRCNNWithTTA needs a GeneralizedRCNN, got {type(model).__name__}")
         self.test_score_thresh = test_score_thresh
