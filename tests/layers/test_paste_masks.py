@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hydet.layers import mask_ops, paste_masks_in_image
+from hydet.layers import paste_masks_in_image
 from hydet.structures import Boxes
 
 
@@ -21,18 +21,10 @@ def random_boxes(count, size):
     return torch.cat([corner, corner + 0.5 + torch.rand(count, 2) * size], dim=1)
 
 
-@pytest.fixture(params=["windows", "dense"])
+@pytest.fixture(params=["eager", "exported"])
 def paste(request, monkeypatch):
-    if request.param == "dense":
-        monkeypatch.setattr(mask_ops, "_DENSE_PIXELS", 5000)  # several chunks
-
-        def dense(masks, boxes, threshold, pasted):
-            step = max(1, 5000 // pasted[0].numel())
-            for i in range(0, len(masks), step):
-                values = mask_ops._paste_dense(masks[i : i + step], boxes[i : i + step], *pasted.shape[1:])
-                pasted[i : i + step] = mask_ops._decide(values, threshold)
-
-        monkeypatch.setattr(mask_ops, "_paste_windows", dense)
+    if request.param == "exported":  # the form that is traced, run as it is
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     return paste_masks_in_image
 
 
@@ -93,7 +85,18 @@ def test_half_precision_and_strided_masks():
 
 
 def test_counts_and_shapes_are_checked():
-    with pytest.raises(ValueError, match=r"2 masks need boxes of shape \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"boxes must be \(2, 4\)"):
         paste_masks_in_image(torch.ones(2, 4, 4), torch.zeros(3, 4), (6, 7))
     with pytest.raises(ValueError, match=r"\(N, M, M\)"):
         paste_masks_in_image(torch.ones(2, 1, 4, 4), torch.zeros(2, 4), (6, 7))
+
+
+def test_exports_with_any_number_of_masks():
+    class Paste(torch.nn.Module):
+        def forward(self, masks, boxes):
+            return paste_masks_in_image(masks, boxes, (16, 20))
+
+    count = torch.export.Dim("count", min=2, max=100)
+    masks, boxes = torch.rand(5, 7, 7), random_boxes(5, 20)
+    program = torch.export.export(Paste(), (masks[:3], boxes[:3]), dynamic_shapes=[{0: count}, {0: count}])
+    assert torch.equal(program.module()(masks, boxes), paste_masks_in_image(masks, boxes, (16, 20)))

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from hydet import kernels
+
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
 _MANY_BOXES = 1000  # on a CPU, above this many a pass for each group beats comparing boxes of all groups
@@ -49,13 +51,9 @@ def _nms_of_each_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshol
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Suppress ``(N, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise); see ``batched_nms``."""
-    from hydet import kernels
-
     return kernels.nms_rotated(boxes, scores, iou_threshold)
 
 
 def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """``batched_nms`` for ``(N, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise)."""
-    from hydet import kernels
-
     return kernels.batched_nms_rotated(boxes, scores, idxs, iou_threshold)

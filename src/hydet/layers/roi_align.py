@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from hydet import kernels
+
 __all__ = ["ROIAlign", "ROIAlignRotated", "roi_align", "roi_align_rotated"]
 
 
@@ -17,8 +19,6 @@ def roi_align_rotated(
     sampling_ratio: int,
 ) -> Tensor:
     """``ROIAlignRotated`` as a function; see there."""
-    from hydet import kernels
-
     if rois.ndim != 2 or rois.shape[1] != 6:
         raise ValueError(f"rois must be (R, 6), got {tuple(rois.shape)}")
     return kernels.roi_align_rotated(
@@ -71,7 +71,17 @@ class ROIAlign(nn.Module):
         """
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
-        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+        reduced = input.dtype in (torch.bfloat16, torch.float16)
+        if reduced and input.is_cuda and not torch.compiler.is_exporting():
+            return kernels.roi_align(
+                [input],
+                rois.float(),
+                output_size=self.output_size,
+                spatial_scales=[self.spatial_scale],
+                sampling_ratio=self.sampling_ratio,
+                aligned=self.aligned,
+            )
+        x = input.float() if reduced else input  # torchvision rounds regions to the dtype of the features
         pooled = roi_align(
             x, rois.to(x.dtype), self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         )
