@@ -52,7 +52,9 @@ class ASPP(nn.Module):
         super().__init__()
         if len(dilations) != 3:
             raise ValueError(f"ASPP takes 3 dilations, got {len(dilations)}: {list(dilations)}")
-        self.pool_kernel_size = None if pool_kernel_size is None else tuple(pool_kernel_size)
+        self.pool_kernel_size: tuple[int, int] | None = None
+        if pool_kernel_size is not None:
+            self.pool_kernel_size = (pool_kernel_size[0], pool_kernel_size[1])
         self.dropout = dropout
 
         def conv(channels: int, kernel_size: int, dilation: int = 1) -> Conv2d:
