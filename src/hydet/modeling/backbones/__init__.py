@@ -9,6 +9,7 @@ from .regnet import AnyNet, RegNet
 from .regnet_blocks import ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock
 from .resnet import ResNet, make_resnet
 from .resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
+from .resnet_channels import resnet_channels
 from .simple_feature_pyramid import SimpleFeaturePyramid
 from .swin import SwinTransformer
 from .timm_backbone import TimmBackbone
@@ -42,4 +43,5 @@ __all__ = [
     "get_vit_lr_decay_rate",
     "inflate_input_weights",
     "make_resnet",
+    "resnet_channels",
 ]
