@@ -1,5 +1,6 @@
 """Datasets, augmentation and loaders: from files to the inputs of a model."""
 
+from hydet.data.category_weights import frequency_weights
 from hydet.data.coco import CocoDataset
 from hydet.data.coco_writer import write_coco
 from hydet.data.errors import DataError
@@ -49,6 +50,7 @@ __all__ = [
     "TrainLoader",
     "build_test_loader",
     "build_train_loader",
+    "frequency_weights",
     "read_image",
     "repeat_factors",
     "segment_to_mask",
