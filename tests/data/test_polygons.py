@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hydet.data.polygons import clip_polygon, mask_to_polygons
+from hydet.data.polygons import clip_polygon, mask_to_polygons, rasterized
 from hydet.structures import polygons_to_bitmask
 
 
@@ -31,3 +31,15 @@ def test_clipping():
     assert clip_polygon(square + 100, 10, 10).size == 0
     around = clip_polygon(np.array([-50.0, -50, 50, -50, 50, 50, -50, 50]), 10, 20).reshape(-1, 2)
     assert around.min(axis=0).tolist() == [0, 0] and around.max(axis=0).tolist() == [20, 10]
+
+
+def test_drawing_within_surroundings_changes_nothing():
+    rng = np.random.default_rng(0)
+    objects = [
+        [rng.uniform(-20, 60, 2) + rng.uniform(-25, 25, (6, 2)) for _ in range(n)] for n in (1, 2, 0, 1, 3, 1)
+    ]
+    objects = [[p.reshape(-1) for p in one] for one in objects]
+    masks = rasterized(objects, 40, 50)
+    for mask, polygons in zip(masks, objects):
+        np.testing.assert_array_equal(mask, polygons_to_bitmask(polygons, 40, 50))
+    assert rasterized([], 3, 4).shape == (0, 3, 4)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from hydet.data.polygons import clip_polygon, mask_to_polygons
+from hydet.data.polygons import clip_polygon, mask_to_polygons, rasterized
 from hydet.data.record import Record, Segment, segment_to_mask
 from hydet.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks, RotatedBoxes
 
@@ -249,7 +249,7 @@ class InputMapper:
             return PolygonMasks([[p for p in one if len(p)] for one in clipped])
         if "masks" in sample and len(layout.bitmap_rows) == len(objects):
             return BitMasks(sample["masks"].as_subclass(Tensor))
-        masks = BitMasks.from_polygon_masks(objects, height, width)
+        masks = BitMasks(torch.from_numpy(rasterized(objects, height, width)))
         if "masks" in sample:
             masks.tensor[layout.bitmap_rows] = sample["masks"].as_subclass(Tensor).bool()
         return masks

@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-__all__ = ["clip_polygon", "mask_to_polygons"]
+import numpy as np
+from faster_coco_eval.core import mask as coco_mask
+
+from hydet.data.rle import draw_code
+
+__all__ = ["clip_polygon", "mask_to_polygons", "rasterized"]
+
+
+def rasterized(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
+    """Rasterise objects as COCO does; the cost is that of their extents, not of the image.
+
+    Args:
+        objects: per object its polygons, flat ``(x0, y0, x1, y1, ...)`` arrays in pixels.
+        height: of the masks.
+        width: of the masks.
+
+    Returns:
+        ``(N, height, width)`` bool.
+    """
+    masks = np.zeros((len(objects), height, width), dtype=bool)
+    flat = [np.asarray(p, dtype=np.float64).reshape(-1).tolist() for polygons in objects for p in polygons]
+    codes = iter(coco_mask.frPyObjects(flat, height, width) if flat else ())
+    for mask, polygons in zip(masks, objects):
+        for _ in polygons:
+            draw_code(next(codes), mask)
+    return masks
 
 
 def clip_polygon(polygon: np.ndarray, height: float, width: float) -> np.ndarray:

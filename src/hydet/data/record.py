@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval.core import mask as coco_mask
 from torch import Tensor
 
 from hydet.data.metadata import Metadata
+from hydet.data.rle import draw_code
 from hydet.structures import polygons_to_bitmask
 
 __all__ = ["Record", "Segment", "segment_to_mask"]
@@ -93,19 +93,14 @@ def segment_to_mask(segment: Segment, height: int, width: int) -> np.ndarray:
 
     Returns:
         ``(height, width)`` bool.
+
+    Raises:
+        ValueError: if the code belongs to an image of another size.
     """
     if segment is None:
         return np.zeros((height, width), dtype=bool)
     if not isinstance(segment, Mapping):
         return polygons_to_bitmask(segment, height, width)
-    return coco_mask.decode([compressed(segment)])[:, :, 0].astype(bool)
-
-
-def compressed(code: Mapping[str, Any]) -> dict[str, Any]:
-    """A run-length code in COCO's compressed form."""
-    if isinstance(code["counts"], str | bytes):
-        return {"size": list(code["size"]), "counts": code["counts"]}
-    height, width = code["size"]
-    runs = [int(run) for run in code["counts"]]
-    (result,) = coco_mask.frPyObjects([{"size": [height, width], "counts": runs}], height, width)
-    return result
+    mask = np.zeros((height, width), dtype=bool)
+    draw_code(segment, mask)
+    return mask

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
+from hydet.data.polygons import rasterized
 from hydet.data.shapes import outlines
 
 __all__ = ["TEXTURES", "Scene", "SceneStyle", "draw_scene"]
@@ -75,7 +76,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, style: SceneSt
     regions, stuff, base = _regions(rng, height, width, style)
     candidates, wanted = _candidates(rng, height, width, style)
     lines = _distractors(rng, height, width, style)
-    masks = _rasterized([c.polygons for c in candidates] + lines, height, width)
+    masks = rasterized([[p.reshape(-1) for p in c.polygons] for c in candidates] + lines, height, width)
     kept = _visible(candidates, masks, wanted, style.min_visibility)
 
     ids = regions.copy()
@@ -86,19 +87,6 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, style: SceneSt
         canvas[mask] = rng.uniform(0.1, 0.9, 1) + rng.uniform(-0.08, 0.08, 3)
     image = _painted(rng, canvas, ids, base, len(kept), style)
     return _described(image, ids, stuff, [candidates[i] for i in kept], masks[kept])
-
-
-def _rasterized(objects: list[list[np.ndarray]], height: int, width: int) -> np.ndarray:
-    """``(N, H, W)`` bool, by COCO's rules, so that polygons and masks agree to the pixel."""
-    if not objects:
-        return np.zeros((0, height, width), dtype=bool)
-    flat = [p.reshape(-1).tolist() for polygons in objects for p in polygons]
-    codes = iter(coco_mask.frPyObjects(flat, height, width))
-    runs = []
-    for polygons in objects:
-        own = [next(codes) for _ in polygons]
-        runs.append(own[0] if len(own) == 1 else coco_mask.merge(own))
-    return coco_mask.decode(runs).transpose(2, 0, 1).view(bool)
 
 
 # What there is
@@ -165,7 +153,7 @@ def _distractors(
     for a, b, thickness in zip(start, end, rng.uniform(1.2, 2.4, count)):
         along = (b - a) / max(float(np.hypot(*(b - a))), 1.0)
         across = np.array([-along[1], along[0]]) * thickness / 2
-        result.append([np.stack([a + across, b + across, b - across, a - across])])
+        result.append([np.concatenate([a + across, b + across, b - across, a - across])])
     return result
 
 
