@@ -320,3 +320,15 @@ def test_says_what_does_not_fit():
         call(features, rois, levels=levels[:2])
     with pytest.raises(ValueError, match="output_size"):
         call(features, rois, output_size=(0, 2))
+
+
+@pytest.mark.parametrize("channels", [3, 64])
+def test_width_does_not_matter(channels):
+    features, (rois, levels) = [f.requires_grad_() for f in make_maps(channels)], make_rois()
+    found = roi_align(features, rois, output_size=SIZE, spatial_scales=SCALES, levels=levels)
+    expected = level_by_level(features, rois, levels, 0, True)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    grad = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(out, features, grad) for out in (found, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
