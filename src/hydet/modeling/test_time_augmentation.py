@@ -146,7 +146,7 @@ class _WithTTA(nn.Module):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.model = model
+        self.model: Any = model
         self.tta_mapper = tta_mapper
         self.batch_size = batch_size
 

@@ -52,7 +52,7 @@ class GeneralizedRCNN(MetaArchitecture):
             vis_period=vis_period,
         )
         self.proposal_generator = proposal_generator
-        self.roi_heads = roi_heads
+        self.roi_heads: Any = roi_heads
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         """Proposal and region losses.

@@ -37,6 +37,8 @@ class MetaArchitecture(nn.Module):
     """
 
     on_picture: Callable[[str, Tensor], None] | None = None
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class MetaArchitecture(nn.Module):
             raise ValueError(f"vis_period counts steps and cannot be negative, got {vis_period}")
         if vis_period > 0 and input_format is None:
             raise ValueError("vis_period needs input_format, to know which channel is red")
-        self.backbone = backbone
+        self.backbone: Any = backbone
         self.input_format = input_format
         self.vis_period = vis_period
         self._training_forwards = 0

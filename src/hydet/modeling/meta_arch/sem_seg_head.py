@@ -40,7 +40,7 @@ class SemSegFPNHead(nn.Module):
         ignore_value: int = -1,
     ) -> None:
         super().__init__()
-        levels = sorted(input_shape.items(), key=lambda level: level[1].stride)
+        levels = sorted(input_shape.items(), key=lambda level: level[1].stride or 0)
         if not levels:
             raise ValueError("SemSegFPNHead needs at least one level in input_shape")
         self.in_features = [name for name, _ in levels]
@@ -48,12 +48,13 @@ class SemSegFPNHead(nn.Module):
         self.loss_weight = loss_weight
         self.ignore_value = ignore_value
         for name, shape in levels:
-            if shape.stride < common_stride:
+            stride = shape.stride or 0
+            if stride < common_stride:
                 raise ValueError(
-                    f"SemSegFPNHead: {name} has stride {shape.stride}, finer than common_stride {common_stride}"
+                    f"SemSegFPNHead: {name} has stride {stride}, finer than common_stride {common_stride}"
                 )
             parts: list[nn.Module] = []
-            for k in range(max(1, int(math.log2(shape.stride) - math.log2(common_stride)))):
+            for k in range(max(1, int(math.log2(stride) - math.log2(common_stride)))):
                 conv = Conv2d(
                     shape.channels if k == 0 else conv_dims,
                     conv_dims,
@@ -65,7 +66,7 @@ class SemSegFPNHead(nn.Module):
                 )
                 c2_msra_fill(conv)
                 parts.append(conv)
-                if shape.stride != common_stride:
+                if stride != common_stride:
                     parts.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
             self.add_module(name, nn.Sequential(*parts))
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
