@@ -40,8 +40,9 @@ _PERSON = [
     "left_ankle",
     "right_ankle",
 ]
-_PERSON_SIGMAS = (0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072)
-_PERSON_SIGMAS += (0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089)
+_PERSON_SIGMAS = tuple(
+    thousandth / 1000 for thousandth in (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
+)
 _DEFAULT_SIGMA = 0.05
 
 

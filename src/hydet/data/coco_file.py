@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
@@ -261,8 +261,8 @@ class CocoFile:
         code: bytes,
     ) -> tuple[tuple[float, float, float, float], tuple[float, ...] | None]:
         """(x, y, w, h), and the rotated box if there is one."""
-        values = entry.get("bbox")
-        turned = entry.get("rotated_bbox")
+        values: Any = entry.get("bbox")
+        turned: Any = entry.get("rotated_bbox")
         problem = None
         if not _are_finite(values) or len(values) not in (4, 5):
             problem = ("bad_box", f"bbox must be four numbers, got {_short(values)}")
@@ -343,15 +343,15 @@ class _Listing:
         return base in self.read[parent]
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _are_finite(values: Any) -> bool:
+def _are_finite(values: Any) -> TypeGuard[Sequence[float]]:
     if not isinstance(values, list | tuple) or not {*map(type, values)} <= _NUMBERS:
         return False
     try:

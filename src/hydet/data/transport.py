@@ -21,9 +21,14 @@ class _Pickler(pickle.Pickler):
             if value.numel() == 0:
                 return _empty, (value.dtype, tuple(value.shape))
             content = value.detach().contiguous()
-            buffer = pickle.PickleBuffer(content.reshape(-1).view(torch.uint8).numpy())
+            buffer = pickle.PickleBuffer(_bytes(content))
             return _restored, (buffer, value.dtype, tuple(value.shape))
         return NotImplemented
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The memory of a contiguous tensor, as Python's buffers."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def _restored(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
@@ -45,7 +50,7 @@ def pack(batch: Any) -> PackedBatch:
         places.append((end, view.nbytes))
         end += -(-view.nbytes // _ALIGNMENT) * _ALIGNMENT
     block = torch.empty(end, dtype=torch.uint8)
-    target = memoryview(block.numpy())
+    target = memoryview(_bytes(block))
     for (start, length), view in zip(places, views):
         target[start : start + length] = view
     return stream.getvalue(), block, places
@@ -54,5 +59,5 @@ def pack(batch: Any) -> PackedBatch:
 def unpack(packed: PackedBatch) -> Any:
     """The batch again; its tensors are views of the block."""
     stream, block, places = packed
-    content = memoryview(block.numpy())
+    content = memoryview(_bytes(block))
     return pickle.loads(stream, buffers=[content[start : start + length] for start, length in places])

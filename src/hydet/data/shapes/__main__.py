@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from hydet.data.coco_writer import write_coco
 from hydet.data.shapes.dataset import SHAPE_CLASSES, ShapesDataset
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     dataset,
                     options.out,
                     split=split,
-                    progress=lambda n, bar=bar, task=task: bar.update(task, completed=n),
+                    progress=partial(_show, bar, task),
                 )
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -60,6 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _show(bar: Progress, task: TaskID, written: int) -> None:
+    bar.update(task, completed=written)
 
 
 if __name__ == "__main__":

@@ -223,8 +223,8 @@ def _texture(rng: np.random.Generator, name: str, height: int, width: int) -> np
     if name == "smooth":
         return None
     if name == "grainy":
-        grain = np.frombuffer(rng.bytes(((height + 1) // 2) * ((width + 1) // 2)), dtype=np.uint8)
-        grain = grain.reshape((height + 1) // 2, (width + 1) // 2).astype(np.float32) / 255 - 0.5
+        noise = np.frombuffer(rng.bytes(((height + 1) // 2) * ((width + 1) // 2)), dtype=np.uint8)
+        grain = noise.reshape((height + 1) // 2, (width + 1) // 2).astype(np.float32) / 255 - 0.5
         return (grain * (2.4 * strength)).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
     x = np.arange(width, dtype=np.float32) * (math.cos(angle) / period)
     y = np.arange(height, dtype=np.float32)[:, None] * (math.sin(angle) / period)
