@@ -38,7 +38,13 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     boxes = boxes.to(torch.float32 if torch.compiler.is_exporting() else torch.float64)
     reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
     offsets = idxs.to(boxes) * (reach.max() - reach.min() + 1)
-    return nms(boxes + offsets[:, None], scores.to(boxes), iou_threshold)
+    shifted, scores = boxes + offsets[:, None], scores.to(boxes)
+    if not torch.compiler.is_exporting():
+        return nms(shifted, scores, iou_threshold)
+    # torchvision promises the exporter at least two survivors: add two empty boxes, which always survive, and drop them.
+    shifted = torch.cat([shifted, shifted.new_zeros(2, 4)])
+    kept = nms(shifted, torch.cat([scores, scores.new_full((2,), -torch.inf)]), iou_threshold)
+    return kept[kept < idxs.shape[0]]
 
 
 def _nms_of_each_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:

@@ -115,3 +115,18 @@ def test_rotated_clipping_agrees_with_the_container():
     expected = RotatedBoxes(boxes[rows])
     expected.clip(SIZE)
     torch.testing.assert_close(found.pred_boxes.tensor, expected.tensor)
+
+
+def test_an_exported_program_finds_as_many_as_there_are_none_included(make):
+    class Detect(torch.nn.Module):
+        def forward(self, boxes, scores):
+            (found,), (rows,) = infer([boxes], [scores])
+            return found.pred_boxes.tensor, found.scores, found.pred_classes, rows
+
+    rows = torch.export.Dim("rows", min=1)
+    example = (crowd(make, 9).repeat(1, 2), torch.rand(9, 3))
+    exported = torch.export.export(Detect(), example, strict=False, dynamic_shapes=({0: rows}, {0: rows}))
+    for count, scale in ((9, 1.0), (9, 0.0), (1, 1.0), (30, 1.0)):
+        inputs = crowd(make, count).repeat(1, 2), torch.rand(count, 3) * scale
+        for ours, expected in zip(exported.module()(*inputs), Detect()(*inputs), strict=True):
+            torch.testing.assert_close(ours, expected)
