@@ -1,33 +1,82 @@
 """Every choice that ``conf/`` offers composes and builds."""
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 import hydet
-import hydet.conf
 
-TREE = Path(hydet.conf.__file__).parent
+TREE = Path(__file__).parents[2] / "conf"
 MODELS = sorted(p.stem for p in (TREE / "model").glob("*.yaml"))
 BACKBONES = sorted(p.stem for p in (TREE / "backbone").glob("*.yaml"))
+BASIC = {"r18", "r18_slim", "r34"}  # ResNets without bottlenecks, hence without dilation
+RESNETS = {b for b in BACKBONES if b[0] in "rx" and b[1].isdigit()}
+PLAIN = {b for b in BACKBONES if b.startswith("vitdet")}  # one map of stride 16
+SEMANTIC = {"semantic_fpn", "panoptic_fpn", "panoptic_cascade_fpn"}
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("model", MODELS)
-def test_every_model_builds_on_every_backbone(model, backbone):
-    cfg = hydet.compose(f"model={model}", f"backbone={backbone}", "data=coco_instance")
+def fits(model, backbone):
+    """Which backbones a model can stand on."""
+    if "dc5" in model:
+        return backbone in RESNETS - BASIC
+    if "c4" in model:
+        return backbone in RESNETS
+    return backbone not in PLAIN or "vitdet" in model
+
+
+def pairs():
+    """Every model on every ResNet that it fits; other backbones below one model of each kind of pyramid."""
+    some = {"faster_rcnn_fpn", "retinanet", "mask_rcnn_vitdet"}
+    return [(m, b) for m in MODELS for b in BACKBONES if fits(m, b) and (b in RESNETS or m in some)]
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """Composition takes longer than building, so each choice is composed once and the two are joined."""
+    models = {m: hydet.compose(f"model={m}", f"data={data_of(m, 'coco')}") for m in MODELS}
+    backbones = {b: hydet.compose(f"backbone={b}", "data=coco_instance") for b in BACKBONES}
+    return models, backbones
+
+
+def data_of(model, kind):
+    if kind == "coco":
+        return "coco_panoptic" if model in SEMANTIC else "coco_instance"
+    return "shapes_panoptic" if model in SEMANTIC else "shapes"
+
+
+@pytest.mark.parametrize(("model", "backbone"), pairs())
+def test_every_model_builds_on_the_backbones_it_fits(model, backbone, composed):
+    models, backbones = composed
+    cfg = copy.deepcopy(models[model])
+    variant = {"out_features": cfg.backbone.get("out_features")} if "dc5" in model or "c4" in model else {}
+    if "dc5" in model:
+        variant["res5_dilation"] = 2
+    cfg.backbone = OmegaConf.create({**backbones[backbone].backbone, **variant})
+    cfg.features = backbones[backbone].features
     with torch.device("meta"):
         built = hydet.instantiate(cfg.model)
     assert sum(p.numel() for p in built.parameters()) > 1e6
     assert all(p.is_meta for p in built.parameters())
 
 
+@pytest.mark.parametrize("backbone", ["r101", "regnetx_4gf", "swin_t"])
+def test_backbones_are_chosen_on_the_command_line(backbone):
+    cfg = hydet.compose("model=retinanet", f"backbone={backbone}", "data=coco_instance")
+    with torch.device("meta"):
+        hydet.instantiate(cfg.model)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_builds_slim(model):
+    backbone = ["backbone=r50_slim"] if "dc5" in model else []  # a ResNet-18 cannot be dilated
     with torch.device("meta"):
-        hydet.instantiate(hydet.compose(f"model={model}", "data=shapes").model)
+        hydet.instantiate(
+            hydet.compose(f"model={model}", f"data={data_of(model, 'shapes')}", *backbone).model
+        )
 
 
 @pytest.mark.parametrize("file", sorted(TREE.rglob("*.yaml")), ids=lambda p: str(p.relative_to(TREE)))
