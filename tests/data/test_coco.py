@@ -97,6 +97,9 @@ def test_keypoints(coco_folder, annotation):
         CocoDataset(**coco_folder([with_points], categories=categories), with_keypoints=False)[0].keypoints
         is None
     )
+    centred = CocoDataset(**coco_folder([with_points], categories=categories), keypoint_offset=0.5)
+    assert centred[0].keypoints.tolist() == [[[5.5, 6.5, 2], [7.5, 8.5, 1], [0, 0, 0]]]
+    assert centred.to_coco()["annotations"][0]["keypoints"] == [5, 6, 2, 7, 8, 1, 0, 0, 0]
     with pytest.raises(DataError, match="no category has any"):
         CocoDataset(**coco_folder([annotation()]), with_keypoints=True)
 

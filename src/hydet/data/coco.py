@@ -69,6 +69,9 @@ class CocoDataset:
         with_masks: read regions.
         with_keypoints: read keypoints; None reads them if the file's categories have any.
         keypoint_sigmas: tolerances for evaluation; by default COCO's for people, else what the file says or 0.05.
+        keypoint_offset: added to x and y of labelled keypoints in records, but not in :meth:`to_coco`. COCO's keypoints
+            are numbers of pixels, so 0.5 puts them at the pixels' centres; evaluation then takes it off again
+            (``CocoEvaluator(keypoint_offset=...)``).
         keypoint_flip_pairs: pairs of names that change places in a mirror; by default those that differ in "left"
             and "right".
         ignore_other_categories: leave out categories that ``class_names`` does not have, instead of refusing the file.
@@ -96,6 +99,7 @@ class CocoDataset:
         with_masks: bool = True,
         with_keypoints: bool | None = None,
         keypoint_sigmas: Sequence[float] | None = None,
+        keypoint_offset: float = 0.0,
         keypoint_flip_pairs: Sequence[Sequence[str]] | None = None,
         ignore_other_categories: bool = False,
         sem_seg: str | Path | None = None,
@@ -107,6 +111,7 @@ class CocoDataset:
         if policy not in POLICIES:
             raise ValueError(f"CocoDataset: policy must be one of {list(POLICIES)}, got {policy!r}")
         self.policy = policy
+        self.keypoint_offset = keypoint_offset
         self.folder = Path(images)
         self._report = DataReport(str(json))
         file = CocoFile(Path(json), self.folder, policy=policy, report=self._report)
@@ -209,7 +214,7 @@ class CocoDataset:
             iscrowd=torch.from_numpy(flat.iscrowd[rows].copy()),
             annotation_ids=torch.from_numpy(flat.ids[rows].copy()),
             segments=[self._segment(a, place, (height, width)) for a in own] if self._with_masks else None,
-            keypoints=None if flat.keypoints is None else torch.from_numpy(flat.keypoints[rows].copy()),
+            keypoints=None if flat.keypoints is None else self._keypoints(flat.keypoints[rows]),
             rotated_boxes=None
             if flat.rotated_boxes is None
             else torch.from_numpy(flat.rotated_boxes[rows].copy()),
@@ -249,6 +254,11 @@ class CocoDataset:
             height, width = self._sizes[place].tolist()
             return {"size": [height, width], "counts": code} if (height, width) == size else None
         return self._annotations.polygons(annotation) or None
+
+    def _keypoints(self, points: np.ndarray) -> Tensor:
+        points = points.copy()
+        points[..., :2] += self.keypoint_offset * (points[..., 2:] > 0)
+        return torch.from_numpy(points)
 
     def _add_labels(self, record: Record) -> None:
         size = (record.height, record.width)
