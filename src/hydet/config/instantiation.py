@@ -37,7 +37,7 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
     if not isinstance(config, DictConfig | ListConfig):
         if not isinstance(config, Mapping | Sequence) or isinstance(config, str):
             raise ConfigError(f"instantiate needs a mapping or a list, got {type(config).__name__}")
-        config = OmegaConf.create(config)
+        config = OmegaConf.create(dict(config) if isinstance(config, Mapping) else list(config))
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -48,7 +48,7 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
     try:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
     except HydraException as error:
-        cause = _innermost(error)
+        cause = _cause(error)
         if isinstance(cause, HydraException | OmegaConfBaseException):
             raise ConfigError(explain(cause)) from error
         where = _full_key(str(error))
@@ -104,8 +104,9 @@ def _hint(target: str, error: Exception) -> str:
         return " ".join(str(error).splitlines()[-1:]) or type(error).__name__
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
+def _cause(error: BaseException) -> BaseException:
+    """What the component raised, below what Hydra made of it."""
+    while isinstance(error, HydraException | OmegaConfBaseException) and error.__cause__ is not None:
         error = error.__cause__
     return error
 

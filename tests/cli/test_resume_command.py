@@ -1,0 +1,86 @@
+"""Runs that end early and go on, through the command line."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hydet.cli import train
+
+CALLBACKS = """
+import os, signal
+from hydet.engine import Callback
+
+class Killed(BaseException):
+    pass
+
+class Terminate(Callback):
+    def __init__(self, step):
+        self.step = step
+    def on_step_end(self, trainer):
+        if trainer.step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+class Kill(Terminate):
+    order = 1000
+    def on_step_start(self, trainer):
+        if trainer.step == self.step:
+            raise Killed
+    def on_step_end(self, trainer):
+        pass
+"""
+
+
+@pytest.fixture
+def endings(tmp_path, monkeypatch):
+    (tmp_path / "run_endings.py").write_text(CALLBACKS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def options(shapes_overrides):
+    return [
+        *shapes_overrides, "model=faster_rcnn_fpn", "schedule=constant", "trainer.max_steps=4",
+        "callbacks.checkpoints.every=2", "callbacks.checkpoints.best=null",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def in_one_go(options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("in_one_go")
+    assert train.main([*options, f"output_dir={folder}"]) == 0
+    return weights(folder, 4)
+
+
+def weights(folder, step):
+    return load_file(folder / "checkpoints" / f"step_{step:08d}" / "model.safetensors")
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def test_two_runs_of_two_steps_are_one_of_four(options, in_one_go, tmp_path, command):
+    run = [*options, f"output_dir={tmp_path}/run", "resume=auto"]
+    command("train", *run, "trainer.max_steps=2")
+    command("train", *run)
+    assert_same(weights(tmp_path / "run", 4), in_one_go)
+
+
+def test_terminated_run_goes_on_exactly(options, in_one_go, endings, tmp_path, command):
+    run = [*options, f"output_dir={tmp_path}/run", "callbacks.checkpoints.every=100"]
+    with pytest.raises(SystemExit) as ended:
+        train.main([*run, "+callbacks.end={_target_: run_endings.Terminate, step: 1}"])
+    assert ended.value.code == 143
+    command("train", *run, "resume=auto")
+    assert_same(weights(tmp_path / "run", 4), in_one_go)
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(options, in_one_go, endings, tmp_path, command):
+    run = [*options, f"output_dir={tmp_path}/run"]
+    with pytest.raises(BaseException) as ended:
+        train.main([*run, "+callbacks.end={_target_: run_endings.Kill, step: 3}"])
+    assert type(ended.value).__name__ == "Killed"
+    (tmp_path / "run" / "checkpoints" / ".step_00000004.tmp").mkdir()  # killed while it wrote
+    command("train", *run, "resume=auto")
+    assert_same(weights(tmp_path / "run", 4), in_one_go)
