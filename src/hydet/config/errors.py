@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig
@@ -69,7 +70,8 @@ def _explain_missing_option(text: str) -> str:
 def _explain_unknown_key(key: str, config: DictConfig | None, text: str) -> str:
     if config is None:
         return f"unknown key {key!r}"
-    node, path = config, []
+    node: Any = config
+    path: list[str] = []
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in node:
             break

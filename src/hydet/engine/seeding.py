@@ -39,7 +39,8 @@ def random_state(device: torch.device) -> dict[str, Any]:
     Args:
         device: whose stream to include beside the CPU's.
     """
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    numpy_state: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, gauss = numpy_state
     state: dict[str, Any] = {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),

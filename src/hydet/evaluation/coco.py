@@ -70,7 +70,7 @@ class CocoEvaluator:
         if keypoint_offset is None:
             keypoint_offset = getattr(dataset, "keypoint_offset", 0.0)
         self.keypoint_offset = keypoint_offset
-        self._ground_truth: dict[str, Any] | None = None
+        self._ground_truth: dict[str, Any] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -127,7 +127,7 @@ class CocoEvaluator:
     def _measure(self, results: dict[Any, list[dict[str, Any]]]) -> dict[str, float]:
         if not results:
             raise ValueError("no image was evaluated: the loader is empty")
-        if self._ground_truth is None:
+        if not self._ground_truth:
             self._ground_truth = _completed(self.dataset.to_coco())
         known = {image["id"] for image in self._ground_truth["images"]}
         strangers = sorted(set(results) - known, key=str)

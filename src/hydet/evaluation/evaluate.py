@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import torch
@@ -82,9 +82,7 @@ def evaluate(
     return metrics
 
 
-def _run(
-    model: nn.Module, batch: Sequence[Mapping[str, Any]], with_losses: bool
-) -> tuple[dict[str, Tensor], Any]:
+def _run(model: Any, batch: Sequence[Mapping[str, Any]], with_losses: bool) -> tuple[dict[str, Tensor], Any]:
     labelled = all("instances" in entry or "sem_seg" in entry for entry in batch)
     if with_losses and labelled and hasattr(model, "losses_and_inference"):
         return model.losses_and_inference(batch)
@@ -114,7 +112,7 @@ def _shown(loader: Iterable[Any], progress: bool | Progress) -> Iterator[Any]:
     if progress is False or not is_main():
         yield from loader
         return
-    length = (len(loader) if hasattr(loader, "__len__") else 0) or None
+    length = (len(loader) if isinstance(loader, Sized) else 0) or None
     if isinstance(progress, Progress):
         task = progress.add_task("evaluation", total=length)
         try:

@@ -61,10 +61,12 @@ def draw_instances(
     """
     picture = _enlarged(as_rgb(image), min_side)
     objects = from_predictions(instances, picture.shape[1:], keypoint_threshold)
-    if objects.scores is not None:
+    scores = objects.scores
+    if scores is not None:
+        order = scores.argsort(descending=True, stable=True)
         if instances.has("scores"):
-            objects = objects.select((objects.scores >= score_threshold).nonzero().flatten())
-        objects = objects.select(objects.scores.argsort(descending=True, stable=True)[:max_instances])
+            order = order[scores[order] >= score_threshold]
+        objects = objects.select(order[:max_instances])
     elif objects.count > max_instances:
         objects = objects.select(torch.arange(max_instances))
     return _draw_objects(picture, objects, metadata, alpha=alpha, labels=labels)

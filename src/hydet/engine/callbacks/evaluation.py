@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from hydet.evaluation import Evaluator, evaluate
@@ -103,7 +103,7 @@ class _Interruptible:
             yield batch
 
     def __len__(self) -> int:
-        return len(self.loader) if hasattr(self.loader, "__len__") else 0
+        return len(self.loader) if isinstance(self.loader, Sized) else 0
 
 
 class _Examples:
