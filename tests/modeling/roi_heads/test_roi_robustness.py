@@ -56,3 +56,17 @@ def test_ground_truth_beyond_the_image(make, name):
 @pytest.mark.parametrize("sizes", [[(64, 80)], [(32, 96), (64, 40), (64, 96)]])
 def test_a_single_image_and_images_of_other_sizes(make, name, sizes):
     check(make, name, make.scene(tuple(range(1, len(sizes) + 1)), sizes=sizes))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_bfloat16_features_and_autocast(make, name):
+    heads, scene = build(make, name), make.scene()
+    scene.features = {k: f.detach().bfloat16().requires_grad_() for k, f in scene.features.items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, losses = heads(scene.images, scene.features, scene.proposals, scene.targets)
+        found, _ = heads(scene.images, scene.features, scene.proposals)
+    assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
+    assert all(f.scores.dtype == f.pred_masks.dtype == torch.float32 for f in found)
+    assert all(f.pred_boxes.tensor.dtype == torch.float32 for f in found)
