@@ -59,7 +59,7 @@ def test_every_model_builds_on_the_backbones_it_fits(model, backbone, composed):
     cfg.features = backbones[backbone].features
     with torch.device("meta"):
         built = hydet.instantiate(cfg.model)
-    assert sum(p.numel() for p in built.parameters()) > 1e6
+    assert sum(p.numel() for p in built.parameters()) > 5e5
     assert all(p.is_meta for p in built.parameters())
 
 
