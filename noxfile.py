@@ -45,9 +45,19 @@ def demo(session: nox.Session) -> None:
     run = Path(session.create_tmp()) / "demo"
     session.run("python", "-m", "src.train", f"output_dir={run}", *session.posargs)
     session.run("python", "-m", "src.evaluate", f"checkpoint={run}", f"output_dir={run}/evaluation")
-    session.run("python", "-m", "hydet.data.shapes", "--out", f"{run}/pictures", "--num-images", "8")
     session.run(
-        "python", "-m", "src.predict", f"checkpoint={run}", f"input={run}/pictures/images",
+        "python",
+        "-m",
+        "hydet.data.shapes",
+        "--out",
+        f"{run}/pictures",
+        "--num-images",
+        "8",
+        "--val-images",
+        "2",
+    )
+    session.run(
+        "python", "-m", "src.predict", f"checkpoint={run}", f"input={run}/pictures/train",
         f"output_dir={run}/predictions",
     )  # fmt: skip
 
