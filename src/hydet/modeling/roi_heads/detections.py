@@ -109,7 +109,7 @@ def _infer(
 
     results, rows, first = [], [], 0
     images = torch.arange(len(counts), device=row.device)
-    per_image = (image[kept] == images[:, None]).sum(dim=1).tolist()  # bincount's shape would depend on the data
+    per_image = (image[kept] == images[:, None]).sum(dim=1).tolist()  # the shape of bincount depends on data
     for shape, count, own in zip(image_shapes, counts, kept.split(per_image), strict=True):
         if topk_per_image >= 0:
             own = own[:topk_per_image]
