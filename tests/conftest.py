@@ -1,17 +1,17 @@
 import os
 
+import pytest
+
 # One thread: tests fork, and a child of a process whose OpenMP pool is awake waits for threads that it does not have.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import torch
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 
 # Triton reads this when a kernel is decorated, so it must stand before anything imports hydet.kernels.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
-
-import pytest
 
 
 def pytest_collection_modifyitems(items):
