@@ -5,7 +5,7 @@ import pytest
 # One thread: tests fork, and a child of a process whose OpenMP pool is awake waits for threads that it does not have.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)
 
