@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["box_iou_rotated_reference", "meeting_pairs", "pair_iou", "prepare"]
+__all__ = ["box_iou_rotated_reference", "circles", "meeting_pairs", "pair_iou", "pick", "prepare"]
 
 # Pairs handled at once: temporaries stay in the cache of one core.
-PAIRS_PER_CHUNK = 1 << 14
+PAIRS_PER_CHUNK = 1 << 13
 CIRCLE_TESTS_PER_CHUNK = 1 << 17
 
 
@@ -26,6 +26,11 @@ def prepare(boxes: Tensor) -> Tensor:
     cx, cy, width, height, angle = boxes.double().unbind(dim=1)
     radians = angle.remainder(360).deg2rad()
     return torch.stack([cx, cy, width / 2, height / 2, radians.cos(), radians.sin()])
+
+
+def pick(rows: Tensor, index: Tensor) -> Tensor:
+    """Columns, such as those of prepared boxes, ``(6, P)``; gather is several times faster than indexing here."""
+    return rows.gather(1, index.expand(rows.shape[0], -1))
 
 
 def _pair_areas(a: Tensor, b: Tensor) -> Tensor:
@@ -50,7 +55,7 @@ def _pair_areas(a: Tensor, b: Tensor) -> Tensor:
     # The part of each edge with |x| <= p, as x and y of its ends. An edge with no extent in x adds nothing.
     start_x = x.clamp(min=-p, max=p)
     end_x = start_x.roll(-1, 0)
-    slope_step = edge_x.masked_fill_(edge_x == 0, 1e-300).reciprocal_()
+    slope_step = edge_x.add_(1e-300).reciprocal_()  # no division by 0; changes no other edge
     start_y = (start_x - x).mul_(slope_step).clamp_(0, 1).mul_(edge_y).add_(y)
     end_y = (end_x - x).mul_(slope_step).clamp_(0, 1).mul_(edge_y).add_(y)
 
@@ -73,14 +78,14 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     return shared / (area_a + area_b - shared)
 
 
-def _circles(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre and radius of the circle around each box; the radius of a box without area is NaN: it meets nothing."""
+def circles(boxes: Tensor) -> Tensor:
+    """``(3, N)``: centre and radius of the circle around each box. A box without area has radius NaN: it meets nothing."""
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
     width, height = boxes[:, 2], boxes[:, 3]
     usable = boxes.isfinite().all(dim=1) & (width > 0) & (height > 0)
     # Half the diagonal, a little longer, so that no rounding loses a pair.
     radius = torch.hypot(width, height) * (0.5 * (1 + 1e-5))
-    return boxes[:, 0], boxes[:, 1], radius.masked_fill(~usable, torch.nan)
+    return torch.stack([boxes[:, 0], boxes[:, 1], radius.masked_fill(~usable, torch.nan)])
 
 
 def meeting_pairs(
@@ -89,29 +94,28 @@ def meeting_pairs(
     """Indices of the pairs whose circumscribed circles meet, a few at a time.
 
     Args:
-        a: ``(N, 5)``.
-        b: ``(M, 5)``.
+        a: ``(3, N)`` circles.
+        b: ``(3, M)`` circles.
         also: for a slice of ``a``, a ``(rows, M)`` mask of further conditions.
 
     Yields:
         (indices into ``a``, indices into ``b``), at most ``PAIRS_PER_CHUNK`` each, ordered by the former.
     """
-    ax, ay, a_radius = _circles(a)
-    bx, by, b_radius = _circles(b)
-    rows_per_chunk = max(1, CIRCLE_TESTS_PER_CHUNK // max(1, b.shape[0]))
-    for first in range(0, a.shape[0], rows_per_chunk):
+    num_a, num_b = a.shape[1], b.shape[1]
+    rows_per_chunk = max(1, CIRCLE_TESTS_PER_CHUNK // max(1, num_b))
+    for first in range(0, num_a if num_b > 0 else 0, rows_per_chunk):
         rows = slice(first, first + rows_per_chunk)
-        distance = (ax[rows, None] - bx).square_()
-        distance += (ay[rows, None] - by).square_()
-        meet = distance <= (a_radius[rows, None] + b_radius).square_()
+        distance = (a[0, rows, None] - b[0]).square_()
+        distance += (a[1, rows, None] - b[1]).square_()
+        meet = distance <= (a[2, rows, None] + b[2]).square_()
         if also is not None:
             meet &= also(rows)
         # flat positions of the mask, which is cheaper than a pair of indices from nonzero
         positions = meet.flatten().nonzero().squeeze(1)
         for part in positions.split(PAIRS_PER_CHUNK):
             if part.shape[0] > 0:
-                row = part.div(b.shape[0], rounding_mode="floor")
-                yield row + first, part - row * b.shape[0]
+                row = part.div(num_b, rounding_mode="floor")
+                yield row + first, part - row * num_b
 
 
 def box_iou_rotated_reference(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -119,7 +123,7 @@ def box_iou_rotated_reference(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     iou = torch.zeros(boxes1.shape[0], boxes2.shape[0], dtype=torch.float32, device=boxes1.device)
     prepared1, prepared2 = prepare(boxes1), prepare(boxes2)
     flat = iou.view(-1)
-    for i, j in meeting_pairs(boxes1, boxes2):
-        values = pair_iou(prepared1.index_select(1, i), prepared2.index_select(1, j))
+    for i, j in meeting_pairs(circles(boxes1), circles(boxes2)):
+        values = pair_iou(pick(prepared1, i), pick(prepared2, j))
         flat[i * boxes2.shape[0] + j] = values.float()
     return iou

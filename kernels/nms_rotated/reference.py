@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from hydet.kernels.box_iou_rotated.reference import meeting_pairs, pair_iou, prepare
+from hydet.kernels.box_iou_rotated.reference import circles, meeting_pairs, pair_iou, pick, prepare
 from torch import Tensor
 
 __all__ = ["nms_rotated_reference", "survivors"]
+
+FIRST_BLOCK = 16
 
 
 def survivors(suppressor: Tensor, suppressed: Tensor, count: int) -> Tensor:
@@ -33,27 +35,63 @@ def survivors(suppressor: Tensor, suppressed: Tensor, count: int) -> Tensor:
         keep = now
 
 
+def _overlapping_pairs(
+    prepared: Tensor,
+    around: Tensor,
+    groups: Tensor | None,
+    better: Tensor,
+    worse: Tensor,
+    iou_threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Pairs of boxes of one group, one out of ``better`` and one out of ``worse``, over the threshold.
+
+    ``prepared`` and ``around`` are all boxes, prepared, and their circles; ``better`` and ``worse`` are indices of boxes: the same
+    ones, then only pairs with the better one first count, or others, all behind. The result is positions in them.
+    """
+
+    def of_one_group(rows: slice) -> Tensor:
+        # the better of two boxes has the smaller index
+        mask = better[rows, None] < worse
+        return mask if groups is None else mask.logical_and_(groups[better[rows], None] == groups[worse])
+
+    ours, theirs = pick(prepared, better), pick(prepared, worse)
+    unconditional = groups is None and better is not worse
+    pairs = [(better[:0], worse[:0])]
+    also = None if unconditional else of_one_group
+    for i, j in meeting_pairs(pick(around, better), pick(around, worse), also):
+        # rounded as box_iou_rotated rounds, so that both agree on what exceeds the threshold
+        over = pair_iou(pick(ours, i), pick(theirs, j)).float() > iou_threshold
+        pairs.append((i[over], j[over]))
+    first, second = (torch.cat(part) for part in zip(*pairs))
+    return first, second
+
+
 def nms_rotated_reference(
     boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
 ) -> Tensor:
-    """See ``batched_nms_rotated``; ``groups`` None puts all boxes in one group."""
+    """See ``batched_nms_rotated``; ``groups`` None puts all boxes in one group.
+
+    Takes the best boxes that are left, a block at a time: settles them among themselves, then lets those that stay
+    suppress the rest. Where few stay, most pairs are never compared; where most stay, the blocks grow, so that
+    there are few of them.
+    """
     order = scores.argsort(descending=True, stable=True)
     boxes = boxes[order]
     groups = groups[order] if groups is not None else None
-    position = torch.arange(boxes.shape[0], device=boxes.device)
-
-    def later_of_same_group(rows: slice) -> Tensor:
-        mask = position[rows, None] < position
-        return mask if groups is None else mask.logical_and_(groups[rows, None] == groups)
-
-    prepared = prepare(boxes)
-    pairs: list[tuple[Tensor, Tensor]] = []
-    for i, j in meeting_pairs(boxes, boxes, also=later_of_same_group):
-        # rounded as box_iou_rotated rounds, so that both agree on what exceeds the threshold
-        iou = pair_iou(prepared.index_select(1, i), prepared.index_select(1, j)).float()
-        over = iou > iou_threshold
-        pairs.append((i[over], j[over]))
-    if not pairs:
-        return order
-    suppressor, suppressed = (torch.cat(part) for part in zip(*pairs))
-    return order[survivors(suppressor, suppressed, boxes.shape[0])]
+    prepared, around = prepare(boxes), circles(boxes)
+    left = torch.arange(boxes.shape[0], device=boxes.device)
+    kept, size = [left[:0]], FIRST_BLOCK
+    while True:
+        block, left = left[:size], left[size:]
+        i, j = _overlapping_pairs(prepared, around, groups, block, block, iou_threshold)
+        stay = block[survivors(i, j, block.shape[0])]
+        kept.append(stay)
+        if left.shape[0] == 0:
+            break
+        _, gone = _overlapping_pairs(prepared, around, groups, stay, left, iou_threshold)
+        still = torch.ones_like(left, dtype=torch.bool)
+        still[gone] = False
+        left = left[still]
+        if 2 * stay.shape[0] > size:
+            size *= 4
+    return order[torch.cat(kept)]

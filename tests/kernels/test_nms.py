@@ -7,6 +7,8 @@ from hydet.kernels.nms.op import _nms_padded
 from hydet.kernels.nms.reference import nms_padded_reference, nms_padded_torchvision
 from torchvision.ops import nms
 
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy, in the interpreter
+
 TRITON = ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 

@@ -30,6 +30,17 @@ def test_is_greedy(threshold):
     assert nms_rotated(boxes, scores, threshold).tolist() == greedy(boxes, scores, threshold)
 
 
+@pytest.mark.parametrize("first_block", [1, 5, 1000])
+def test_the_size_of_a_block_changes_nothing(monkeypatch, first_block):
+    from hydet.kernels.nms_rotated import reference
+
+    monkeypatch.setattr(reference, "FIRST_BLOCK", first_block)
+    for extent in (20.0, 300.0):  # where few stay, and where most do
+        boxes, scores, groups = make_boxes(90, extent), torch.rand(90), torch.randint(0, 2, (90,))
+        kept = batched_nms_rotated(boxes, scores, groups, 0.3)
+        assert kept.tolist() == greedy(boxes, scores, 0.3, groups)
+
+
 def test_groups_do_not_suppress_one_another_at_any_coordinates():
     boxes, scores, groups = make_boxes(90) - 1000, torch.rand(90), torch.randint(-2, 3, (90,))
     boxes[:, 2:] += 1000

@@ -1,0 +1,192 @@
+"""Time of every op in ``hydet.kernels``, against torchvision, its own definition in torch, and a C++ loop.
+
+``python benchmarks/kernels.py`` measures on the CUDA device if there is one, else on one CPU thread, prints a
+table and writes ``benchmarks/results/kernels_<device>_<date>.md``. On CUDA it times Triton kernels, torchvision's
+ops and the references, with achieved bandwidth (each input read once, each output written once) beside that of a
+copy measured in the same run. On a CPU it times references and torchvision, in CPU seconds of one thread, so that
+other work on the machine counts little; and the rotated ops against ``rotated_loop.cpp``, where g++ is present.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+import torchvision
+from kernel_cases import Case, Run, all_cases, size_of
+
+RESULTS = Path(__file__).parent / "results"
+BACKENDS = ("triton", "torchvision", "reference")
+
+
+def time_cuda(run: Run, repeats: int) -> float:
+    """Median seconds, each run after a write that empties the second-level cache."""
+    flush = torch.empty(64 * 1024 * 1024, dtype=torch.int32, device="cuda")
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(repeats):
+        flush.zero_()
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(times)
+
+
+def time_cpu(run: Run, repeats: int) -> float:
+    """Smallest CPU seconds of this process, which runs one thread."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def measure(cases: list[Case], device: str, repeats: int) -> None:
+    for case in cases:
+        for backend, run in case.runs.items():
+            try:
+                case.seconds[backend] = (time_cuda if device == "cuda" else time_cpu)(run, repeats)
+            except (RuntimeError, NotImplementedError) as error:  # out of memory, or no kernel for the dtype
+                if device == "cuda":
+                    torch.cuda.empty_cache()
+                case.seconds[backend] = "-"
+                print(f"  {case.op}, {case.what}, {backend}: {str(error).splitlines()[0]}")
+        shown = ", ".join(f"{name} {show(seconds)}" for name, seconds in case.seconds.items())
+        print(f"{case.op}: {case.what} {case.dtype}: {shown}", flush=True)
+
+
+def copy_bandwidth(device: str, repeats: int) -> float:
+    """Bytes a second that a copy reads and writes."""
+    source = torch.empty((256 if device == "cuda" else 64) * 2**20, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = (time_cuda if device == "cuda" else time_cpu)(lambda: target.copy_(source), repeats)
+    return 2 * size_of(source) / seconds
+
+
+def show(seconds: float | str | None) -> str:
+    if seconds is None or isinstance(seconds, str):
+        return seconds or ""
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def ratio(case: Case, other: str, device: str) -> str:
+    ours = case.seconds.get("triton" if device == "cuda" else "reference")
+    theirs = case.seconds.get(other)
+    return f"{theirs / ours:.2f}x" if isinstance(ours, float) and isinstance(theirs, float) else ""
+
+
+def table(cases: list[Case], device: str, bandwidth: float) -> str:
+    names = list(dict.fromkeys(name for case in cases for name in case.seconds))
+    ours = "triton" if device == "cuda" else "reference"
+    names.sort(key=lambda name: (name != ours, name not in BACKENDS))
+    header = ["op", "case", "type", *names, f"torchvision / {ours}", f"GB/s of {ours}", "of a copy"]
+    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+    for case in cases:
+        seconds = case.seconds.get(ours)
+        rate = case.bytes / seconds if isinstance(seconds, float) else None
+        lines.append(
+            " | ".join(
+                [
+                    case.op,
+                    case.what,
+                    case.dtype,
+                    *(show(case.seconds.get(name)) for name in names),
+                    ratio(case, "torchvision", device),
+                    f"{rate / 1e9:.3g}" if rate else "",
+                    f"{100 * rate / bandwidth:.0f} %" if rate else "",
+                ]
+            )
+        )
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def report(cases: list[Case], device: str, full: bool, bandwidth: float) -> str:
+    import hydet
+
+    how = (
+        "Median of CUDA events, the second-level cache emptied before each run."
+        if device == "cuda"
+        else "CPU seconds of one thread, the smallest of the repeats. **No CUDA device was available: nothing here says "
+        "anything about the Triton kernels**, which were run by the interpreter and compiled for sm_80 and sm_90 only."
+    )
+    return "\n".join(
+        [
+            f"# Kernels on {device_name(device)}, {datetime.date.today().isoformat()}",
+            "",
+            f"`python benchmarks/kernels.py --device {device}{' --full' if full and device == 'cpu' else ''}`; hydet "
+            f"{getattr(hydet, '__version__', '')}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
+            f"Python {platform.python_version()}.",
+            f"{how} A copy moves {bandwidth / 1e9:.3g} GB/s here. Bandwidth counts each input read once and each output "
+            "written once, so ops that are bound by arithmetic, such as NMS, stay far below a copy by nature.",
+            "`torchvision` is the nearest it has: `box_iou(fmt='cxcywhr')` (wrong on coinciding edges), `nms` or "
+            "`batched_nms` image by image, `box_iou` with `max` for matching, `sigmoid_focal_loss` on one-hot targets, "
+            "`paste_masks_in_image`.",
+            "",
+            table(cases, device, bandwidth),
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument("--full", action="store_true", help="the shapes of a GPU on a CPU too (slow)")
+    parser.add_argument("--ops", nargs="*", help="only these ops; nothing is written then")
+    parser.add_argument("--repeats", type=int, help="runs of each (default: 20 on CUDA, 3 on a CPU)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda, but torch finds no CUDA device")
+    full = args.full or args.device == "cuda"
+    repeats = args.repeats or (20 if args.device == "cuda" else 3)
+    torch.manual_seed(0)
+    if args.device == "cpu":
+        torch.set_num_threads(1)
+    bandwidth = copy_bandwidth(args.device, repeats)
+    print(f"{device_name(args.device)}: a copy moves {bandwidth / 1e9:.3g} GB/s")
+    cases: list[Case] = []
+    for case in all_cases(args.device, full):
+        if args.ops and case.op not in args.ops:
+            continue
+        measure([case], args.device, repeats)
+        case.runs.clear()  # frees its tensors
+        cases.append(case)
+    text = report(cases, args.device, full, bandwidth)
+    print("\n" + text)
+    if not args.ops:
+        name = device_name(args.device).split("@")[0] if args.device == "cuda" else "cpu"
+        slug = "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+        path = args.output / f"kernels_{slug}_{datetime.date.today().isoformat()}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()
