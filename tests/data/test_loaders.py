@@ -142,6 +142,20 @@ def test_test_loader_gives_every_image_once_in_order(dataset, workers):
     assert sorted(x["image_id"] for share in shares for b in share for x in b) == list(range(1, 24))
 
 
+def test_original_labels_come_through_worker_processes(dataset):
+    mapper = InputMapper(training=False, sem_seg=True, mask_format=None)
+    alone, helped = (
+        [x["ground_truth"] for b in build_test_loader(dataset, mapper, num_workers=n) for x in b]
+        for n in (0, 2)
+    )
+    for mine, theirs, record in zip(alone, helped, dataset, strict=True):
+        assert mine.keys() == theirs.keys() and theirs["segments_info"] == record.segments_info
+        for name in ("sem_seg", "panoptic_seg"):
+            expected = getattr(record, name)
+            assert torch.equal(mine[name], expected) and torch.equal(theirs[name], expected)
+            assert theirs[name].dtype == expected.dtype
+
+
 def test_more_processes_than_images(mapper):
     few = ShapesDataset(num_images=1, **SIZES)
     assert list(build_test_loader(few, mapper, rank=1, world_size=2, num_workers=2)) == []

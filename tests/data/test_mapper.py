@@ -151,6 +151,20 @@ def test_rotated_boxes():
     assert out.gt_boxes.tensor.tolist() == [[W - 7, 8, 10, 10, 0], [W - 30, 20, 20, 20, -15]]
 
 
+def test_evaluation_keeps_the_original_labels():
+    dataset = ShapesDataset(num_images=1, seed=1, image_size=(40, 60))
+    transforms = [Resize(size=(20, 30)), RandomHorizontalFlip(p=1.0)]
+    out = InputMapper(training=False, transforms=transforms, sem_seg=True)(dataset[0])
+    assert out["sem_seg"].shape == (20, 30)
+    assert out["ground_truth"].keys() == {"sem_seg", "panoptic_seg", "segments_info"}
+    assert torch.equal(out["ground_truth"]["sem_seg"], dataset[0].sem_seg)
+    assert torch.equal(out["ground_truth"]["panoptic_seg"], dataset[0].panoptic_seg)
+    assert out["ground_truth"]["segments_info"] == dataset[0].segments_info
+    assert InputMapper(training=False, sem_seg=True)(record())["ground_truth"].keys() == {"sem_seg"}
+    assert "ground_truth" not in InputMapper(training=True, sem_seg=True)(dataset[0])
+    assert "ground_truth" not in InputMapper(training=False)(dataset[0])
+
+
 def test_channel_order():
     rgb, bgr = (
         InputMapper(training=False, channel_order=order)(record())["image"] for order in ("RGB", "BGR")

@@ -38,7 +38,7 @@ class InputMapper:
         mask_format: ``"bitmask"``, ``"polygon"``, or None for no masks.
         keypoints: also give keypoints.
         rotated: give ``RotatedBoxes`` instead of upright ones.
-        sem_seg: also give semantic labels.
+        sem_seg: also give semantic labels; in evaluation also those of the original image, with its panoptic ones.
         channel_order: of the image given to the model: its ``input_format``.
         min_box_size: objects with a narrower or lower box, in pixels, are dropped.
 
@@ -88,7 +88,9 @@ class InputMapper:
         Returns:
             ``image`` (3, H, W) uint8, ``instances`` with ``gt_boxes``, ``gt_classes`` and, as asked for, ``gt_masks``
             and ``gt_keypoints``, ``sem_seg`` (H, W) int64, all in the frame of the transformed image; ``height`` and
-            ``width`` of the original, ``file_name`` and ``image_id``.
+            ``width`` of the original, ``file_name`` and ``image_id``. In evaluation with ``sem_seg`` also
+            ``ground_truth``, for evaluators: the record's own ``sem_seg`` (H, W) and, where it has them,
+            ``panoptic_seg`` and ``segments_info``, in the frame of the original image; not to be changed in place.
 
         Raises:
             ValueError: if the record lacks what was asked for, or a transform adds or drops objects.
@@ -111,6 +113,8 @@ class InputMapper:
         }
         if self.sem_seg:
             result["sem_seg"] = sample["sem_seg"].as_subclass(Tensor).long()
+            if not self.training:
+                result["ground_truth"] = _original_labels(record)
         return result
 
     def _sample(self, record: Record, rows: Tensor) -> tuple[dict[str, Any], _Layout]:
@@ -280,6 +284,14 @@ class _Layout:
         self.polygons = polygons
         self.bitmap_rows = bitmap_rows
         self.keypoints: Tensor | None = None
+
+
+def _original_labels(record: Record) -> dict[str, Any]:
+    """What segmentation is measured against: labels that no transform has touched."""
+    labels: dict[str, Any] = {"sem_seg": record.sem_seg}
+    if record.panoptic_seg is not None:
+        labels |= {"panoptic_seg": record.panoptic_seg, "segments_info": record.segments_info}
+    return labels
 
 
 def _mirrored(corners: Tensor) -> bool:
