@@ -54,6 +54,10 @@ class GeneralizedRCNN(MetaArchitecture):
         self.proposal_generator = proposal_generator
         self.roi_heads: Any = roi_heads
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return getattr(self.roi_heads, "tasks", ("box",))
+
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         """Proposal and region losses.
 

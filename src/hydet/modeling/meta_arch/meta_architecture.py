@@ -72,6 +72,15 @@ class MetaArchitecture(nn.Module):
         """Where the model lives; inputs are moved there."""
         return self.pixel_mean.device
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the model predicts, and so which labels it learns from and which metrics fit it.
+
+        Of ``box``, ``mask``, ``keypoints``, ``rotated`` (boxes), ``semantic``, ``panoptic``, ``proposals`` and
+        ``rotated_proposals``, the one that matters most first.
+        """
+        return ("box",)
+
     def forward(self, batched_inputs: Sequence[ModelInput]) -> Any:
         """Losses in training mode, results in evaluation mode.
 

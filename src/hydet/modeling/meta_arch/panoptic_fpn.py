@@ -49,6 +49,10 @@ class PanopticFPN(GeneralizedRCNN):
         self.combine_stuff_area_thresh = combine_stuff_area_thresh
         self.combine_instances_score_thresh = combine_instances_score_thresh
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("panoptic", *super().tasks, "semantic")
+
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hydet.modeling.postprocessing import detector_postprocess
+from hydet.modeling.proposal_generators import RRPN
 from hydet.structures import ImageList, Instances
 
 from .generalized_rcnn import output_size
@@ -46,6 +47,10 @@ class ProposalNetwork(MetaArchitecture):
             backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, input_format=input_format
         )
         self.proposal_generator = proposal_generator
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("rotated_proposals",) if isinstance(self.proposal_generator, RRPN) else ("proposals",)
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         images = self.preprocess_image(batched_inputs)

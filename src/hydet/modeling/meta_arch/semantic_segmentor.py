@@ -44,6 +44,10 @@ class SemanticSegmentor(MetaArchitecture):
         )
         self.sem_seg_head = sem_seg_head
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("semantic",)
+
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         images = self.preprocess_image(batched_inputs)
         targets = padded_label_maps(self, batched_inputs, images)

@@ -59,6 +59,10 @@ class Res5ROIHeads(ROIHeads):
                 f"num_classes is {self.num_classes}, but box_predictor has {box_predictor.num_classes} classes"
             )
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("box", "mask") if self.mask_on else ("box",)
+
     def forward(
         self,
         images: ImageList,

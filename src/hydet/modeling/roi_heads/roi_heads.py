@@ -61,6 +61,11 @@ class ROIHeads(nn.Module):
         self.proposal_matcher = proposal_matcher
         self.proposal_append_gt = proposal_append_gt
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What these heads predict; see ``MetaArchitecture.tasks``."""
+        return ("box",)
+
     def forward(
         self,
         images: ImageList,

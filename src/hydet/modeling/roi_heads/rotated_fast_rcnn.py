@@ -76,3 +76,7 @@ class RROIHeads(StandardROIHeads):
             raise ValueError("RROIHeads predicts boxes only: leave out mask_* and keypoint_* arguments")
         if self.train_on_pred_boxes:
             raise ValueError("RROIHeads has no head that could train on predicted boxes")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return ("rotated",)

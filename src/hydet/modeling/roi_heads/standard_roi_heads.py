@@ -100,6 +100,11 @@ class StandardROIHeads(ROIHeads):
         if of_masks not in (1, self.num_classes):
             raise ValueError(f"num_classes is {self.num_classes}, but mask_head has {of_masks} classes")
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        switches = {"box": True, "mask": self.mask_on, "keypoints": self.keypoint_on}
+        return tuple(task for task, on in switches.items() if on)
+
     def forward(
         self,
         images: ImageList,
