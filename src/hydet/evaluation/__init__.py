@@ -4,5 +4,6 @@ from .coco import CocoEvaluator
 from .coco_results import results_to_coco_json
 from .evaluate import evaluate
 from .evaluator import Evaluator
+from .semantic import SemanticEvaluator
 
-__all__ = ["CocoEvaluator", "Evaluator", "evaluate", "results_to_coco_json"]
+__all__ = ["CocoEvaluator", "Evaluator", "SemanticEvaluator", "evaluate", "results_to_coco_json"]

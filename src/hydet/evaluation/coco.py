@@ -12,7 +12,7 @@ import numpy as np
 
 from .ap_tables import class_table, summary_table
 from .coco_results import results_to_coco_json
-from .gathering import broadcast_from_main, gather_on_main, is_main
+from .gathering import computed_on_main
 
 __all__ = ["CocoEvaluator"]
 
@@ -100,17 +100,7 @@ class CocoEvaluator:
         Raises:
             ValueError: if there are no results, or some of an image that the ground truth does not have.
         """
-        parts = gather_on_main(self._results)
-        outcome: dict[str, float] | Exception = {}
-        if is_main():
-            try:
-                outcome = self._measure({image: found for part in parts for image, found in part.items()})
-            except ValueError as error:  # the other processes wait: they must hear of it
-                outcome = error
-        outcome = broadcast_from_main(outcome)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return computed_on_main(self._results, self._measure)
 
     def tables(self) -> list[Any]:
         """A summary and the AP of each class; empty before ``compute`` and on processes other than the main one."""
@@ -124,7 +114,8 @@ class CocoEvaluator:
                     f"(it gives {sorted(found.get_fields())})"
                 )
 
-    def _measure(self, results: dict[Any, list[dict[str, Any]]]) -> dict[str, float]:
+    def _measure(self, parts: Sequence[dict[Any, list[dict[str, Any]]]]) -> dict[str, float]:
+        results = {image: found for part in parts for image, found in part.items()}
         if not results:
             raise ValueError("no image was evaluated: the loader is empty")
         if not self._ground_truth:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["broadcast_from_main", "gather_on_main", "is_main", "summed_over_processes"]
+__all__ = ["broadcast_from_main", "computed_on_main", "gather_on_main", "is_main", "summed_over_processes"]
+
+T = TypeVar("T")
 
 
 def _active() -> bool:
@@ -35,6 +38,25 @@ def broadcast_from_main(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def computed_on_main(value: Any, compute: Callable[[list[Any]], T]) -> T:
+    """What ``compute`` makes of the values of all processes, everywhere; it runs on the main process.
+
+    Raises:
+        ValueError: on every process, if ``compute`` does.
+    """
+    parts = gather_on_main(value)
+    outcome: T | ValueError | None = None
+    if is_main():
+        try:
+            outcome = compute(parts)
+        except ValueError as error:  # the other processes wait: they must hear of it
+            outcome = error
+    outcome = broadcast_from_main(outcome)
+    if isinstance(outcome, ValueError):
+        raise outcome
+    return outcome  # type: ignore[return-value]
 
 
 def summed_over_processes(values: dict[str, float]) -> dict[str, float]:
