@@ -4,6 +4,14 @@ from .coco import CocoEvaluator
 from .coco_results import results_to_coco_json
 from .evaluate import evaluate
 from .evaluator import Evaluator
+from .panoptic import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
-__all__ = ["CocoEvaluator", "Evaluator", "SemanticEvaluator", "evaluate", "results_to_coco_json"]
+__all__ = [
+    "CocoEvaluator",
+    "Evaluator",
+    "PanopticEvaluator",
+    "SemanticEvaluator",
+    "evaluate",
+    "results_to_coco_json",
+]
