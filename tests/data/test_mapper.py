@@ -13,6 +13,7 @@ from hydet.data import (
     RandomHorizontalFlip,
     Record,
     Resize,
+    ResizeShortestEdge,
     ScaleJitter,
     ShapesDataset,
 )
@@ -149,6 +150,95 @@ def test_rotated_boxes():
     ]
     assert isinstance(out.gt_boxes, RotatedBoxes)
     assert out.gt_boxes.tensor.tolist() == [[W - 7, 8, 10, 10, 0], [W - 30, 20, 20, 20, -15]]
+
+
+def rotated_only(boxes):
+    """A record of rotated boxes, with the upright boxes around them as files of such boxes have them."""
+    boxes = torch.tensor(boxes)
+    cx, cy, w, h, angle = boxes.unbind(1)
+    sin, cos = angle.deg2rad().sin().abs(), angle.deg2rad().cos().abs()
+    reach = torch.stack([w * cos + h * sin, w * sin + h * cos], dim=1) / 2
+    centers = torch.stack([cx, cy], dim=1)
+    return record(
+        boxes=torch.cat([centers - reach, centers + reach], dim=1),
+        rotated_boxes=boxes,
+        classes=torch.arange(len(boxes)),
+        iscrowd=torch.zeros(len(boxes), dtype=torch.bool),
+        annotation_ids=torch.arange(len(boxes)),
+    )
+
+
+def corners_of(box):
+    cx, cy, w, h, angle = box.double().tolist()
+    sin, cos = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
+    x, y = np.array([-w, w, w, -w]) / 2, np.array([-h, -h, h, h]) / 2
+    return np.stack([cx + x * cos + y * sin, cy - x * sin + y * cos], axis=1).reshape(-1)
+
+
+def rotated_after(mine, *transforms):
+    mapper = InputMapper(training=True, transforms=transforms, rotated=True, mask_format=None)
+    return mapper(mine)["instances"]
+
+
+def test_rotated_boxes_under_an_even_and_an_uneven_resize():
+    mine = rotated_only([[20.0, 15, 10, 5, 30]])
+    even = rotated_after(mine, Resize(size=(2 * H, 2 * W))).gt_boxes.tensor
+    torch.testing.assert_close(even, torch.tensor([[40.0, 30, 20, 10, 30]]))
+    uneven = rotated_after(mine, Resize(size=(2 * H, W))).gt_boxes.tensor
+    # As the reference has it: sides and angle of (100 x 50 at 30 degrees) become 132.3 x 90.1 at 16.1 degrees.
+    torch.testing.assert_close(uneven, torch.tensor([[20.0, 30, 13.23, 9.01, 16.1]]), atol=0.01, rtol=0)
+
+
+def test_rotated_boxes_follow_the_shapes_through_resize_and_flip():
+    dataset = ShapesDataset(
+        num_images=20,
+        seed=3,
+        class_names=["rectangle"],
+        rotation=180,
+        crowd_fraction=1.0,
+        min_visibility=0.97,
+        min_size=24,
+        max_size=0.4,
+    )
+    transforms = [ResizeShortestEdge(short=200, max_size=300), RandomHorizontalFlip(p=1.0)]
+    mapper = InputMapper(training=True, transforms=transforms, rotated=True)
+    seen, angles = 0, []
+    for i in range(20):
+        source, out = dataset[i], mapper(dataset[i])["instances"]
+        assert len(out) == int((~source.iscrowd).sum()), "crowds are left out, all others stay"
+        drawn = [[corners_of(box)] for box in out.gt_boxes.tensor]
+        boxes = BitMasks.from_polygon_masks(PolygonMasks(drawn), *out.image_size).tensor
+        masks = out.gt_masks.tensor
+        overlap = (boxes & masks).sum((1, 2)) / (boxes | masks).sum((1, 2))
+        assert (overlap > 0.85).all(), f"picture {i}: {overlap}"
+        seen += len(out)
+        angles.extend(out.gt_boxes.tensor[:, 4].tolist())
+    assert seen > 20 and min(angles) < -60 and max(angles) > 60
+    assert min(angles) >= -180 and max(angles) < 180
+
+
+def test_rotated_boxes_outside_are_dropped_and_others_stay_whole():
+    corner = [38.0, 28.0, 10, 10, 30]  # reaches over two borders
+    beside = [47.0, 37.0, 30, 1, 45]  # the upright box around it meets the image, the box does not
+    thin = [39.5, 15.0, 8, 4, 0.5]  # nearly upright: clipped
+    far = [90.0, 90.0, 10, 10, 20]
+    out = rotated_after(rotated_only([corner, beside, thin, far, [20.0, 15, 4, 4, 350]]))
+    assert out.gt_classes.tolist() == [0, 2, 4]
+    expected = [corner, [(35.5 + W) / 2, 15, W - 35.5, 4, 0.5], [20, 15, 4, 4, -10]]
+    torch.testing.assert_close(out.gt_boxes.tensor, torch.tensor(expected))
+
+
+def test_a_crop_moves_rotated_boxes_and_drops_those_outside():
+    class Left(RandomCrop):
+        def make_params(self, flat_inputs):
+            return {"top": 5, "left": 10, "size": (20, 20)}
+
+    mine = rotated_only([[15.0, 10, 6, 4, 40], [31, 15, 8, 4, 10], [37, 15, 4, 4, 45], [5, 2, 4, 4, 0]])
+    ours = rotated_after(mine, Left(size=(1, 1)))
+    assert ours.gt_classes.tolist() == [0, 1] and ours.image_size == (20, 20)
+    torch.testing.assert_close(ours.gt_boxes.tensor, torch.tensor([[5.0, 5, 6, 4, 40], [21, 10, 8, 4, 10]]))
+    theirs = rotated_after(mine, v2.CenterCrop((20, 20)))
+    torch.testing.assert_close(theirs.gt_boxes.tensor, ours.gt_boxes.tensor)
 
 
 def test_evaluation_keeps_the_original_labels():

@@ -26,9 +26,10 @@ class InputMapper:
     """Augments a record and packs what a model needs of it.
 
     Objects follow the image through every transform; then boxes are clipped to the image, boxes that a crop has cut
-    are drawn anew around what is left of the mask, and objects of which nothing is left are dropped. Crowd regions
-    are no objects to train on and are left out. If the transforms mirrored the image, keypoints such as left and right
-    eye change places.
+    are drawn anew around what is left of the mask, and objects of which nothing is left are dropped. Rotated boxes are
+    clipped only where they are nearly upright (``RotatedBoxes.clip``), and dropped once they lie wholly outside. Crowd
+    regions are no objects to train on and are left out. If the transforms mirrored the image, keypoints such as left
+    and right eye change places.
 
     Args:
         transforms: applied one after the other; each takes and gives a dict of ``tv_tensors``, as those of
@@ -122,9 +123,7 @@ class InputMapper:
         size = (int(record.image.shape[1]), int(record.image.shape[2]))
         sample: dict[str, Any] = {
             "image": tv_tensors.Image(record.image),
-            "boxes": tv_tensors.BoundingBoxes(
-                record.boxes[rows], format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size
-            ),
+            "boxes": _travelling(record.boxes[rows], "XYXY", size),
         }
         layout = _Layout(rows, [], [])
         # All points travel together: three that show a mirror, keypoints, the corners of polygons.
@@ -142,9 +141,7 @@ class InputMapper:
         if self.rotated:
             if record.rotated_boxes is None:
                 raise ValueError(f"{record.file_name}: rotated boxes are asked for, but the dataset has none")
-            sample["rotated_boxes"] = tv_tensors.BoundingBoxes(
-                record.rotated_boxes[rows], format=tv_tensors.BoundingBoxFormat.CXCYWHR, canvas_size=size
-            )
+            sample["rotated_boxes"] = _travelling(record.rotated_boxes[rows], "CXCYWHR", size)
         if self.sem_seg:
             if record.sem_seg is None:
                 raise ValueError(f"{record.file_name}: sem_seg is asked for, but the dataset has none")
@@ -224,9 +221,11 @@ class InputMapper:
                 keep &= ((clipped[:, 2:] - clipped[:, :2]) > self.min_box_size).all(dim=1)
         fields: dict[str, Any] = {"gt_boxes": Boxes(clipped)}
         if self.rotated:
-            rotated = sample["rotated_boxes"].as_subclass(Tensor)
-            fields["gt_boxes"] = RotatedBoxes(rotated)
-            keep &= (rotated[:, 2:4] > self.min_box_size).all(dim=1)
+            rotated = RotatedBoxes(sample["rotated_boxes"].as_subclass(Tensor))
+            keep &= _reach_into(rotated.tensor, height, width)
+            rotated.clip((height, width))
+            keep &= rotated.nonempty(self.min_box_size)
+            fields["gt_boxes"] = rotated
         fields["gt_classes"] = record.classes[layout.rows]
         if masks is not None:
             fields["gt_masks"] = masks
@@ -292,6 +291,30 @@ def _original_labels(record: Record) -> dict[str, Any]:
     if record.panoptic_seg is not None:
         labels |= {"panoptic_seg": record.panoptic_seg, "segments_info": record.segments_info}
     return labels
+
+
+def _travelling(boxes: Tensor, layout: str, size: tuple[int, int]) -> tv_tensors.BoundingBoxes:
+    """Boxes that no transform clamps to the image: the mapper has to see what a crop has cut."""
+    return tv_tensors.BoundingBoxes(boxes, format=layout, canvas_size=size, clamping_mode=None)
+
+
+def _reach_into(boxes: Tensor, height: int, width: int) -> Tensor:
+    """``(n,)`` bool: which rotated boxes ``(n, 5)`` share some area with the image.
+
+    Two rectangles are apart if they are so along an axis of either one.
+    """
+    sides, image = boxes[:, 2:4], boxes.new_tensor([[width, height]])
+    radians = boxes[:, 4:].deg2rad()
+    sin, cos = radians.sin(), radians.cos()
+    along_axes = boxes[:, :2] - image / 2  # from centre to centre
+    x, y = along_axes.split(1, dim=1)
+    along_sides = torch.cat([x * cos - y * sin, x * sin + y * cos], dim=1)
+
+    def reach(extent: Tensor) -> Tensor:  # half of what a rectangle covers of axes turned by the angle
+        return (cos.abs() * extent + sin.abs() * extent.flip(1)) / 2
+
+    meet = (along_axes.abs() < image / 2 + reach(sides)) & (along_sides.abs() < sides / 2 + reach(image))
+    return meet.all(dim=1)
 
 
 def _mirrored(corners: Tensor) -> bool:

@@ -67,7 +67,9 @@ def _uniform(low: float, high: float) -> float:
 def _boxes_like(
     boxes: Tensor, like: tv_tensors.BoundingBoxes, size: tuple[int, int]
 ) -> tv_tensors.BoundingBoxes:
-    return tv_tensors.BoundingBoxes(boxes, format=like.format, canvas_size=size)
+    return tv_tensors.BoundingBoxes(
+        boxes, format=like.format, canvas_size=size, clamping_mode=like.clamping_mode
+    )
 
 
 def _plain_boxes(boxes: tv_tensors.BoundingBoxes) -> Tensor:
