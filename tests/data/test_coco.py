@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -119,6 +120,57 @@ def test_empty_images(coco_folder, annotation):
     record = CocoDataset(**coco_folder([]))[0]
     assert len(record) == 0 and record.boxes.shape == (0, 4)
     assert len(InputMapper(training=True, mask_format=None)(record)["instances"]) == 0
+
+
+def test_images_with_too_few_keypoints_are_left_out(coco_folder, annotation):
+    names = ["a.png", "b.png", "c.png"]
+    images = [{"id": i, "file_name": name, "width": 40, "height": 30} for i, name in enumerate(names)]
+    arguments = coco_folder([annotation()])
+    for name in names[1:]:
+        shutil.copy(arguments["images"] / "a.png", arguments["images"] / name)
+    categories = [{"id": 3, "name": "dog", "keypoints": ["nose", "tail"]}]
+    annotations = [
+        annotation(id=1, image_id=0, keypoints=[5, 6, 2, 0, 0, 0]),  # one on each of two objects
+        annotation(id=2, image_id=0, keypoints=[0, 0, 0, 7, 8, 1]),
+        annotation(id=3, image_id=1, keypoints=[0, 0, 0, 7, 8, 1]),
+        annotation(id=4, image_id=2, keypoints=[0, 0, 0, 0, 0, 0]),
+    ]
+    arguments = coco_folder(annotations, images=images, categories=categories)
+    kept = [[r.file_name for r in CocoDataset(**arguments, min_keypoints=n)] for n in range(3)]
+    assert kept == [names, names[:2], names[:1]]
+    with pytest.raises(DataError, match="no image is left"):
+        CocoDataset(**arguments, min_keypoints=3)
+    with pytest.raises(DataError, match="min_keypoints=1, but the dataset has no keypoints"):
+        CocoDataset(**arguments, with_keypoints=False, min_keypoints=1)
+
+
+def test_images_that_have_an_address_instead_of_a_name(coco_folder, annotation):
+    """As in LVIS: v1 has addresses alone, v0.5 names of 2014 that COCO 2017 no longer has."""
+    arguments = coco_folder([annotation()])
+    for split in ("train2017", "val2017"):
+        (arguments["images"] / split).mkdir()
+        shutil.copy(arguments["images"] / "a.png", arguments["images"] / split / "000000000009.png")
+    images = [
+        {"id": 5, "coco_url": "http://example.org/train2017/000000000009.png", "width": 40, "height": 30},
+        {
+            "id": 6,
+            "file_name": "COCO_val2014_000000000009.png",
+            "coco_url": "http://example.org/val2017/000000000009.png",
+            "width": 40,
+            "height": 30,
+        },
+        {
+            "id": 7,
+            "file_name": "a.png",
+            "coco_url": "http://example.org/val2017/b.png",
+            "width": 40,
+            "height": 30,
+        },
+    ]
+    dataset = CocoDataset(**coco_folder([annotation()], images=images), policy="raise")
+    names = ["train2017/000000000009.png", "val2017/000000000009.png", "a.png"]
+    assert [record.file_name for record in dataset] == names
+    assert [image["file_name"] for image in dataset.to_coco()["images"]] == names
 
 
 # Kind of problem, the annotation, and under "clamp" the box that is left (None: dropped).

@@ -66,6 +66,7 @@ class CocoDataset:
             can be (cuts boxes at the border, takes missing boxes from masks, leaves out broken polygons) and drops the
             rest, ``"raise"`` stops.
         keep_empty: keep images without any object; crowds do not count as objects.
+        min_keypoints: leave out images whose objects have fewer labelled keypoints than this altogether.
         with_masks: read regions.
         with_keypoints: read keypoints; None reads them if the file's categories have any.
         keypoint_sigmas: tolerances for evaluation; by default COCO's for people, else what the file says or 0.05.
@@ -96,6 +97,7 @@ class CocoDataset:
         class_names: Sequence[str] | None = None,
         policy: Policy = "clamp",
         keep_empty: bool = True,
+        min_keypoints: int = 0,
         with_masks: bool = True,
         with_keypoints: bool | None = None,
         keypoint_sigmas: Sequence[float] | None = None,
@@ -124,9 +126,14 @@ class CocoDataset:
         )
         flat = builder.build(len(file.images), num_keypoints=len(keypoints) if keypoints else None)
         self._annotations = flat
-        objects = np.zeros(len(file.images), dtype=np.int64)
-        np.add.at(objects, np.repeat(np.arange(len(objects)), np.diff(flat.image_range)), ~flat.iscrowd)
-        self._kept = np.arange(len(objects)) if keep_empty else np.flatnonzero(objects)
+        self._kept = np.arange(len(file.images))
+        if not keep_empty:
+            self._kept = np.flatnonzero(flat.sum_of_images(~flat.iscrowd))
+        if min_keypoints:
+            if flat.keypoints is None:
+                raise DataError(f"{json}: min_keypoints={min_keypoints}, but the dataset has no keypoints")
+            labelled = flat.sum_of_images((flat.keypoints[..., 2] > 0).sum(axis=1))
+            self._kept = self._kept[labelled[self._kept] >= min_keypoints]
         if len(self._kept) == 0:
             few = f" ({self._report.problems[0].message})" if self._report else ""
             raise DataError(f"{json}: no image is left to use{few}")

@@ -68,7 +68,7 @@ class CocoFile:
 
     Args:
         json_path: of the file.
-        image_folder: that ``file_name`` is relative to.
+        image_folder: that ``file_name`` is relative to; where there is no such file, the last two parts of ``coco_url``.
         policy: ``"drop"`` leaves out what is broken, ``"clamp"`` first tries to repair it, ``"raise"`` does neither.
         report: takes what was found.
 
@@ -125,11 +125,13 @@ class CocoFile:
         listing = _Listing(self.folder)
         found: dict[int, CocoImage] = {}
         for place, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not _is_int(entry.get("id")) or not entry.get("file_name"):
+            names = _file_names(entry)
+            if not names or not _is_int(entry.get("id")):
                 message = f"image {place} needs an integer 'id' and a 'file_name', got {_short(entry)}"
                 self._problem("bad_image_entry", message, "dropped")
                 continue
-            number, name = int(entry["id"]), str(entry["file_name"])
+            number = int(entry["id"])
+            name = next((name for name in names if name in listing), names[0])
             if number in found:
                 message = f"{name}: image id {number} belongs to {found[number].file_name} already"
                 self._problem("duplicate_image_id", message, "dropped")
@@ -341,6 +343,16 @@ class _Listing:
             except OSError:
                 self.read[parent] = set()
         return base in self.read[parent]
+
+
+def _file_names(entry: Any) -> list[str]:
+    """Where an image may be: LVIS has addresses that end in the folder and name of a COCO image instead of names."""
+    if not isinstance(entry, dict):
+        return []
+    names = [str(entry["file_name"])] if entry.get("file_name") else []
+    if isinstance(entry.get("coco_url"), str):
+        names.append("/".join(entry["coco_url"].split("/")[-2:]))
+    return names
 
 
 def _is_int(value: Any) -> TypeGuard[int]:

@@ -52,6 +52,11 @@ class FlatAnnotations:
     def of_image(self, index: int) -> range:
         return range(int(self.image_range[index]), int(self.image_range[index + 1]))
 
+    def sum_of_images(self, values: np.ndarray) -> np.ndarray:
+        """``(images,)`` int64: sums of one number for each annotation, over those of each image."""
+        images = np.repeat(np.arange(len(self.image_range) - 1), np.diff(self.image_range))
+        return np.bincount(images, weights=values, minlength=len(self.image_range) - 1).astype(np.int64)
+
     def polygons(self, annotation: int) -> list[np.ndarray]:
         bounds = self.coordinate_range
         start, end = self.polygon_range[annotation], self.polygon_range[annotation + 1]
