@@ -9,6 +9,7 @@ from .evaluation import Evaluation
 from .jsonl_log import JsonlLog
 from .model_pictures import ModelPictures
 from .nan_guard import NanGuard
+from .precise_batch_norm import PreciseBatchNorm
 from .prediction_pictures import PredictionPictures
 from .tensorboard_log import TensorBoardLog
 
@@ -22,6 +23,7 @@ __all__ = [
     "JsonlLog",
     "ModelPictures",
     "NanGuard",
+    "PreciseBatchNorm",
     "PredictionPictures",
     "TensorBoardLog",
 ]
