@@ -9,6 +9,7 @@ from hydet.data import (
     FixedSizeCrop,
     InputMapper,
     Metadata,
+    Proposals,
     RandomCrop,
     RandomHorizontalFlip,
     Record,
@@ -241,6 +242,39 @@ def test_a_crop_moves_rotated_boxes_and_drops_those_outside():
     torch.testing.assert_close(theirs.gt_boxes.tensor, ours.gt_boxes.tensor)
 
 
+def test_the_best_proposals_that_are_left_are_given():
+    class Left(RandomCrop):
+        def make_params(self, flat_inputs):
+            return {"top": 0, "left": 5, "size": (H, 20)}
+
+    boxes = torch.tensor(
+        [
+            [6.0, 2, 16, 12],  # inside
+            [0, 0, 10, 10],  # cut
+            [26, 0, 36, 10],  # outside
+            [8, 8, 8, 20],  # of no width
+            [20, 5, 40, 45],  # cut on two sides, reaches below the image
+            [10, 10, 20, 20],
+        ]
+    )
+    logits = torch.tensor([0.5, 3, 9, 8, 1, -2])
+    mine = record(proposals=Proposals(boxes=boxes, objectness_logits=logits))
+    mapper = InputMapper(training=True, transforms=[Left(size=(1, 1))], mask_format=None, max_proposals=3)
+    found = mapper(mine)["proposals"]
+    assert found.image_size == (H, 20) and set(found.get_fields()) == {"proposal_boxes", "objectness_logits"}
+    assert found.objectness_logits.tolist() == [3, 1, 0.5]
+    assert found.proposal_boxes.tensor.tolist() == [[0, 0, 5, 10], [15, 5, 20, H], [1, 2, 11, 12]]
+    assert torch.equal(mine.proposals.boxes, boxes), "the record stays as it was"
+    assert "proposals" not in InputMapper(training=True)(mine)
+
+
+def test_no_proposals():
+    mine = record(proposals=Proposals(boxes=torch.zeros(0, 4), objectness_logits=torch.zeros(0)))
+    flip = RandomHorizontalFlip(p=1.0)
+    found = InputMapper(training=False, transforms=flip, max_proposals=5)(mine)["proposals"]
+    assert len(found) == 0 and found.proposal_boxes.tensor.shape == (0, 4)
+
+
 def test_evaluation_keeps_the_original_labels():
     dataset = ShapesDataset(num_images=1, seed=1, image_size=(40, 60))
     transforms = [Resize(size=(20, 30)), RandomHorizontalFlip(p=1.0)]
@@ -297,6 +331,7 @@ def test_empty_masks_are_dropped_where_masks_are_learned():
         ({"keypoints": True}, "keypoints"),
         ({"rotated": True}, "rotated_boxes"),
         ({"sem_seg": True}, "sem_seg"),
+        ({"max_proposals": 10}, "proposals"),
         ({"mask_format": "bitmask"}, "segments"),
         ({"mask_format": "polygon"}, "segments"),
     ],
@@ -321,7 +356,9 @@ def test_transforms_that_drop_objects_are_refused():
         InputMapper(training=True, transforms=first_only)(record())
 
 
-@pytest.mark.parametrize("arguments", [{"mask_format": "rle"}, {"channel_order": "RBG"}])
+@pytest.mark.parametrize(
+    "arguments", [{"mask_format": "rle"}, {"channel_order": "RBG"}, {"max_proposals": 0}]
+)
 def test_wrong_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="InputMapper"):
         InputMapper(training=True, **arguments)

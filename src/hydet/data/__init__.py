@@ -8,7 +8,8 @@ from hydet.data.images import read_image
 from hydet.data.loaders import TestLoader, TrainLoader, build_test_loader, build_train_loader
 from hydet.data.mapper import InputMapper
 from hydet.data.metadata import Metadata
-from hydet.data.record import Record, Segment, segment_to_mask
+from hydet.data.proposal_file import ProposalFile, write_proposals
+from hydet.data.record import Proposals, Record, Segment, segment_to_mask
 from hydet.data.report import DataReport, Problem
 from hydet.data.samplers import RepeatFactorSampler, ShuffleSampler, repeat_factors
 from hydet.data.shapes import SHAPE_CLASSES, SHAPE_KEYPOINTS, ShapesDataset
@@ -23,6 +24,7 @@ from hydet.data.transforms import (
     ScaleJitter,
     shortest_edge_size,
 )
+from hydet.data.with_proposals import WithProposals
 
 __all__ = [
     "SHAPE_CLASSES",
@@ -35,6 +37,8 @@ __all__ = [
     "InputMapper",
     "Metadata",
     "Problem",
+    "ProposalFile",
+    "Proposals",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
@@ -48,6 +52,7 @@ __all__ = [
     "ShuffleSampler",
     "TestLoader",
     "TrainLoader",
+    "WithProposals",
     "build_test_loader",
     "build_train_loader",
     "frequency_weights",
@@ -56,4 +61,5 @@ __all__ = [
     "segment_to_mask",
     "shortest_edge_size",
     "write_coco",
+    "write_proposals",
 ]

@@ -168,6 +168,11 @@ class CocoDataset:
         sizes = self._sizes[self._kept]
         return sizes[:, 1] / sizes[:, 0]
 
+    @property
+    def image_ids(self) -> np.ndarray:
+        """``(N,)`` int64, as the JSON has them."""
+        return self._image_ids[self._kept]
+
     def classes_of_images(self) -> list[list[int]]:
         """For each image the classes of its objects, crowds excluded; see :func:`hydet.data.repeat_factors`."""
         flat = self._annotations

@@ -41,11 +41,13 @@ class InputMapper:
         rotated: give ``RotatedBoxes`` instead of upright ones.
         sem_seg: also give semantic labels; in evaluation also those of the original image, with its panoptic ones.
         channel_order: of the image given to the model: its ``input_format``.
-        min_box_size: objects with a narrower or lower box, in pixels, are dropped.
+        max_proposals: also give so many of the record's proposals, the best ones; published are 2000 in training and
+            1000 in evaluation. None for none.
+        min_box_size: objects and proposals with a narrower or lower box, in pixels, are dropped.
 
     Raises:
-        ValueError: for unknown formats, and for torchvision's own horizontal flip where there are points: it mirrors
-            them one pixel away from the boxes.
+        ValueError: for unknown formats, for ``max_proposals`` below 1, and for torchvision's own horizontal flip where
+            there are points: it mirrors them one pixel away from the boxes.
     """
 
     def __init__(
@@ -58,12 +60,15 @@ class InputMapper:
         rotated: bool = False,
         sem_seg: bool = False,
         channel_order: Literal["RGB", "BGR"] = "RGB",
+        max_proposals: int | None = None,
         min_box_size: float = 1e-5,
     ) -> None:
         if mask_format not in ("bitmask", "polygon", None):
             raise ValueError(f'InputMapper: mask_format is "bitmask", "polygon" or None, got {mask_format!r}')
         if channel_order not in ("RGB", "BGR"):
             raise ValueError(f'InputMapper: channel_order is "RGB" or "BGR", got {channel_order!r}')
+        if max_proposals is not None and max_proposals < 1:
+            raise ValueError(f"InputMapper: max_proposals must be at least 1, or None, got {max_proposals}")
         if transforms is None:
             transforms = ()
         self.transforms: tuple[Transform, ...] = (transforms,) if callable(transforms) else tuple(transforms)
@@ -76,6 +81,7 @@ class InputMapper:
         self.rotated = rotated
         self.sem_seg = sem_seg
         self.channel_order = channel_order
+        self.max_proposals = max_proposals
         self.min_box_size = min_box_size
 
     def __call__(self, record: Record, seed: int | None = None) -> dict[str, Any]:
@@ -88,8 +94,9 @@ class InputMapper:
 
         Returns:
             ``image`` (3, H, W) uint8, ``instances`` with ``gt_boxes``, ``gt_classes`` and, as asked for, ``gt_masks``
-            and ``gt_keypoints``, ``sem_seg`` (H, W) int64, all in the frame of the transformed image; ``height`` and
-            ``width`` of the original, ``file_name`` and ``image_id``. In evaluation with ``sem_seg`` also
+            and ``gt_keypoints``, ``sem_seg`` (H, W) int64, ``proposals`` with ``proposal_boxes`` and
+            ``objectness_logits``, best first, all in the frame of the transformed image; ``height`` and ``width`` of
+            the original, ``file_name`` and ``image_id``. In evaluation with ``sem_seg`` also
             ``ground_truth``, for evaluators: the record's own ``sem_seg`` (H, W) and, where it has them,
             ``panoptic_seg`` and ``segments_info``, in the frame of the original image; not to be changed in place.
 
@@ -116,6 +123,8 @@ class InputMapper:
             result["sem_seg"] = sample["sem_seg"].as_subclass(Tensor).long()
             if not self.training:
                 result["ground_truth"] = _original_labels(record)
+        if self.max_proposals is not None:
+            result["proposals"] = self._proposals(record, sample, self.max_proposals)
         return result
 
     def _sample(self, record: Record, rows: Tensor) -> tuple[dict[str, Any], _Layout]:
@@ -146,6 +155,12 @@ class InputMapper:
             if record.sem_seg is None:
                 raise ValueError(f"{record.file_name}: sem_seg is asked for, but the dataset has none")
             sample["sem_seg"] = tv_tensors.Mask(record.sem_seg)
+        if self.max_proposals is not None:
+            if record.proposals is None:
+                raise ValueError(
+                    f"{record.file_name}: proposals are asked for, but the dataset has none; see WithProposals"
+                )
+            sample["proposals"] = _travelling(record.proposals.boxes, "XYXY", size)
         if self.transforms:
             sample["points"] = tv_tensors.KeyPoints(
                 torch.from_numpy(np.concatenate(points)), canvas_size=size
@@ -192,25 +207,24 @@ class InputMapper:
             torch.set_rng_state(state)
 
     def _applied(self, sample: dict[str, Any]) -> dict[str, Any]:
-        count = sample["boxes"].shape[0]
+        counts = {name: sample[name].shape[0] for name in ("boxes", "proposals") if name in sample}
         for transform in self.transforms:
             sample = transform(sample)
-            if sample["boxes"].shape[0] != count:
+            if any(sample[name].shape[0] != count for name, count in counts.items()):
                 raise ValueError(
-                    f"{type(transform).__name__} drops objects; leave that to InputMapper, which drops their masks too"
+                    f"{type(transform).__name__} drops objects or proposals; "
+                    "leave that to InputMapper, which drops what belongs to them too"
                 )
         return sample
 
     def _instances(self, record: Record, sample: dict[str, Any], layout: _Layout) -> Instances:
         height, width = (int(side) for side in sample["image"].shape[-2:])
         boxes = sample["boxes"].as_subclass(Tensor)
-        clipped = torch.stack(
-            [boxes[:, 0].clamp(0, width), boxes[:, 1].clamp(0, height)]
-            + [boxes[:, 2].clamp(0, width), boxes[:, 3].clamp(0, height)],
-            dim=1,
-        )
+        gt_boxes = Boxes(boxes)
+        gt_boxes.clip((height, width))
+        clipped = gt_boxes.tensor
         points = sample["points"].as_subclass(Tensor) if "points" in sample else None
-        keep = ((clipped[:, 2:] - clipped[:, :2]) > self.min_box_size).all(dim=1)
+        keep = gt_boxes.nonempty(self.min_box_size)
         masks: BitMasks | PolygonMasks | None = None
         if self.mask_format is not None:
             masks = self._masks(sample, layout, points, height, width)
@@ -218,8 +232,8 @@ class InputMapper:
             cut = ((boxes != clipped).any(dim=1) & keep).nonzero().flatten()
             if cut.numel():
                 clipped[cut] = masks[cut].get_bounding_boxes().tensor
-                keep &= ((clipped[:, 2:] - clipped[:, :2]) > self.min_box_size).all(dim=1)
-        fields: dict[str, Any] = {"gt_boxes": Boxes(clipped)}
+                keep &= gt_boxes.nonempty(self.min_box_size)
+        fields: dict[str, Any] = {"gt_boxes": gt_boxes}
         if self.rotated:
             rotated = RotatedBoxes(sample["rotated_boxes"].as_subclass(Tensor))
             keep &= _reach_into(rotated.tensor, height, width)
@@ -235,6 +249,16 @@ class InputMapper:
             )
         instances = Instances((height, width), **fields)
         return instances if bool(keep.all()) else instances[keep]
+
+    def _proposals(self, record: Record, sample: dict[str, Any], count: int) -> Instances:
+        height, width = int(sample["image"].shape[-2]), int(sample["image"].shape[-1])
+        boxes = Boxes(sample["proposals"].as_subclass(Tensor))
+        boxes.clip((height, width))
+        keep = boxes.nonempty(self.min_box_size).nonzero().flatten()
+        assert record.proposals is not None
+        logits = record.proposals.objectness_logits
+        best = keep[logits[keep].argsort(descending=True, stable=True)[:count]]
+        return Instances((height, width), proposal_boxes=boxes[best], objectness_logits=logits[best])
 
     def _masks(
         self, sample: dict[str, Any], layout: _Layout, points: Tensor | None, height: int, width: int

@@ -14,10 +14,37 @@ from hydet.data.metadata import Metadata
 from hydet.data.rle import draw_code
 from hydet.structures import polygons_to_bitmask
 
-__all__ = ["Record", "Segment", "segment_to_mask"]
+__all__ = ["Proposals", "Record", "Segment", "segment_to_mask"]
 
 # One object's region: polygons whose union counts, a COCO run-length code, or nothing.
 Segment = Sequence[np.ndarray] | Mapping[str, Any] | None
+
+
+@dataclasses.dataclass
+class Proposals:
+    """Regions of one image where an object may be, found beforehand.
+
+    Args:
+        boxes: ``(P, 4)`` float32 xyxy in pixels of the image.
+        objectness_logits: ``(P,)`` float32, the higher the likelier; only their order matters.
+
+    Raises:
+        ValueError: if the shapes differ from these.
+    """
+
+    boxes: Tensor
+    objectness_logits: Tensor
+
+    def __post_init__(self) -> None:
+        count = len(self.objectness_logits)
+        if self.boxes.shape != (count, 4) or self.objectness_logits.ndim != 1:
+            shapes = tuple(self.boxes.shape), tuple(self.objectness_logits.shape)
+            raise ValueError(
+                f"Proposals: boxes are (P, 4) and objectness_logits (P,), got {shapes[0]} and {shapes[1]}"
+            )
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
 
 
 @dataclasses.dataclass
@@ -42,6 +69,7 @@ class Record:
         panoptic_seg: ``(H, W)`` int32 segment ids, 0 where there is none, or None.
         segments_info: per segment of ``panoptic_seg`` a mapping with ``id``, ``category_id`` (the class of a thing,
             the semantic label of stuff), ``isthing``, ``iscrowd`` and ``area``.
+        proposals: regions found beforehand, or None; see ``WithProposals``.
         metadata: of the dataset.
     """
 
@@ -61,6 +89,7 @@ class Record:
     sem_seg: Tensor | None = None
     panoptic_seg: Tensor | None = None
     segments_info: list[dict[str, Any]] | None = None
+    proposals: Proposals | None = None
     metadata: Metadata | None = None
 
     def __len__(self) -> int:

@@ -157,6 +157,11 @@ class ShapesDataset:
         """``(N,)`` float64, width over height."""
         return self._widths / self._heights
 
+    @property
+    def image_ids(self) -> np.ndarray:
+        """``(N,)`` int64."""
+        return np.arange(1, self.num_images + 1)
+
     def __getitem__(self, index: int) -> Record:
         """The picture ``index``, drawn or from memory.
 
