@@ -5,12 +5,14 @@ from .coco_results import results_to_coco_json
 from .evaluate import evaluate
 from .evaluator import Evaluator
 from .panoptic import PanopticEvaluator
+from .rotated import RotatedCocoEvaluator
 from .semantic import SemanticEvaluator
 
 __all__ = [
     "CocoEvaluator",
     "Evaluator",
     "PanopticEvaluator",
+    "RotatedCocoEvaluator",
     "SemanticEvaluator",
     "evaluate",
     "results_to_coco_json",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .ap_tables import class_table, summary_table
+from .average_precision import class_ap, summarize
 from .coco_results import results_to_coco_json
-from .gathering import computed_on_main
+from .per_image import PerImageEvaluator
 
 __all__ = ["CocoEvaluator"]
 
@@ -21,7 +21,7 @@ FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoin
 BACKENDS = ("faster_coco_eval", "pycocotools")
 
 
-class CocoEvaluator:
+class CocoEvaluator(PerImageEvaluator):
     """Average precision as COCO defines it: per size, per class, averaged over IoU 0.50 to 0.95.
 
     Metrics are ``<task>/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl`` (objects below 32², below 96²,
@@ -71,40 +71,12 @@ class CocoEvaluator:
             keypoint_offset = getattr(dataset, "keypoint_offset", 0.0)
         self.keypoint_offset = keypoint_offset
         self._ground_truth: dict[str, Any] = {}
-        self.reset()
+        super().__init__()
 
-    def reset(self) -> None:
-        """Forget all results."""
-        self._results: dict[Any, list[dict[str, Any]]] = {}
-        self._tables: list[Any] = []
-
-    def update(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take one batch; see ``results_to_coco_json`` for what it must hold.
-
-        Raises:
-            ValueError: if an input has no ``image_id``, or the model gives no masks or keypoints though they are
-                to be evaluated.
-        """
-        for entry, output in zip(inputs, outputs, strict=True):
-            if entry.get("image_id") is None:
-                raise ValueError(f"{entry.get('file_name', 'an input')}: COCO evaluation needs an image_id")
-            if "instances" in output:
-                self._check_fields(output["instances"])
-            self._results[entry["image_id"]] = results_to_coco_json(
-                [entry], [output], self.metadata, keypoint_offset=self.keypoint_offset
-            )
-
-    def compute(self) -> dict[str, float]:
-        """Merge the processes' results and measure them.
-
-        Raises:
-            ValueError: if there are no results, or some of an image that the ground truth does not have.
-        """
-        return computed_on_main(self._results, self._measure)
-
-    def tables(self) -> list[Any]:
-        """A summary and the AP of each class; empty before ``compute`` and on processes other than the main one."""
-        return self._tables
+    def _collect(self, entry: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if "instances" in output:
+            self._check_fields(output["instances"])
+        return results_to_coco_json([entry], [output], self.metadata, keypoint_offset=self.keypoint_offset)
 
     def _check_fields(self, found: Any) -> None:
         for name in self.iou_types:
@@ -114,27 +86,18 @@ class CocoEvaluator:
                     f"(it gives {sorted(found.get_fields())})"
                 )
 
-    def _measure(self, parts: Sequence[dict[Any, list[dict[str, Any]]]]) -> dict[str, float]:
-        results = {image: found for part in parts for image, found in part.items()}
-        if not results:
-            raise ValueError("no image was evaluated: the loader is empty")
+    def _measure(self, results: dict[Any, list[dict[str, Any]]]) -> dict[str, float]:
         if not self._ground_truth:
             self._ground_truth = _completed(self.dataset.to_coco())
-        known = {image["id"] for image in self._ground_truth["images"]}
-        strangers = sorted(set(results) - known, key=str)
-        if strangers:
-            raise ValueError(
-                f"results of {len(strangers)} images that the ground truth does not have, such as "
-                f"image_id {strangers[0]!r}: loader and evaluator must use the same dataset"
-            )
+        self._check_images(results, [image["id"] for image in self._ground_truth["images"]])
         metrics: dict[str, float] = {}
         per_class: dict[str, list[float]] = {}
         for name in self.iou_types:
             evaluated = self._run(name, results)
             task = TASKS[name]
-            by_id = dict(zip(sorted(self.metadata.thing_ids), _class_ap(evaluated["precision"]), strict=True))
+            by_id = dict(zip(sorted(self.metadata.thing_ids), class_ap(evaluated["precision"]), strict=True))
             per_class[task] = [by_id[i] for i in self.metadata.thing_ids]
-            numbers = _summary(evaluated, with_counts=name != "keypoints")
+            numbers = summarize(evaluated, with_counts=name != "keypoints")
             metrics |= {f"{task}/{key}": value for key, value in numbers.items()}
             if self.per_class_metrics:
                 pairs = zip(self.metadata.thing_classes, per_class[task], strict=True)
@@ -233,26 +196,3 @@ def _completed(ground_truth: dict[str, Any]) -> dict[str, Any]:
         annotations.append({**annotation, **extra})
     ground_truth["annotations"] = annotations
     return ground_truth
-
-
-def _mean(values: np.ndarray) -> float:
-    values = values[values > -1]  # -1 marks what there was nothing to measure on
-    return float(values.mean()) if values.size else math.nan
-
-
-def _summary(evaluated: Mapping[str, np.ndarray], *, with_counts: bool) -> dict[str, float]:
-    precision, recall, iou = evaluated["precision"], evaluated["recall"], evaluated["iou"]
-    sizes = {"": 0, "s": 1, "m": 2, "l": 3} if precision.shape[3] == 4 else {"": 0, "m": 1, "l": 2}
-    at = {"50": np.isclose(iou, 0.5), "75": np.isclose(iou, 0.75)}
-    numbers = {"AP": _mean(precision[..., 0, -1])}
-    numbers |= {f"AP{name}": _mean(precision[rows][..., 0, -1]) for name, rows in at.items()}
-    numbers |= {f"AP{size}": _mean(precision[..., i, -1]) for size, i in sizes.items() if size}
-    numbers |= {f"AR{size}": _mean(recall[..., i, -1]) for size, i in sizes.items()}
-    if with_counts:
-        most = evaluated["max_detections"].tolist()
-        numbers |= {f"AR{n}": _mean(recall[..., 0, most.index(n)]) for n in (1, 10) if n in most}
-    return numbers
-
-
-def _class_ap(precision: np.ndarray) -> list[float]:
-    return [_mean(precision[:, :, k, 0, -1]) for k in range(precision.shape[2])]

@@ -10,7 +10,7 @@ import torch
 from faster_coco_eval import mask as rle
 from torch import Tensor
 
-__all__ = ["results_to_coco_json"]
+__all__ = ["instances_of", "results_to_coco_json"]
 
 MASKS_AT_ONCE = 32
 
@@ -48,19 +48,30 @@ def results_to_coco_json(
     return results
 
 
-def _image_results(
-    entry: Mapping[str, Any], output: Mapping[str, Any], thing_ids: tuple[int, ...], keypoint_offset: float
-) -> list[dict[str, Any]]:
+def instances_of(entry: Mapping[str, Any], output: Mapping[str, Any], num_classes: int) -> Any:
+    """The ``instances`` of an output.
+
+    Raises:
+        ValueError: if there are none, or a class is not in 0 ... ``num_classes`` - 1.
+    """
     image_id = entry.get("image_id", entry.get("file_name"))
     if "instances" not in output:
         raise ValueError(f"image {image_id}: the model gave {sorted(output)}, expected 'instances'")
     found = output["instances"]
-    classes = found.pred_classes.tolist()
-    if classes and not (min(classes) >= 0 and max(classes) < len(thing_ids)):
-        wrong = next(c for c in classes if not 0 <= c < len(thing_ids))
+    wrong = found.pred_classes[(found.pred_classes < 0) | (found.pred_classes >= num_classes)].tolist()
+    if wrong:
         raise ValueError(
-            f"image {image_id}: the model found class {wrong}, the dataset has classes 0 to {len(thing_ids) - 1}"
+            f"image {image_id}: the model found class {wrong[0]}, the dataset has classes 0 to {num_classes - 1}"
         )
+    return found
+
+
+def _image_results(
+    entry: Mapping[str, Any], output: Mapping[str, Any], thing_ids: tuple[int, ...], keypoint_offset: float
+) -> list[dict[str, Any]]:
+    image_id = entry.get("image_id", entry.get("file_name"))
+    found = instances_of(entry, output, len(thing_ids))
+    classes = found.pred_classes.tolist()
     boxes = _written_boxes(found.pred_boxes.tensor)
     results = [
         {"image_id": image_id, "category_id": int(thing_ids[c]), "bbox": box, "score": score}
