@@ -2,11 +2,14 @@ import collections
 import itertools
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+import hydet
 from hydet.data import (
     DataError,
     InputMapper,
@@ -17,6 +20,8 @@ from hydet.data import (
     ShuffleSampler,
     build_test_loader,
     build_train_loader,
+    make_repeat_factor_sampler,
+    make_shuffle_sampler,
     repeat_factors,
 )
 from hydet.data.transport import pack, unpack
@@ -128,6 +133,67 @@ def test_rare_classes_are_repeated():
     counts = collections.Counter(np.concatenate([sampler.epoch(i) for i in range(400)]).tolist())
     assert counts[0] == 400 and 900 < counts[1] < 1100
     assert sampler.epoch(3).tolist() == sampler.epoch(3).tolist()
+
+
+def test_a_dataset_tells_how_rare_its_classes_are():
+    shapes = ShapesDataset(num_images=30, seed=2, crowd_fraction=0.5, **SIZES)
+    sampler = make_repeat_factor_sampler(dataset=shapes, threshold=0.8, seed=3)
+    with_class = [set(r.classes[~r.iscrowd].tolist()) for r in shapes]
+    counts = collections.Counter(c for classes in with_class for c in classes)
+    expected = [
+        max((max(1.0, (0.8 / (counts[c] / 30)) ** 0.5) for c in classes), default=1.0)
+        for classes in with_class
+    ]
+    assert sampler.factors.tolist() == pytest.approx(expected) and max(expected) > 1.1
+    assert sampler.seed == 3 and sampler.size == 30
+    plain = make_shuffle_sampler(dataset=shapes, seed=3)
+    assert plain.epoch(1).tolist() == ShuffleSampler(size=30, seed=3).epoch(1).tolist()
+    in_order = make_repeat_factor_sampler(dataset=shapes, threshold=0.8, shuffle=False).epoch(0)
+    assert (np.diff(in_order) >= 0).all() and len(in_order) > 30
+
+
+def test_samplers_say_what_they_cannot_work_with():
+    with pytest.raises(TypeError, match="list has no classes_of_images"):
+        make_repeat_factor_sampler(dataset=[1, 2])
+    with pytest.raises(ValueError, match="threshold"):
+        make_repeat_factor_sampler(dataset=ShapesDataset(num_images=1, **SIZES), threshold=0.0)
+    with pytest.raises(ValueError, match="empty"):
+        make_shuffle_sampler(dataset=[])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_with_repeats_goes_on_exactly(dataset, mapper, workers):
+    def loader(num_workers=0):
+        sampler = make_repeat_factor_sampler(dataset=dataset, threshold=0.6, seed=4)
+        return build_train_loader(dataset, mapper, batch_size=4, num_workers=num_workers, sampler=sampler)
+
+    whole = taken(loader(), 14)
+    seen = collections.Counter(x["image_id"] for batch in whole for x in batch)
+    assert max(seen.values()) > min(seen.values()) + 1, "more than an epoch, with repeats"
+    first = loader(workers)
+    begun = taken(first, 9)
+    second = loader(workers)
+    second.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    assert_same(whole, begun + taken(second, 5))
+
+
+def test_another_sampler_warns(dataset, mapper):
+    loader = build_train_loader(dataset, mapper, batch_size=4)
+    sampler = make_repeat_factor_sampler(dataset=dataset, threshold=0.6)
+    other = build_train_loader(dataset, mapper, batch_size=4, sampler=sampler)
+    with pytest.warns(UserWarning, match="sampler ShuffleSampler -> RepeatFactorSampler"):
+        other.load_state_dict(loader.state_dict())
+    rarer = make_repeat_factor_sampler(dataset=dataset, threshold=0.9)
+    third = build_train_loader(dataset, mapper, batch_size=4, sampler=rarer)
+    with pytest.warns(UserWarning, match="mean_repeat_factor"):
+        third.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("option", ["shuffle", "repeat_factor"])
+def test_samplers_are_built_from_their_options(dataset, option):
+    node = OmegaConf.load(Path(__file__).parents[2] / "conf" / "sampler" / f"{option}.yaml")
+    sampler = hydet.instantiate(node)(dataset=dataset, seed=6)
+    assert isinstance(sampler, ShuffleSampler) and sampler.size == len(dataset) and sampler.seed == 6
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -11,7 +11,13 @@ from hydet.data.metadata import Metadata
 from hydet.data.proposal_file import ProposalFile, write_proposals
 from hydet.data.record import Proposals, Record, Segment, segment_to_mask
 from hydet.data.report import DataReport, Problem
-from hydet.data.samplers import RepeatFactorSampler, ShuffleSampler, repeat_factors
+from hydet.data.samplers import (
+    RepeatFactorSampler,
+    ShuffleSampler,
+    make_repeat_factor_sampler,
+    make_shuffle_sampler,
+    repeat_factors,
+)
 from hydet.data.shapes import SHAPE_CLASSES, SHAPE_KEYPOINTS, ShapesDataset
 from hydet.data.transforms import (
     ColorJitter,
@@ -56,6 +62,8 @@ __all__ = [
     "build_test_loader",
     "build_train_loader",
     "frequency_weights",
+    "make_repeat_factor_sampler",
+    "make_shuffle_sampler",
     "read_image",
     "repeat_factors",
     "segment_to_mask",

@@ -117,12 +117,12 @@ class TrainLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` was taken; applies to the next iteration.
 
-        If batch size, processes or dataset have changed since, the loader goes on after as many images, with a
+        If batch size, processes, sampler or dataset have changed since, the loader goes on after as many images, with a
         warning, as it cannot be exact.
         """
         now = self._setting()
         changed = [
-            f"{name} {state[name]} -> {value}" for name, value in now.items() if state.get(name) != value
+            f"{name} {state.get(name)} -> {value}" for name, value in now.items() if state.get(name) != value
         ]
         taken = int(state["batches_taken"])
         if changed:
@@ -139,9 +139,9 @@ class TrainLoader:
         return {
             "batch_size": self.batch_size,
             "world_size": self.world_size,
-            "seed": self.sampler.seed,
             "num_images": len(self.dataset),
             "aspect_ratio_grouping": self.groups is not None,
+            **self.sampler.setting(),
         }
 
     def _report(self, broken: Sequence[str]) -> None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from hydet.data.hashing import hashed
 
-__all__ = ["RepeatFactorSampler", "ShuffleSampler", "grouped_batches", "repeat_factors"]
+__all__ = [
+    "RepeatFactorSampler",
+    "ShuffleSampler",
+    "grouped_batches",
+    "make_repeat_factor_sampler",
+    "make_shuffle_sampler",
+    "repeat_factors",
+]
 
 
 class ShuffleSampler:
@@ -36,6 +44,10 @@ class ShuffleSampler:
         if not self.shuffle:
             return np.arange(self.size)
         return np.random.default_rng(hashed(self.seed, number)).permutation(self.size)
+
+    def setting(self) -> dict[str, Any]:
+        """What the order depends on, as numbers and strings: samplers whose orders differ should differ here."""
+        return {"sampler": type(self).__name__, "seed": self.seed, "shuffle": self.shuffle}
 
     def stream(self, rank: int = 0, world_size: int = 1) -> Iterator[tuple[int, int]]:
         """Every ``world_size``-th (index, seed of the sample), from the ``rank``-th on, without end."""
@@ -73,6 +85,49 @@ class RepeatFactorSampler(ShuffleSampler):
         indices = np.repeat(np.arange(self.size), times.astype(np.int64))
         return rng.permutation(indices) if self.shuffle else indices
 
+    def setting(self) -> dict[str, Any]:
+        return {**super().setting(), "mean_repeat_factor": float(self.factors.mean())}
+
+
+def make_shuffle_sampler(*, dataset: Any, seed: int = 0, shuffle: bool = True) -> ShuffleSampler:
+    """A sampler that gives every image of a dataset once an epoch.
+
+    Args:
+        dataset: of known length.
+        seed: of the order.
+        shuffle: False gives every epoch in order.
+
+    Raises:
+        ValueError: if the dataset is empty.
+    """
+    return ShuffleSampler(size=len(dataset), seed=seed, shuffle=shuffle)
+
+
+def make_repeat_factor_sampler(
+    *, dataset: Any, threshold: float = 0.001, seed: int = 0, shuffle: bool = True
+) -> RepeatFactorSampler:
+    """A sampler that gives the images of a dataset the more often, the rarer their rarest class is.
+
+    Args:
+        dataset: with ``classes_of_images()``, as those of :mod:`hydet.data` have.
+        threshold: a class in a smaller fraction of the images is rare.
+        seed: of the order and the fractions.
+        shuffle: False gives every epoch in order.
+
+    Raises:
+        TypeError: if the dataset cannot tell the classes of its images.
+        ValueError: if the dataset is empty, or the threshold is not positive.
+
+    Source: Gupta et al. 2019 (arXiv:1908.03195), appendix B.2.
+    """
+    if not hasattr(dataset, "classes_of_images"):
+        raise TypeError(
+            f"make_repeat_factor_sampler: {type(dataset).__name__} has no classes_of_images(), "
+            "which gives a list of classes for each image"
+        )
+    factors = repeat_factors(dataset.classes_of_images(), threshold)
+    return RepeatFactorSampler(factors=factors, seed=seed, shuffle=shuffle)
+
 
 def repeat_factors(classes_of_images: Sequence[Sequence[int]], threshold: float = 0.001) -> np.ndarray:
     """How often to repeat each image, for the sake of its rarest class.
@@ -85,8 +140,13 @@ def repeat_factors(classes_of_images: Sequence[Sequence[int]], threshold: float 
         ``(N,)`` float64, ``max over its classes of max(1, sqrt(threshold / fraction of images with the class))``;
         1 for an image without objects.
 
+    Raises:
+        ValueError: if the threshold is not positive.
+
     Source: Gupta et al. 2019 (arXiv:1908.03195), appendix B.2.
     """
+    if threshold <= 0:
+        raise ValueError(f"threshold is a fraction of the images, above 0, got {threshold}")
     sets = [set(classes) for classes in classes_of_images]
     counts: dict[int, int] = {}
     for classes in sets:

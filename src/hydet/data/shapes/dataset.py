@@ -162,6 +162,11 @@ class ShapesDataset:
         """``(N,)`` int64."""
         return np.arange(1, self.num_images + 1)
 
+    def classes_of_images(self) -> list[list[int]]:
+        """For each picture the classes of its objects, crowds excluded; draws every picture."""
+        scenes = map(self._scene, range(self.num_images))
+        return [np.unique(scene.classes[~scene.iscrowd]).tolist() for scene in scenes]
+
     def __getitem__(self, index: int) -> Record:
         """The picture ``index``, drawn or from memory.
 
