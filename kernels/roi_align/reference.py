@@ -200,7 +200,7 @@ def forward_reference(
         if chosen.shape[0] == 0 or height * width == 0:
             continue
         own = rois[chosen]
-        table = feature.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels)
+        table = feature.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels).contiguous()  # one image: still a view
         pooled = table.new_zeros(own.shape[0] * num_bins, channels)
         regions = geometry(own, scale)
         for bins, cells, weights, counts in _entries(regions, own[:, 0].long(), output_size, (height, width)):
@@ -234,7 +234,7 @@ def backward_reference(
             grads.append(grad.new_zeros(list(shape)))
             continue
         own = rois[chosen]
-        rows = grad[chosen].to(dtype).flatten(2).transpose(1, 2).reshape(-1, channels)
+        rows = grad[chosen].to(dtype).flatten(2).transpose(1, 2).reshape(-1, channels).contiguous()
         table = rows.new_zeros(num_images * height * width, channels)
         regions = geometry(own, scale)
         for bins, cells, weights, counts in _entries(regions, own[:, 0].long(), output_size, (height, width)):
