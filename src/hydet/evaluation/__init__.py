@@ -5,6 +5,7 @@ from .coco_results import results_to_coco_json
 from .evaluate import evaluate
 from .evaluator import Evaluator
 from .panoptic import PanopticEvaluator
+from .proposals import ProposalEvaluator
 from .rotated import RotatedCocoEvaluator
 from .semantic import SemanticEvaluator
 
@@ -12,6 +13,7 @@ __all__ = [
     "CocoEvaluator",
     "Evaluator",
     "PanopticEvaluator",
+    "ProposalEvaluator",
     "RotatedCocoEvaluator",
     "SemanticEvaluator",
     "evaluate",

@@ -11,9 +11,9 @@ from .ap_tables import class_table, summary_table
 from .average_precision import accumulate, class_ap, summarize
 from .coco_results import instances_of
 from .ground_truth import image_name
-from .matching import IOU_THRESHOLDS, ImageOverlaps, match, strongest
+from .matching import ImageOverlaps, match, strongest
 from .per_image import PerImageEvaluator
-from .truth_objects import TruthObjects, box_areas, box_overlaps, objects_by_image
+from .truth_objects import TruthObjects, box_areas, box_overlaps, iou_thresholds, objects_by_image
 
 __all__ = ["RotatedCocoEvaluator"]
 
@@ -78,8 +78,7 @@ class RotatedCocoEvaluator(PerImageEvaluator):
                 )
             )
             np.add.at(counts, truth.classes[~truth.crowd], 1)
-        # The kernel rounds IoU to float32, so thresholds are rounded too: 7 of 10 pixels reach 0.7.
-        matching = match(overlaps, thresholds=IOU_THRESHOLDS.astype(np.float32))
+        matching = match(overlaps, thresholds=iou_thresholds(rotated=True))
         evaluated = accumulate(matching, len(counts), self.max_detections)
         metrics = {
             f"rotated/{name}": value for name, value in summarize(evaluated, with_counts=False).items()

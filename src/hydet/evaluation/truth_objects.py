@@ -12,7 +12,9 @@ from faster_coco_eval import mask as rle
 
 from hydet.structures import pairwise_iou_rotated
 
-__all__ = ["TruthObjects", "box_areas", "box_overlaps", "objects_by_image"]
+from .matching import IOU_THRESHOLDS
+
+__all__ = ["TruthObjects", "box_areas", "box_overlaps", "iou_thresholds", "objects_by_image"]
 
 
 @dataclasses.dataclass
@@ -113,3 +115,11 @@ def box_overlaps(boxes: np.ndarray, truth: TruthObjects) -> np.ndarray:
         within = np.divide(shared, areas, out=np.zeros_like(shared), where=areas > 0)
         iou = np.where(truth.crowd, within.clip(max=1), iou).astype(np.float32)
     return iou
+
+
+def iou_thresholds(rotated: bool) -> np.ndarray:
+    """COCO's thresholds for what ``box_overlaps`` gives.
+
+    The IoU of rotated boxes is rounded to float32, so thresholds are rounded too: 7 of 10 pixels reach 0.7.
+    """
+    return IOU_THRESHOLDS.astype(np.float32) if rotated else IOU_THRESHOLDS
