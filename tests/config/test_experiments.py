@@ -1,72 +1,35 @@
-"""Every published configuration, as the reference describes it: weights, arguments, and how long it learns."""
+"""Every published configuration, as the reference describes it: its file, its weights, its model's arguments."""
 
-import functools
-import gzip
 import inspect
-import json
 from pathlib import Path
 
 import pytest
-import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-import hydet
 import hydet.modeling
 
-GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
 TREE = Path(__file__).parents[2] / "conf" / "experiment"
 
 
-def golden(name):
-    with gzip.open(GOLDENS / name, "rt") as file:
-        return json.load(file)
-
-
-FACTS = golden("zoo_facts.json.gz")
-STATE_DICTS = golden("state_dicts.json.gz")
-PUBLISHED = sorted(FACTS["configs"])
-
-
-def experiment_of(path):
-    """``configs/COCO-Detection/x.yaml`` -> ``COCO-Detection/x``; ``projects/ViTDet/configs/COCO/x.py`` likewise."""
-    folder, _, rest = path.rpartition(".")[0].partition("/")
-    return rest if folder == "configs" else rest.replace("/configs", "", 1)
-
-
-@functools.cache
-def composed(name):
-    return hydet.compose(f"experiment={name}")
-
-
-@functools.cache
-def inventory(name):
-    with torch.device("meta"):
-        model = hydet.instantiate(composed(name).model)
-    weights = {k: (list(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in model.state_dict().items()}
-    return weights, sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def test_every_published_configuration_has_a_file_and_every_file_is_one():
+def test_every_published_configuration_has_a_file_and_every_file_is_one(recipes):
     files = {str(p.relative_to(TREE).with_suffix("")) for p in TREE.rglob("*.yaml")}
-    assert {f for f in files if not f.startswith("common/")} == {experiment_of(p) for p in PUBLISHED}
+    assert {f for f in files if not f.startswith("common/")} == {recipe.name for recipe in recipes}
 
 
 @pytest.mark.filterwarnings("ignore:.*federated loss")
-@pytest.mark.parametrize("path", PUBLISHED)
-def test_weights_have_the_published_names_shapes_and_types(path):
-    wanted = STATE_DICTS["configs"][path]
-    weights, trainable = inventory(experiment_of(path))
-    assert weights == {
-        name: (shape, dtype) for name, shape, dtype in STATE_DICTS["inventories"][wanted["inventory"]]
+def test_weights_have_the_published_names_shapes_and_types(recipe, goldens):
+    published = goldens("state_dicts.json.gz")
+    wanted = published["configs"][recipe.path]
+    assert recipe.inventory.weights == {
+        name: (shape, dtype) for name, shape, dtype in published["inventories"][wanted["inventory"]]
     }
-    assert trainable == wanted["trainable"]
+    assert recipe.inventory.num_trainable == wanted["trainable"]
 
 
-@pytest.mark.parametrize("path", PUBLISHED)
-def test_arguments_are_the_published_ones(path):
-    ours = OmegaConf.to_container(composed(experiment_of(path)).model, resolve=True)
-    assert list(differences(FACTS["configs"][path]["model"], expand(ours), "model")) == []
+def test_arguments_are_the_published_ones(recipe):
+    ours = OmegaConf.to_container(recipe.config.model, resolve=True)
+    assert list(differences(recipe.facts["model"], expand(ours), "model")) == []
 
 
 def expand(node):
@@ -164,74 +127,3 @@ def defaults_of(made):
 
 def short(target):
     return target.rpartition(".")[2]
-
-
-@pytest.mark.parametrize("path", PUBLISHED)
-def test_it_learns_as_long_and_as_fast_as_published(path):
-    cfg, facts = composed(experiment_of(path)), FACTS["configs"][path]
-    wanted = solver_of(facts)
-    warmup = cfg.schedule.warmup_steps
-    milestones = [
-        m if isinstance(m, int) else round(m * cfg.trainer.max_steps) for m in cfg.schedule.milestones
-    ]
-    assert cfg.trainer.max_steps == wanted["steps"]
-    assert milestones == wanted["milestones"]
-    assert warmup == pytest.approx(wanted["warmup"], abs=0.5)
-    assert cfg.schedule.get("warmup_factor", 0.001) == wanted["factor"]
-    assert cfg.batch_size == wanted["batch"]
-    assert cfg.optimizer.lr == pytest.approx(wanted["lr"] * 16 / wanted["batch"])
-    assert cfg.optimizer.weight_decay == wanted["decay"]
-    assert cfg.parameter_groups.norm_weight_decay == wanted["norm_decay"]
-
-
-def solver_of(facts):
-    if "differences" in facts:
-        solver = {**FACTS["defaults"]["SOLVER"], **facts["differences"].get("SOLVER", {})}
-        return {
-            "steps": solver["MAX_ITER"],
-            "milestones": solver["STEPS"],
-            "warmup": solver["WARMUP_ITERS"],
-            "factor": solver["WARMUP_FACTOR"],
-            "batch": solver["IMS_PER_BATCH"],
-            "lr": solver["BASE_LR"],
-            "decay": solver["WEIGHT_DECAY"],
-            "norm_decay": solver["WEIGHT_DECAY_NORM"],
-        }
-    schedule, steps = facts["lr_multiplier"], facts["train"]["max_iter"]
-    return {
-        "steps": steps,
-        "milestones": [m for m in schedule["scheduler"]["milestones"] if m < steps],
-        "warmup": schedule["warmup_length"] * steps,
-        "factor": schedule["warmup_factor"],
-        "batch": facts["dataloader"]["train"]["total_batch_size"],
-        "lr": facts["optimizer"]["lr"],
-        "decay": facts["optimizer"]["weight_decay"],
-        "norm_decay": facts["optimizer"]["params"]["weight_decay_norm"],
-    }
-
-
-@pytest.mark.parametrize("path", PUBLISHED)
-def test_images_have_the_published_sizes(path):
-    augment, facts = composed(experiment_of(path)).augment, FACTS["configs"][path]
-    train, test = sizes_of(facts)
-    assert (augment.test.resize.short, augment.test.resize.max_size) == test
-    if train is None:
-        assert list(augment.train.resize["size"]) == [1024, 1024]
-    else:
-        short_sides = augment.train.resize.short
-        short_sides = [short_sides] if isinstance(short_sides, int) else list(short_sides)
-        assert (short_sides, augment.train.resize.max_size) == train
-
-
-def sizes_of(facts):
-    if "differences" in facts:
-        image = {**FACTS["defaults"]["INPUT"], **facts["differences"].get("INPUT", {})}
-        train = (list(image["MIN_SIZE_TRAIN"]), image["MAX_SIZE_TRAIN"])
-        return train, (image["MIN_SIZE_TEST"], image["MAX_SIZE_TEST"])
-    loaders = facts["dataloader"]
-    resizes = [
-        a for a in loaders["train"]["mapper"]["augmentations"] if short(a["_target_"]) == "ResizeShortestEdge"
-    ]
-    test = loaders["test"]["mapper"]["augmentations"][0]
-    train = (resizes[0]["short_edge_length"], resizes[0]["max_size"]) if resizes else None
-    return train, (test["short_edge_length"], test["max_size"])

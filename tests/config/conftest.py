@@ -1,0 +1,102 @@
+"""The published configurations, each composed and built once however many tests ask."""
+
+import functools
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import hydet
+
+GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
+
+
+@functools.cache
+def golden(name):
+    with gzip.open(GOLDENS / name, "rt") as file:
+        return json.load(file)
+
+
+class Recipe:
+    """A published configuration: what the reference says of it, and what ``experiment=...`` makes of it here.
+
+    ``facts`` holds the resolved ``model`` and either ``differences`` from the reference's defaults or the parts of a
+    lazy config (``dataloader``, ``optimizer``, ``lr_multiplier``, ``train``).
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.facts = golden("zoo_facts.json.gz")["configs"][path]
+        # configs/COCO-Detection/x.yaml -> COCO-Detection/x; projects/ViTDet/configs/COCO/x.py -> ViTDet/COCO/x
+        folder, _, rest = path.rpartition(".")[0].partition("/")
+        self.name = rest if folder == "configs" else rest.replace("/configs", "", 1)
+
+    @property
+    def is_lazy(self):
+        return "differences" not in self.facts
+
+    def settings(self, section):
+        """A section such as ``SOLVER``, of a configuration that is not lazy."""
+        defaults = golden("zoo_facts.json.gz")["defaults"][section]
+        return merged(defaults, self.facts["differences"].get(section, {}))
+
+    @functools.cached_property
+    def config(self):
+        return hydet.compose(f"experiment={self.name}")
+
+    @functools.cached_property
+    def inventory(self):
+        """The model's weights and parameters; the model itself would take much memory."""
+        with torch.device("meta"):
+            model = hydet.instantiate(self.config.model)
+        return Inventory(model, hydet.instantiate(self.config.parameter_groups)(model))
+
+
+class Inventory:
+    """What the tests want to know of a model and its parameter groups."""
+
+    def __init__(self, model, groups):
+        self.weights = {
+            name: (list(value.shape), str(value.dtype).removeprefix("torch."))
+            for name, value in model.state_dict().items()
+        }
+        self.num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.tasks = set(model.tasks)
+        self.normalising = {
+            f"{prefix}.{name}"
+            for prefix, module in model.named_modules()
+            if "Norm" in type(module).__name__
+            for name, _ in module.named_parameters(recurse=False)
+        }
+        names = {id(p): name for name, p in model.named_parameters()}
+        # Name of each trainable parameter -> (weight decay or None for the optimizer's, learning-rate factor)
+        self.groups = {
+            names[id(p)]: (group.get("weight_decay"), group["lr_factor"])
+            for group in groups
+            for p in group["params"]
+        }
+
+
+def merged(base, changes):
+    both = {k: merged(base[k], v) if isinstance(v, dict) and k in base else v for k, v in changes.items()}
+    return {**base, **both}
+
+
+RECIPES = [Recipe(path) for path in sorted(golden("zoo_facts.json.gz")["configs"])]
+
+
+def pytest_generate_tests(metafunc):
+    if "recipe" in metafunc.fixturenames:
+        metafunc.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+
+
+@pytest.fixture(scope="session")
+def recipes():
+    return RECIPES
+
+
+@pytest.fixture(scope="session")
+def goldens():
+    return golden
