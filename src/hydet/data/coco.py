@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hydet.data.coco_file import POLICIES, CocoFile, Policy
+from hydet.data.coco_file import FEDERATED, POLICIES, CocoFile, Policy
 from hydet.data.coco_panoptic import PanopticLabels
-from hydet.data.coco_storage import FlatStrings
+from hydet.data.coco_storage import FlatIntegers, FlatStrings
 from hydet.data.errors import DataError
 from hydet.data.images import read_image, read_labels
 from hydet.data.metadata import Metadata
@@ -77,7 +77,8 @@ class CocoDataset:
             and "right".
         ignore_other_categories: leave out categories that ``class_names`` does not have, instead of refusing the file.
         sem_seg: folder of label maps, PNG files named like the images.
-        stuff_class_names: names of those labels.
+        stuff_class_names: names of the semantic labels 0, 1, ...; with ``panoptic_json`` its stuff by name, after a
+            name for all things, or None to take it in the order of its ids.
         panoptic_json: COCO panoptic annotations of the same images; semantic labels then follow from them, with 0 for
             all things.
         panoptic_images: their folder of PNG files; by default named like the JSON.
@@ -141,12 +142,18 @@ class CocoDataset:
         self._image_ids = np.array([image.id for image in file.images], dtype=np.int64)
         self._sizes = np.array([(image.height, image.width) for image in file.images], dtype=np.int64)
         self._with_masks = with_masks and bool((flat.polygon_range[-1] > 0) or (flat.codes.offsets[-1] > 0))
+        self._federated = {
+            key: FlatIntegers.of([image.federated.get(key, []) for image in file.images])
+            for key in FEDERATED
+            if any(key in image.federated for image in file.images)
+        }
+        self._frequency = {n: c["frequency"] for n, c in file.categories.items() if "frequency" in c}
         self._told: set[int] = set()
         self._sem_seg = None if sem_seg is None else Path(sem_seg)
         self._panoptic = None
         stuff: dict[str, Any] = {"stuff_classes": tuple(stuff_class_names or ())}
         if panoptic_json is not None:
-            self._panoptic = PanopticLabels(panoptic_json, panoptic_images, classes)
+            self._panoptic = PanopticLabels(panoptic_json, panoptic_images, list(classes), stuff_class_names)
             stuff = {
                 "stuff_classes": self._panoptic.stuff_classes,
                 "stuff_ids": self._panoptic.stuff_ids,
@@ -292,7 +299,9 @@ class CocoDataset:
         """The annotations in use as COCO's JSON has them, with the file's ids.
 
         Annotation 0 gets another id: COCO's evaluation takes 0 for "no match". Objects without a region get an empty
-        one where the dataset has regions.
+        one where the dataset has regions. What other evaluations go by is there if the file has it: ``ignore`` of
+        objects (VOC's difficult ones); LVIS's ``neg_category_ids`` and ``not_exhaustive_category_ids`` of images and
+        ``frequency`` of categories.
         """
         flat = self._annotations
         images, annotations = [], []
@@ -301,7 +310,8 @@ class CocoDataset:
             height, width = self._sizes[place].tolist()
             image_id = int(self._image_ids[place])
             name = self._names[place].decode()
-            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+            lists = {key: ids[place] for key, ids in self._federated.items()}
+            images.append({"id": image_id, "file_name": name, "height": height, "width": width, **lists})
             for a in flat.of_image(place):
                 entry: dict[str, Any] = {
                     "id": int(flat.ids[a]) or spare,
@@ -311,6 +321,8 @@ class CocoDataset:
                     "area": float(flat.areas[a]),
                     "iscrowd": int(flat.iscrowd[a]),
                 }
+                if flat.ignore[a]:
+                    entry["ignore"] = 1
                 if self._with_masks:
                     entry["segmentation"] = _written(self._segment(a, place, (height, width)), height, width)
                 if flat.keypoints is not None:
@@ -326,6 +338,7 @@ class CocoDataset:
             "categories": [
                 {"id": number, "name": name}
                 | ({"keypoints": list(self.metadata.keypoint_names)} if flat.keypoints is not None else {})
+                | ({"frequency": self._frequency[number]} if number in self._frequency else {})
                 for number, name in zip(self.metadata.thing_ids, self.metadata.thing_classes)
             ],
         }

@@ -18,10 +18,11 @@ from hydet.data.images import read_image_size
 from hydet.data.report import DataReport
 from hydet.data.rle import runs_of
 
-__all__ = ["POLICIES", "CocoFile", "CocoImage", "Policy", "read_json"]
+__all__ = ["FEDERATED", "POLICIES", "CocoFile", "CocoImage", "Policy", "read_json"]
 
 Policy = Literal["drop", "clamp", "raise"]
 POLICIES = ("drop", "clamp", "raise")
+FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
 _NUMBERS = {int, float}
 _TOLERANCE = 1.0  # pixels by which a box may stick out: files round
 
@@ -52,15 +53,18 @@ def read_json(path: str | Path) -> Any:
 
 
 class CocoImage:
-    """An entry of ``images``."""
+    """An entry of ``images``; ``federated`` holds LVIS's lists of category ids, where there are such."""
 
-    __slots__ = ("file_name", "height", "id", "width")
+    __slots__ = ("federated", "file_name", "height", "id", "width")
 
-    def __init__(self, number: int, file_name: str, height: int, width: int) -> None:
+    def __init__(
+        self, number: int, file_name: str, height: int, width: int, federated: Mapping[str, list[int]]
+    ) -> None:
         self.id = number
         self.file_name = file_name
         self.height = height
         self.width = width
+        self.federated = federated
 
 
 class CocoFile:
@@ -148,7 +152,7 @@ class CocoFile:
                     self._skipped.add(number)
                     self._problem("unreadable_image", str(error), "dropped")
                     continue
-            found[number] = CocoImage(number, name, int(height), int(width))
+            found[number] = CocoImage(number, name, int(height), int(width), _federated(entry))
         return list(found.values())
 
     # Annotations
@@ -244,6 +248,7 @@ class CocoFile:
         builder.boxes.append(box)
         builder.rotated_boxes.append(rotated)
         builder.iscrowd.append(bool(entry.get("iscrowd", 0)))
+        builder.ignore.append(bool(entry.get("ignore", 0) or entry.get("difficult", 0)))
         builder.polygons.append(polygons)
         builder.codes.append(code)
         builder.keypoints.append(keypoints)
@@ -353,6 +358,12 @@ def _file_names(entry: Any) -> list[str]:
     if isinstance(entry.get("coco_url"), str):
         names.append("/".join(entry["coco_url"].split("/")[-2:]))
     return names
+
+
+def _federated(entry: Mapping[str, Any]) -> dict[str, list[int]]:
+    """What LVIS says of an image: categories that are surely absent, and those of which some objects may be missing."""
+    found = {key: entry.get(key) for key in FEDERATED}
+    return {key: ids for key, ids in found.items() if isinstance(ids, list) and all(_is_int(i) for i in ids)}
 
 
 def _is_int(value: Any) -> TypeGuard[int]:

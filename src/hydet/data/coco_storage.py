@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-__all__ = ["AnnotationBuilder", "FlatAnnotations", "FlatStrings"]
+__all__ = ["AnnotationBuilder", "FlatAnnotations", "FlatIntegers", "FlatStrings"]
 
 
 @dataclasses.dataclass
@@ -29,6 +31,22 @@ class FlatStrings:
 
 
 @dataclasses.dataclass
+class FlatIntegers:
+    """Many lists of integers in one array."""
+
+    content: np.ndarray  # int64
+    offsets: np.ndarray  # (N + 1,) int64
+
+    @classmethod
+    def of(cls, lists: Sequence[Sequence[int]]) -> FlatIntegers:
+        content = np.fromiter(chain.from_iterable(lists), dtype=np.int64)
+        return cls(content, _offsets([len(one) for one in lists]))
+
+    def __getitem__(self, index: int) -> list[int]:
+        return self.content[self.offsets[index] : self.offsets[index + 1]].tolist()
+
+
+@dataclasses.dataclass
 class FlatAnnotations:
     """A annotations in the order of their images.
 
@@ -42,6 +60,7 @@ class FlatAnnotations:
     boxes: np.ndarray  # (A, 4) float64 as (x, y, w, h), as files have them
     areas: np.ndarray  # (A,) float64
     iscrowd: np.ndarray  # (A,) bool
+    ignore: np.ndarray  # (A,) bool: difficult ones, which VOC's evaluation does not count
     polygon_range: np.ndarray  # (A + 1,) int64
     coordinate_range: np.ndarray  # (P + 1,) int64
     coordinates: np.ndarray  # float64
@@ -73,6 +92,7 @@ class AnnotationBuilder:
         self.boxes: list[tuple[float, float, float, float]] = []
         self.areas: list[float] = []
         self.iscrowd: list[bool] = []
+        self.ignore: list[bool] = []
         self.polygons: list[list[np.ndarray]] = []
         self.codes: list[bytes] = []
         self.keypoints: list[Any] = []
@@ -111,6 +131,7 @@ class AnnotationBuilder:
             boxes=np.array(self.boxes, dtype=np.float64).reshape(-1, 4)[order],
             areas=np.array(self.areas, dtype=np.float64)[order],
             iscrowd=np.array(self.iscrowd, dtype=bool)[order],
+            ignore=np.array(self.ignore, dtype=bool)[order],
             polygon_range=_offsets([len(one) for one in polygons]),
             coordinate_range=_offsets([len(p) for p in flat]),
             coordinates=np.concatenate(flat) if flat else np.zeros(0),
