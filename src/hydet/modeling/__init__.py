@@ -6,6 +6,7 @@ from . import (
     box_regression,
     matcher,
     meta_arch,
+    mmdet,
     poolers,
     postprocessing,
     proposal_generators,
@@ -18,6 +19,7 @@ from .backbones import *
 from .box_regression import *
 from .matcher import *
 from .meta_arch import *
+from .mmdet import *
 from .poolers import *
 from .postprocessing import *
 from .proposal_generators import *
@@ -31,6 +33,7 @@ __all__ = [
     *box_regression.__all__,
     *matcher.__all__,
     *meta_arch.__all__,
+    *mmdet.__all__,
     *poolers.__all__,
     *postprocessing.__all__,
     *proposal_generators.__all__,

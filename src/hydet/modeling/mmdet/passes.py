@@ -1,0 +1,69 @@
+"""One forward pass through an mmdet detector: in the right mode, its features kept, everything restored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+__all__ = ["shared_features", "taking_the_path_of"]
+
+
+@contextmanager
+def taking_the_path_of(detector: nn.Module, *, training: bool) -> Iterator[None]:
+    """Let a detector compute losses in evaluation mode and results in training mode.
+
+    Heads of mmdet ask ``self.training`` what is wanted of them, so every part made of parts gets that mode for a
+    while. Layers, normalisations and dropouts among them, keep the mode that they have.
+    """
+    before = [(module, module.training) for module in detector.modules()]
+    try:
+        for module, _ in before:
+            is_layer = next(module.children(), None) is None or type(module).__module__.startswith(
+                "torch.nn."
+            )
+            if not is_layer:
+                module.training = training
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+@contextmanager
+def shared_features(detector: Any) -> Iterator[None]:
+    """Within, ``detector.extract_feat`` computes the features of a batch once, and gives them in float32.
+
+    mmdet casts regions of interest to the type of the features, and half precision cannot tell neighbouring pixels of
+    a large image apart.
+    """
+    extract = getattr(detector, "extract_feat", None)
+    if extract is None:
+        yield
+        return
+    # TridentNet's backbone has other branches in training.
+    by_mode = any(hasattr(module, "test_branch_idx") for module in detector.modules())
+    kept: list[tuple[Tensor, bool, Any]] = []
+
+    def extract_once(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return extract(batch_inputs, *args, **kwargs)
+        mode = by_mode and detector.training
+        if not kept or kept[0][0] is not batch_inputs or kept[0][1] != mode:
+            features = pytree.tree_map_only(
+                Tensor, lambda x: x.float() if x.is_floating_point() else x, extract(batch_inputs)
+            )
+            kept[:] = [(batch_inputs, mode, features)]
+        return kept[0][2]
+
+    own = vars(detector).get("extract_feat")
+    object.__setattr__(detector, "extract_feat", extract_once)
+    try:
+        yield
+    finally:
+        object.__delattr__(detector, "extract_feat")
+        if own is not None:
+            object.__setattr__(detector, "extract_feat", own)

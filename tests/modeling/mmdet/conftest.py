@@ -1,0 +1,164 @@
+"""Small models of mmdet as configs, inputs for them, and an mmdet made of paper for where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from hydet.structures import BitMasks, Boxes, Instances, PolygonMasks
+
+CLASSES = 3
+BACKBONE = {"type": "ResNet", "depth": 18, "base_channels": 8, "norm_eval": True, "num_stages": 4}
+NECK = {
+    "type": "FPN",
+    "in_channels": [8, 16, 32, 64],
+    "out_channels": 16,
+    "num_outs": 5,
+}
+PIXELS = {"pixel_mean": [100.0, 110.0, 120.0], "pixel_std": [50.0, 55.0, 60.0]}
+PREPROCESSOR = {
+    "type": "DetDataPreprocessor",
+    "mean": [123.7, 116.3, 103.5],
+    "std": [58.4, 57.1, 57.4],
+    "bgr_to_rgb": True,
+    "pad_mask": True,
+    "pad_size_divisor": 32,
+}
+ANCHORS = {"type": "AnchorGenerator", "ratios": [0.5, 1.0, 2.0], "strides": [8, 16, 32, 64, 128]}
+
+
+def coder(stds):
+    return {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": stds}
+
+
+def assigner(positive, negative, minimum):
+    return {
+        "type": "MaxIoUAssigner",
+        "pos_iou_thr": positive,
+        "neg_iou_thr": negative,
+        "min_pos_iou": minimum,
+        "ignore_iof_thr": -1,
+    }
+
+
+def sampler(number, positive, add_gt):
+    return {"type": "RandomSampler", "num": number, "pos_fraction": positive, "add_gt_as_proposals": add_gt}
+
+
+def retinanet(**changes):
+    return {
+        "type": "RetinaNet",
+        "data_preprocessor": PREPROCESSOR,
+        "backbone": BACKBONE,
+        "neck": {**NECK, "start_level": 1, "add_extra_convs": "on_input"},
+        "bbox_head": {
+            "type": "RetinaHead",
+            "num_classes": CLASSES,
+            "in_channels": 16,
+            "stacked_convs": 1,
+            "feat_channels": 16,
+            "anchor_generator": {**ANCHORS, "octave_base_scale": 4, "scales_per_octave": 3},
+            "bbox_coder": coder([1.0] * 4),
+            "loss_cls": {"type": "FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.25},
+            "loss_bbox": {"type": "L1Loss"},
+        },
+        "train_cfg": {
+            "assigner": assigner(0.5, 0.4, 0),
+            "sampler": {"type": "PseudoSampler"},
+            "allowed_border": -1,
+            "pos_weight": -1,
+        },
+        "test_cfg": {
+            "nms_pre": 1000,
+            "score_thr": 0.0,
+            "nms": {"type": "nms", "iou_threshold": 0.5},
+            "max_per_img": 10,
+        },
+        **changes,
+    }
+
+
+def mask_rcnn(**changes):
+    region = {"type": "SingleRoIExtractor", "out_channels": 16, "featmap_strides": [4, 8, 16, 32]}
+    return {
+        "type": "MaskRCNN",
+        "data_preprocessor": PREPROCESSOR,
+        "backbone": BACKBONE,
+        "neck": NECK,
+        "rpn_head": {
+            "type": "RPNHead",
+            "in_channels": 16,
+            "feat_channels": 16,
+            "anchor_generator": {**ANCHORS, "scales": [8], "strides": [4, 8, 16, 32, 64]},
+            "bbox_coder": coder([1.0] * 4),
+        },
+        "roi_head": {
+            "type": "StandardRoIHead",
+            "bbox_roi_extractor": {**region, "roi_layer": {"type": "RoIAlign", "output_size": 7}},
+            "bbox_head": {
+                "type": "Shared2FCBBoxHead",
+                "in_channels": 16,
+                "fc_out_channels": 32,
+                "num_classes": CLASSES,
+                "bbox_coder": coder([0.1, 0.1, 0.2, 0.2]),
+            },
+            "mask_roi_extractor": {**region, "roi_layer": {"type": "RoIAlign", "output_size": 14}},
+            "mask_head": {
+                "type": "FCNMaskHead",
+                "num_convs": 1,
+                "in_channels": 16,
+                "conv_out_channels": 16,
+                "num_classes": CLASSES,
+            },
+        },
+        "train_cfg": {
+            "rpn": {
+                "assigner": {**assigner(0.7, 0.3, 0.3), "match_low_quality": True},
+                "sampler": sampler(64, 0.5, False),
+                "allowed_border": -1,
+                "pos_weight": -1,
+            },
+            "rpn_proposal": {"nms_pre": 200, "max_per_img": 50, "nms": {"type": "nms", "iou_threshold": 0.7}},
+            "rcnn": {
+                "assigner": assigner(0.5, 0.5, 0.5),
+                "sampler": sampler(64, 0.25, True),
+                "mask_size": 28,
+                "pos_weight": -1,
+            },
+        },
+        "test_cfg": {
+            "rpn": {"nms_pre": 200, "max_per_img": 50, "nms": {"type": "nms", "iou_threshold": 0.7}},
+            "rcnn": {
+                "score_thr": 0.0,
+                "nms": {"type": "nms", "iou_threshold": 0.5},
+                "max_per_img": 10,
+                "mask_thr_binary": 0.5,
+            },
+        },
+        **changes,
+    }
+
+
+def picture(rows=96, columns=128, objects=2, masks="bitmap", **more):
+    """One input: rectangles of their classes' colours on grey."""
+    image = torch.full((3, rows, columns), 90, dtype=torch.uint8)
+    boxes = torch.tensor([[8.0, 8, 56, 72], [64, 16, 120, 64], [30, 40, 100, 90]])[:objects]
+    classes = torch.tensor([0, 2, 1])[:objects]
+    bitmaps = torch.zeros(objects, rows, columns, dtype=torch.bool)
+    for bitmap, box, label in zip(bitmaps, boxes.int().tolist(), classes.tolist()):
+        inside = (slice(box[1], box[3]), slice(box[0], box[2]))
+        bitmap[inside] = True
+        image[(slice(None), *inside)] = 30
+        image[(label, *inside)] = 250
+    instances = Instances((rows, columns), gt_boxes=Boxes(boxes), gt_classes=classes)
+    if masks == "bitmap":
+        instances.gt_masks = BitMasks(bitmaps)
+    elif masks == "polygon":
+        corners = [[np.array([x1, y1, x2, y1, x2, y2, x1, y2])] for x1, y1, x2, y2 in boxes.double().tolist()]
+        instances.gt_masks = PolygonMasks(corners)
+    return {"image": image, "instances": instances, "file_name": f"{objects} objects", **more}
+
+
+@pytest.fixture(scope="session")
+def mmdet():
+    """The real one, or the test is skipped."""
+    return pytest.importorskip("mmdet")
