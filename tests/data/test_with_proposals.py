@@ -10,6 +10,7 @@ from hydet.data import (
     CocoDataset,
     DataError,
     InputMapper,
+    ProposalFile,
     Proposals,
     RandomHorizontalFlip,
     Resize,
@@ -19,7 +20,6 @@ from hydet.data import (
     build_train_loader,
     write_proposals,
 )
-from hydet.data.proposal_file import ProposalFile
 
 
 @pytest.fixture(scope="module")
