@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -67,7 +68,8 @@ def sem_seg_postprocess(
         output_width: in pixels.
 
     Returns:
-        ``(C, output_height, output_width)`` bilinearly resized scores.
+        ``(C, output_height, output_width)`` bilinearly resized scores, at least float32.
     """
     cropped = result[None, :, : img_size[0], : img_size[1]]
+    cropped = cropped.to(torch.promote_types(cropped.dtype, torch.float32))
     return F.interpolate(cropped, size=(output_height, output_width), mode="bilinear", align_corners=False)[0]

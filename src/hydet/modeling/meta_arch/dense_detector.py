@@ -111,7 +111,7 @@ class DenseDetector(MetaArchitecture):
             Scalars by name.
 
         Raises:
-            ValueError: if an input has no ``instances``.
+            ValueError: if an input has no ``instances``, or they or its image are not what they should be.
         """
         images, features, predictions = self._predict(batched_inputs)
         return self._losses(batched_inputs, images, features, predictions)
@@ -198,7 +198,7 @@ class DenseDetector(MetaArchitecture):
         features: Sequence[Tensor],
         predictions: Predictions,
     ) -> dict[str, Tensor]:
-        targets = self._ground_truth(batched_inputs)
+        targets = self._ground_truth(batched_inputs, num_classes=self.num_classes)
         losses = self.forward_training(images, features, predictions, targets)
         if self._picture_is_due():
             with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hydet.modeling.postprocessing import detector_postprocess
+from hydet.modeling.proposal_generators import NonFiniteProposalsError
 from hydet.structures import ImageList, Instances
 
 from .meta_architecture import MetaArchitecture, ModelInput, describe
@@ -68,7 +69,9 @@ class GeneralizedRCNN(MetaArchitecture):
             Scalars by name: the detector's, then the proposal generator's.
 
         Raises:
-            ValueError: if an input has no ``instances``, or no ``proposals`` where they are needed.
+            ValueError: if an input has no ``instances``, or no ``proposals`` where they are needed; if an image or its
+                ground truth is not what it should be.
+            NonFiniteProposalsError: in training mode, if the weights have diverged.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
@@ -132,11 +135,14 @@ class GeneralizedRCNN(MetaArchitecture):
     def _losses(
         self, batched_inputs: Sequence[ModelInput], images: ImageList, features: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], list[Instances]]:
-        targets = self._ground_truth(batched_inputs)
+        targets = self._ground_truth(batched_inputs, num_classes=getattr(self.roi_heads, "num_classes", None))
+        proposal_losses: dict[str, Tensor] = {}
         if self.proposal_generator is None:
-            proposals, proposal_losses = self._given_proposals(batched_inputs), {}
+            proposals = self._given_proposals(batched_inputs)
         else:
-            proposals, proposal_losses = self.proposal_generator(images, features, targets)
+            proposals, proposal_losses = propose(
+                self.proposal_generator, batched_inputs, images, features, targets
+            )
         _, detector_losses = self.roi_heads(images, features, proposals, targets)
         if self._picture_is_due():
             self.visualize_training(batched_inputs, proposals)
@@ -167,6 +173,21 @@ class GeneralizedRCNN(MetaArchitecture):
             {"instances": detector_postprocess(found, *output_size(entry, size))}
             for found, entry, size in zip(results, batched_inputs, image_sizes, strict=True)
         ]
+
+
+def propose(
+    generator: nn.Module,
+    batched_inputs: Sequence[ModelInput],
+    images: ImageList,
+    features: dict[str, Tensor],
+    targets: Sequence[Instances],
+) -> tuple[list[Instances], dict[str, Tensor]]:
+    """Proposals and their losses; an error about numbers that are not finite also names the inputs."""
+    try:
+        return generator(images, features, targets)
+    except NonFiniteProposalsError as error:
+        names = ", ".join(describe(batched_inputs[i]) for i in error.image_indices)
+        raise NonFiniteProposalsError(f"{names}: {error}", error.image_indices) from error
 
 
 def output_size(entry: ModelInput, image_size: tuple[int, int]) -> tuple[int, int]:

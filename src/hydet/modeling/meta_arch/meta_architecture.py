@@ -111,7 +111,8 @@ class MetaArchitecture(nn.Module):
         """Normalise, pad with zeros on the right and below, and batch the ``image`` of every input.
 
         Raises:
-            ValueError: if an image has another number of channels than ``pixel_mean``.
+            ValueError: if an image has another number of channels than ``pixel_mean``, or holds NaN or infinity. On a
+                GPU the latter goes unseen, since it would have to be waited for.
         """
         images = [self._normalized(x) for x in batched_inputs]
         return ImageList.from_tensors(
@@ -127,14 +128,19 @@ class MetaArchitecture(nn.Module):
                 f"{describe(entry)}: image has shape {tuple(image.shape)}, "
                 f"expected ({self.pixel_mean.shape[0]}, H, W)"
             )
+        _check_pixels(entry)
         return (image.to(self.device) - self.pixel_mean) / self.pixel_std
 
-    def _ground_truth(self, batched_inputs: Sequence[ModelInput], key: str = "instances") -> list[Any]:
+    def _ground_truth(
+        self, batched_inputs: Sequence[ModelInput], key: str = "instances", *, num_classes: int | None = None
+    ) -> list[Any]:
         for entry in batched_inputs:
             if key not in entry:
                 raise ValueError(f"{describe(entry)}: losses need {key!r} in every input")
             if key == "instances":
                 _check_boxes(entry)
+                if num_classes is not None:
+                    _check_classes(entry, num_classes)
         return [entry[key].to(self.device) for entry in batched_inputs]
 
     def _picture_is_due(self) -> bool:
@@ -161,6 +167,27 @@ class MetaArchitecture(nn.Module):
             found = found[(found[:, 2:] > found[:, :2]).all(dim=1)]
             sides.append(draw_bounding_boxes(image, found, colors=color) if found.shape[0] else image)
         self.on_picture(title, torch.cat(sides, dim=2))
+
+
+def _check_pixels(entry: ModelInput) -> None:
+    image = entry["image"]
+    if torch.compiler.is_compiling() or not image.is_floating_point() or image.device.type != "cpu":
+        return
+    # The sum is a hundred times faster than looking at each pixel, and not finite if one is not.
+    if not bool(image.sum(dtype=torch.float32).isfinite()) and not bool(image.isfinite().all()):
+        raise ValueError(f"{describe(entry)}: the image holds values that are not finite")
+
+
+def _check_classes(entry: ModelInput, num_classes: int) -> None:
+    """A class too high would count as background, or end the process on a GPU."""
+    classes = entry["instances"].gt_classes
+    wrong = (classes < 0) | (classes >= num_classes)
+    if bool(wrong.any()):
+        i = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{describe(entry)}: ground-truth class {int(classes[i])} of box {i}; "
+            f"the model has classes 0 to {num_classes - 1}"
+        )
 
 
 def _check_boxes(entry: ModelInput) -> None:

@@ -12,7 +12,7 @@ from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.proposal_generators import RRPN
 from hydet.structures import ImageList, Instances
 
-from .generalized_rcnn import output_size
+from .generalized_rcnn import output_size, propose
 from .meta_architecture import MetaArchitecture, ModelInput
 
 __all__ = ["ProposalNetwork"]
@@ -55,7 +55,8 @@ class ProposalNetwork(MetaArchitecture):
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         images = self.preprocess_image(batched_inputs)
         targets = self._ground_truth(batched_inputs)
-        return self.proposal_generator(images, self.backbone(images.tensor), targets)[1]
+        features = self.backbone(images.tensor)
+        return propose(self.proposal_generator, batched_inputs, images, features, targets)[1]
 
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[Any]:
         images = self.preprocess_image(batched_inputs)
@@ -67,7 +68,8 @@ class ProposalNetwork(MetaArchitecture):
     ) -> tuple[dict[str, Tensor], list[Any]]:
         images = self.preprocess_image(batched_inputs)
         targets = self._ground_truth(batched_inputs)
-        proposals, losses = self.proposal_generator(images, self.backbone(images.tensor), targets)
+        features = self.backbone(images.tensor)
+        proposals, losses = propose(self.proposal_generator, batched_inputs, images, features, targets)
         with torch.no_grad():
             return losses, self._postprocess(proposals, batched_inputs, images)
 

@@ -44,6 +44,7 @@ class SemSegFPNHead(nn.Module):
         if not levels:
             raise ValueError("SemSegFPNHead needs at least one level in input_shape")
         self.in_features = [name for name, _ in levels]
+        self.num_classes = num_classes
         self.common_stride = common_stride
         self.loss_weight = loss_weight
         self.ignore_value = ignore_value

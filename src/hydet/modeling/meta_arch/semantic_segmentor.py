@@ -12,7 +12,7 @@ from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.structures import ImageList
 
 from .generalized_rcnn import output_size
-from .meta_architecture import MetaArchitecture, ModelInput
+from .meta_architecture import MetaArchitecture, ModelInput, describe
 
 __all__ = ["SemanticSegmentor"]
 
@@ -80,8 +80,16 @@ class SemanticSegmentor(MetaArchitecture):
 
 
 def padded_label_maps(model: Any, batched_inputs: Sequence[ModelInput], images: ImageList) -> Tensor:
-    """``(B, H, W)`` label maps of a batch, padded like its images with the head's ``ignore_value``."""
+    """``(B, H, W)`` label maps of a batch, padded like its images with the head's ``ignore_value``.
+
+    Raises:
+        ValueError: if one is missing or has a label that is neither a class nor ``ignore_value``.
+    """
     maps = model._ground_truth(batched_inputs, "sem_seg")
+    num_classes = getattr(model.sem_seg_head, "num_classes", None)
+    if num_classes is not None:
+        for entry in batched_inputs:
+            _check_labels(entry, num_classes, model.sem_seg_head.ignore_value)
     padded = ImageList.from_tensors(
         maps,
         model.backbone.size_divisibility,
@@ -89,3 +97,15 @@ def padded_label_maps(model: Any, batched_inputs: Sequence[ModelInput], images: 
         model.backbone.padding_constraints,
     )
     return padded.tensor
+
+
+def _check_labels(entry: ModelInput, num_classes: int, ignored: int) -> None:
+    """A label out of range would end the process on a GPU."""
+    labels = entry["sem_seg"]
+    if labels.numel() == 0 or (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
+        return
+    wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignored)]
+    if wrong.numel() > 0:
+        raise ValueError(
+            f"{describe(entry)}: sem_seg has label {int(wrong[0])}; labels are 0 to {num_classes - 1} or {ignored}"
+        )

@@ -1,0 +1,206 @@
+"""Every architecture of ``conf/model/``, small enough to try hundreds of things on."""
+
+import copy
+import functools
+from pathlib import Path
+from types import SimpleNamespace
+
+import hydet.conf
+import pytest
+import torch
+from torch import nn
+
+import hydet
+from hydet.modeling import DenseDetector
+from hydet.structures import BitMasks, Boxes, Instances, Keypoints, RotatedBoxes
+
+ARCHITECTURES = sorted(p.stem for p in (Path(hydet.conf.__path__[0]) / "model").glob("*.yaml"))
+CLASSES, KEYPOINTS, STUFF, IGNORED = 3, 5, 5, 255
+SIZES = ((64, 96), (64, 96))
+
+SMALL = [
+    "size.pyramid_channels=16",
+    "size.fc_channels=16",
+    "size.mask_conv_dims=[8,8]",
+    "size.keypoint_conv_dims=[8]",
+    "size.dense_conv_dims=[64]",  # GN wants 32 groups of more than one channel
+    "size.canonical_box_size=24",  # so that each level of a pyramid has boxes
+    "size.pyramid_pre_nms_topk=[30,30]",
+    "size.single_pre_nms_topk=[60,60]",
+    "size.post_nms_topk=[20,20]",
+    "size.single_post_nms_topk=[20,20]",
+]
+TINY_RESNET = ["backbone.stem_out_channels=8", "backbone.res2_out_channels=8"]
+TINY_BOTTLENECKS = [
+    "backbone=r50_slim",
+    "backbone.stem_out_channels=8",
+    "backbone.width_per_group=4",
+    "backbone.res2_out_channels=16",
+]
+TINY_TRANSFORMER = [
+    "backbone=vitdet_b",
+    "backbone.img_size=128",
+    "+backbone.pretrain_img_size=128",
+    "backbone.embed_dim=16",
+    "backbone.depth=2",
+    "backbone.num_heads=2",
+    "backbone.window_size=2",
+    "backbone.window_block_indexes=[0]",
+    "model.backbone.square_pad=128",
+]
+
+
+def _overrides(name):
+    semantic = "panoptic" in name or "semantic" in name
+    yield f"model={name}"
+    yield "data=" + ("shapes_panoptic" if semantic else "shapes_rotated" if "rotated" in name else "shapes")
+    yield from SMALL
+    if semantic:
+        yield "model.sem_seg_head.conv_dims=64"
+    if "vitdet" in name:
+        yield from TINY_TRANSFORMER
+    elif "dc5" in name or "c4" in name:
+        yield from TINY_BOTTLENECKS
+    else:
+        yield from TINY_RESNET
+
+
+@functools.cache
+def _built(name):
+    """Composed once, since that takes longer than all else.
+
+    Batch normalisations know their statistics, and thresholds let something through.
+    """
+    torch.manual_seed(0)
+    model = hydet.instantiate(hydet.compose(*_overrides(name)).model)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train().compute_losses(Architecture(name).batch())
+    for norm in norms:
+        norm.momentum = 0.1
+    set_score_threshold(model, 0.0)
+    if hasattr(model, "combine_stuff_area_thresh"):
+        model.combine_stuff_area_thresh = 20
+        model.combine_instances_score_thresh = 0.0
+    return model
+
+
+def set_score_threshold(model, value):
+    for module in model.modules():
+        if hasattr(module, "test_score_thresh"):
+            module.test_score_thresh = value
+
+
+def some_boxes(count, size, smallest=6.0):
+    """``(count, 4)`` boxes of all sizes that an image of this (height, width) has room for."""
+    room = torch.tensor([size[1], size[0]], dtype=torch.float32)
+    sides = (smallest + torch.rand(count, 2) ** 2 * (room - smallest)).clamp(max=room)
+    near = torch.rand(count, 2) * (room - sides)
+    return torch.cat([near, near + sides], dim=1)
+
+
+def ground_truth(size, boxes, *, rotated=False):
+    """Everything that any architecture learns from, for ``(N, 4)`` boxes."""
+    count = boxes.shape[0]
+    classes = torch.randint(CLASSES, (count,))
+    if rotated:
+        center, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+        turned = torch.cat([center, sides, torch.rand(count, 1) * 360 - 180], dim=1)
+        return Instances(size, gt_boxes=RotatedBoxes(turned), gt_classes=classes)
+    y, x = torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5
+    x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
+    masks = ((y > y1) & (y < y2))[:, :, None] & ((x > x1) & (x < x2))[:, None, :]
+    inside = boxes[:, None, :2] + torch.rand(count, KEYPOINTS, 2) * (boxes[:, None, 2:] - boxes[:, None, :2])
+    return Instances(
+        size,
+        gt_boxes=Boxes(boxes),
+        gt_classes=classes,
+        gt_masks=BitMasks(masks),
+        gt_keypoints=Keypoints(torch.cat([inside, torch.full((count, KEYPOINTS, 1), 2.0)], dim=2)),
+    )
+
+
+class Architecture:
+    """One of ``ARCHITECTURES``: makes models and inputs for them.
+
+    Args:
+        name: of the file in ``conf/model/``.
+    """
+
+    def __init__(self, name):
+        self.name = name
+        self.rotated = "rotated" in name
+        self.given_proposals = name.startswith("fast_rcnn")
+        self.has_boxes = name != "semantic_fpn"
+
+    def model(self):
+        """A new one, always with the same weights, in training mode."""
+        return copy.deepcopy(_built(self.name)).train()
+
+    def entry(self, size=SIZES[0], boxes=None, count=4, name="picture.png"):
+        """One input of a batch.
+
+        Args:
+            size: (height, width).
+            boxes: ``(N, 4)`` of the objects; by default ``count`` random ones.
+            count: see ``boxes``.
+            name: its ``file_name``.
+        """
+        boxes = some_boxes(count, size) if boxes is None else torch.as_tensor(boxes, dtype=torch.float32)
+        labels = torch.full(size, IGNORED)  # nothing is known about the stuff of an image without objects
+        if len(boxes):
+            labels = torch.randint(STUFF, (size[0] // 8 + 1, size[1] // 8 + 1))
+            labels = labels.repeat_interleave(8, 0).repeat_interleave(8, 1)[: size[0], : size[1]]
+        entry = {
+            "image": torch.randint(0, 256, (3, *size), dtype=torch.uint8),
+            "instances": ground_truth(size, boxes, rotated=self.rotated),
+            "sem_seg": labels,
+            "file_name": name,
+        }
+        if self.given_proposals:
+            near = (boxes.repeat(3, 1) + 2 * torch.randn(3 * len(boxes), 4)).clamp(min=0)
+            regions = Boxes(torch.cat([some_boxes(20, size), near]))
+            regions.clip(size)
+            regions = regions[regions.nonempty()]
+            entry["proposals"] = Instances(
+                size, proposal_boxes=regions, objectness_logits=torch.randn(len(regions))
+            )
+        return entry
+
+    def batch(self, sizes=SIZES, counts=(4, 3)):
+        """As many inputs as ``counts`` has numbers of objects."""
+        torch.manual_seed(1)
+        pairs = zip(sizes, counts, strict=False)
+        return [self.entry(size, count=n, name=f"{i}.png") for i, (size, n) in enumerate(pairs)]
+
+    def without_proposals(self, model, batch):
+        """Let there be none: of the proposal generator, or in the inputs."""
+        if self.given_proposals:
+            for entry in batch:
+                entry["proposals"] = entry["proposals"][:0]
+        elif hasattr(model, "proposal_generator"):
+            model.proposal_generator.min_box_size = 1e6
+        return batch
+
+    @property
+    def dense(self):
+        return isinstance(_built(self.name), DenseDetector)
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request):
+    """Each architecture in turn; ``indirect`` parameters choose some."""
+    return Architecture(request.param)
+
+
+@pytest.fixture
+def tools():
+    """Functions and numbers of this file."""
+    return SimpleNamespace(
+        num_classes=CLASSES,
+        num_keypoints=KEYPOINTS,
+        num_labels=STUFF,
+        set_score_threshold=set_score_threshold,
+    )

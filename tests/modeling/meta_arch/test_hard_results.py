@@ -1,0 +1,218 @@
+"""Results of every architecture are well formed, whatever the images and however little is found."""
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from hydet.structures import Instances
+
+MOST = 100  # detections of an image
+
+
+def check(architecture, tools, results, sizes):
+    assert len(results) == len(sizes)
+    for result, (height, width) in zip(results, sizes, strict=True):
+        assert result
+        for name, value in result.items():
+            CHECKS[name](architecture, tools, value, height, width)
+        if "panoptic_seg" in result:
+            check_combination(result)
+
+
+def check_instances(architecture, tools, found, height, width):
+    assert found.image_size == (height, width) and len(found) <= MOST
+    check_boxes(architecture, found.pred_boxes.tensor, height, width)
+    assert ((found.scores > 0) & (found.scores <= 1)).all()
+    assert (found.scores.diff() <= 0).all()
+    assert found.scores.dtype == torch.float32
+    assert ((found.pred_classes >= 0) & (found.pred_classes < tools.num_classes)).all()
+    assert found.has("pred_masks") == ("mask" in architecture.name or "panoptic" in architecture.name)
+    assert found.has("pred_keypoints") == ("keypoint" in architecture.name)
+    if found.has("pred_masks"):
+        masks = found.pred_masks
+        assert masks.shape == (len(found), height, width) and masks.dtype == torch.bool
+        x1, y1, x2, y2 = found.pred_boxes.tensor[:, :, None].unbind(1)
+        y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+        rows, columns = (y > y1 - 1) & (y < y2 + 1), (x > x1 - 1) & (x < x2 + 1)
+        assert not (masks & ~(rows[:, :, None] & columns[:, None])).any()  # nothing outside of its box
+    if found.has("pred_keypoints"):
+        points = found.pred_keypoints
+        assert points.shape == (len(found), tools.num_keypoints, 3) and points.isfinite().all()
+        assert (points[..., 2] > 0).all()
+
+
+def check_proposals(architecture, tools, found, height, width):
+    assert found.image_size == (height, width)
+    check_boxes(architecture, found.proposal_boxes.tensor, height, width)
+    assert found.objectness_logits.isfinite().all() and (found.objectness_logits.diff() <= 0).all()
+
+
+def check_boxes(architecture, boxes, height, width):
+    assert boxes.isfinite().all() and boxes.dtype == torch.float32
+    if architecture.rotated:
+        assert (boxes[:, 2:4] > 0).all() and (boxes[:, 4].abs() <= 180).all()
+    else:
+        assert (boxes >= 0).all() and (boxes <= torch.tensor([width, height] * 2)).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def check_sem_seg(architecture, tools, scores, height, width):
+    assert scores.shape == (tools.num_labels, height, width)
+    assert scores.isfinite().all() and scores.dtype == torch.float32
+
+
+def check_panoptic_seg(architecture, tools, found, height, width):
+    ids, segments = found
+    assert ids.shape == (height, width) and ids.dtype == torch.int32
+    assert [s["id"] for s in segments] == list(range(1, len(segments) + 1))
+    assert {*ids.unique().tolist()} - {0} == {s["id"] for s in segments}
+    for segment in segments:
+        limit = tools.num_classes if segment["isthing"] else tools.num_labels
+        assert 0 <= segment["category_id"] < limit
+        if not segment["isthing"]:
+            assert segment["area"] == (ids == segment["id"]).sum()
+
+
+def check_combination(result):
+    """Things are the instances they say they are."""
+    found, (ids, segments) = result["instances"], result["panoptic_seg"]
+    things = [s for s in segments if s["isthing"]]
+    assert len({s["instance_id"] for s in things}) == len(things)
+    for thing in things:
+        i = thing["instance_id"]
+        assert thing["category_id"] == found.pred_classes[i] and thing["score"] == found.scores[i]
+        assert not ((ids == thing["id"]) & ~found.pred_masks[i]).any()
+
+
+CHECKS = {
+    "instances": check_instances,
+    "proposals": check_proposals,
+    "sem_seg": check_sem_seg,
+    "panoptic_seg": check_panoptic_seg,
+}
+
+
+def count(result):
+    """How many objects one result has; of semantic labels, one."""
+    return next((len(v) for v in result.values() if isinstance(v, Instances)), 1)
+
+
+@torch.no_grad()
+def test_another_resolution(architecture, tools):
+    batch = architecture.batch()
+    batch[0].update(height=30, width=200)
+    results = architecture.model().eval()(batch)
+    check(architecture, tools, results, [(30, 200), (64, 96)])
+    assert all(count(result) > 0 for result in results)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param(((40, 72), (64, 50), (33, 33)), id="different"),
+        pytest.param(((7, 9),), id="below a stride"),
+        pytest.param(((1, 1),), id="one pixel"),
+        pytest.param(((3, 128), (120, 6)), id="elongated"),
+    ],
+)
+@torch.no_grad()
+def test_sizes(architecture, tools, sizes):
+    batch = architecture.batch(sizes=sizes, counts=(2, 0, 1))
+    check(architecture, tools, architecture.model().eval()(batch), sizes)
+
+
+@torch.no_grad()
+def test_bfloat16(architecture, tools):
+    batch = architecture.batch()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results = architecture.model().eval()(batch)
+    check(architecture, tools, results, [(64, 96)] * 2)
+    assert all(count(result) > 0 for result in results)
+
+
+@torch.no_grad()
+def test_nothing_is_found(architecture, tools):
+    model, batch = architecture.model().eval(), architecture.batch()
+    if architecture.name.startswith("rpn"):
+        architecture.without_proposals(model, batch)
+    tools.set_score_threshold(model, 1.0)
+    check_empty(architecture, tools, model(batch))
+
+
+@torch.no_grad()
+def test_nothing_is_proposed(architecture, tools):
+    if not architecture.has_boxes or architecture.dense:
+        pytest.skip("makes no proposals")
+    model, batch = architecture.model().eval(), architecture.batch()
+    check_empty(architecture, tools, model(architecture.without_proposals(model, batch)))
+
+
+def check_empty(architecture, tools, results):
+    check(architecture, tools, results, [(64, 96)] * 2)
+    for result in results:
+        assert count(result) == (0 if architecture.has_boxes else 1)
+        assert not any(s["isthing"] for s in result.get("panoptic_seg", (None, []))[1])
+
+
+@torch.no_grad()
+def test_an_image_alone_is_the_same(architecture):
+    """Up to rounding, where the batch pads it no more than it would be by itself; more reaches in at the border."""
+    model = architecture.model().eval()
+    if architecture.dense:
+        model.head.cls_score.weight *= (
+            30  # or scores lie so near to each other that rounding decides their order
+        )
+    batch = architecture.batch(sizes=((64, 96), (40, 72)))
+    together = raw_results(model, batch)
+    alike = (True, model.backbone.size_divisibility == 32 or bool(model.backbone.padding_constraints))
+    for i, entry in enumerate(batch):
+        (alone,) = raw_results(model, [entry])
+        if not alike[i]:
+            continue
+        assert_same(together[i], alone, tolerance=1e-3)
+
+
+def raw_results(model, batch):
+    """One of each image, before thresholds on masks and labels turn roundings into flips."""
+    try:
+        results = model.inference(batch, do_postprocess=False)
+    except TypeError:
+        results = model.inference(batch)
+    if isinstance(results, tuple):  # detections and logits, of the padded batch
+        instances, logits = results
+        sizes = [entry["image"].shape[-2:] for entry in batch]
+        return [(found, x[:, :h, :w]) for found, x, (h, w) in zip(instances, logits, sizes, strict=True)]
+    return results
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_losses_and_results_from_one_pass(architecture, training):
+    """The same as from two with the same random numbers, and nothing that came in is changed."""
+    batch = architecture.batch()
+    before = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, batch)
+
+    def run(name):
+        model = architecture.model().train(training)
+        passes = []
+        model.backbone.register_forward_hook(lambda *_: passes.append(1))
+        torch.manual_seed(3)
+        found = getattr(model, name)(batch)
+        assert len(passes) == 1
+        return found
+
+    losses, results = run("losses_and_inference")
+    for name, value in run("compute_losses").items():
+        torch.testing.assert_close(losses.pop(name), value)
+    assert losses == {}
+    assert all(count(result) > 0 for result in results)
+    assert_same(results, run("inference"), tolerance=1e-5)
+    assert_same(batch, before, tolerance=0)
+    assert not any(isinstance(x, torch.Tensor) and x.requires_grad for x in pytree.tree_leaves(results))
+
+
+def assert_same(found, wanted, tolerance):
+    for a, b in zip(pytree.tree_leaves(found), pytree.tree_leaves(wanted), strict=True):
+        if isinstance(a, torch.Tensor):
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+        else:
+            assert a == b
