@@ -10,9 +10,9 @@ __all__ = ["rotated_regions"]
 
 
 def rotated_regions(
-    rois: Tensor, scale: float, *, output_size: tuple[int, int], sampling_ratio: int
+    rois: Tensor, scale: Tensor, *, output_size: tuple[int, int], sampling_ratio: int
 ) -> Regions:
-    """``(R, 6)`` rotated boxes (the image index is not looked at) to regions of a map."""
+    """``(R, 6)`` rotated boxes (the image index is not looked at) to regions of their maps."""
     center_x, center_y = (rois[:, 1:3] * scale - 0.5).unbind(dim=1)
     width, height = (rois[:, 3:5] * scale).unbind(dim=1)
     radians = rois[:, 5].remainder(360).deg2rad()

@@ -1,9 +1,11 @@
 import math
 import shutil
+import sys
 from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from hydet.kernels import backends, roi_align, triton_available
 from hydet.kernels.roi_align.op import flatten_shapes
@@ -209,6 +211,37 @@ def test_nothing_to_send_back(way):
     no_images = [(0, *shape[1:]) for shape in shapes]
     grad = torch.ones(6, 5, *SIZE, device=DEVICE)
     assert [g.shape[0] for g in unpool(way, grad, rois, levels, no_images, 0, True)] == [0, 0]
+
+
+def test_chunks_change_nothing(monkeypatch):
+    reference = sys.modules[forward_reference.__module__]
+    features, (rois, levels) = make_maps(), make_rois()
+    shapes, grad = [f.shape for f in features], torch.randn(6, 5, *SIZE, device=DEVICE)
+    expected = pool("reference", features, rois, levels, 0, True)
+    expected_grads = unpool("reference", grad, rois, levels, shapes, 0, True)
+    monkeypatch.setattr(reference, "SAMPLES_PER_CHUNK", 50)
+    monkeypatch.setattr(reference, "SAMPLES_PER_BACKWARD_CHUNK", 50)
+    torch.testing.assert_close(pool("reference", features, rois, levels, 0, True), expected)
+    for a, b in zip(unpool("reference", grad, rois, levels, shapes, 0, True), expected_grads, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_one_region_of_one_image_is_read_in_whole_rows(monkeypatch):
+    """Of a strided table embedding_bag reads number by number, ten times slower."""
+    strides = []
+    product = F.embedding_bag
+
+    def watched(index, table, *args, **kwargs):
+        strides.append(table.stride(1))
+        return product(index, table, *args, **kwargs)
+
+    monkeypatch.setattr(F, "embedding_bag", watched)
+    features, (rois, levels) = [f[:1] for f in make_maps()], make_rois()
+    expected = level_by_level(features, rois[:1], levels[:1], 2, True)
+    found = pool("reference", features, rois[:1], levels[:1], 2, True)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    unpool("reference", torch.ones_like(found), rois[:1], levels[:1], [f.shape for f in features], 2, True)
+    assert strides == [1, 1]
 
 
 def test_image_without_regions_still_gets_a_gradient():

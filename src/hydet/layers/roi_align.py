@@ -71,17 +71,17 @@ class ROIAlign(nn.Module):
         """
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
-        reduced = input.dtype in (torch.bfloat16, torch.float16)
-        if reduced and input.is_cuda and not torch.compiler.is_exporting():
+        if not torch.compiler.is_exporting():
             return kernels.roi_align(
                 [input],
-                rois.float(),
+                rois,
                 output_size=self.output_size,
                 spatial_scales=[self.spatial_scale],
                 sampling_ratio=self.sampling_ratio,
                 aligned=self.aligned,
             )
-        x = input.float() if reduced else input  # torchvision rounds regions to the dtype of the features
+        # Exchange formats have torchvision's op, which rounds regions to the dtype of the features.
+        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
         pooled = roi_align(
             x, rois.to(x.dtype), self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         )
