@@ -285,7 +285,7 @@ def test_pictures(tiny, tmp_path):
     model = Painter()
     callbacks = [validation, PredictionPictures(), ModelPictures(), Listener()]
     tiny.build_trainer(tmp_path, model=model, max_steps=2, callbacks=callbacks).fit()
-    assert shown == [(1, "Left: this. Right: that", torch.uint8, 3), (2, "predictions", torch.uint8, 3)]
+    assert shown == [(2, "predictions", torch.uint8, 3), (2, "Left: this. Right: that", torch.uint8, 3)]
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.png"))
     assert files == [
         "pictures/step_00000002.png",

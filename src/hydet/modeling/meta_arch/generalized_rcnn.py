@@ -16,8 +16,6 @@ from .meta_architecture import MetaArchitecture, ModelInput, describe
 
 __all__ = ["GeneralizedRCNN"]
 
-SHOWN_PROPOSALS = 20
-
 
 class GeneralizedRCNN(MetaArchitecture):
     """Any detector of three parts: a backbone, a proposal generator and heads that work on regions.
@@ -126,11 +124,10 @@ class GeneralizedRCNN(MetaArchitecture):
 
         Args:
             batched_inputs: the batch.
-            proposals: as many, with ``proposal_boxes`` and ``objectness_logits``, sorted or not.
+            proposals: as many, with ``proposal_boxes`` and ``objectness_logits``, sorted or not. Without logits, the
+                first ones are shown.
         """
-        best = proposals[0].objectness_logits.topk(min(SHOWN_PROPOSALS, len(proposals[0]))).indices
-        boxes = proposals[0].proposal_boxes.tensor[best]
-        self._show_boxes(batched_inputs[0], boxes, "Left: ground truth. Right: proposals")
+        self._show_proposals(batched_inputs[0], proposals[0])
 
     def _losses(
         self, batched_inputs: Sequence[ModelInput], images: ImageList, features: dict[str, Tensor]

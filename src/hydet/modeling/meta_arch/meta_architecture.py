@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.utils import draw_bounding_boxes
 
+from hydet.modeling.training_pictures import DrawsTraining, beside_ground_truth, checked_period
 from hydet.structures import ImageList, Instances
 
 __all__ = ["MetaArchitecture"]
 
 ModelInput = Mapping[str, Any]
+SHOWN_PROPOSALS = 20
 
 
-class MetaArchitecture(nn.Module):
+class MetaArchitecture(DrawsTraining, nn.Module):
     """A whole model: images in, losses or results out.
 
     Subclasses give ``compute_losses``, ``inference`` and ``losses_and_inference``; ``forward`` picks the first in
@@ -29,14 +30,9 @@ class MetaArchitecture(nn.Module):
         pixel_std: likewise; 1 where the first convolution has absorbed the deviation.
         input_format: channel order that the weights expect, ``"RGB"`` or ``"BGR"``. Whoever prepares images
             (``hydet.data.InputMapper``) reads it; the model itself never reorders channels.
-        vis_period: every so many training steps a picture goes to ``on_picture``; 0 disables.
-
-    Attributes:
-        on_picture: called as ``on_picture(name, picture)`` with a ``(3, H, W)`` uint8 RGB tensor. Set it on the
-            instance (``hydet.engine`` does when it has a logger); ``None`` draws nothing.
+        vis_period: every so many training steps a picture goes to ``on_picture``, see ``DrawsTraining``; 0 disables.
     """
 
-    on_picture: Callable[[str, Tensor], None] | None = None
     pixel_mean: Tensor
     pixel_std: Tensor
 
@@ -56,14 +52,11 @@ class MetaArchitecture(nn.Module):
             )
         if any(std <= 0 for std in pixel_std):
             raise ValueError(f"pixel_std must be positive, got {tuple(pixel_std)}")
-        if vis_period < 0:
-            raise ValueError(f"vis_period counts steps and cannot be negative, got {vis_period}")
         if vis_period > 0 and input_format is None:
             raise ValueError("vis_period needs input_format, to know which channel is red")
         self.backbone: Any = backbone
         self.input_format = input_format
-        self.vis_period = vis_period
-        self._training_forwards = 0
+        self.vis_period = checked_period(vis_period)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).float().view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).float().view(-1, 1, 1), persistent=False)
 
@@ -143,30 +136,20 @@ class MetaArchitecture(nn.Module):
                     _check_classes(entry, num_classes)
         return [entry[key].to(self.device) for entry in batched_inputs]
 
-    def _picture_is_due(self) -> bool:
-        """Counts training steps; true when a picture was asked for and somebody takes it."""
-        if not (self.training and self.vis_period > 0):
-            return False
-        self._training_forwards += 1
-        return self.on_picture is not None and self._training_forwards % self.vis_period == 0
+    def _show_proposals(self, entry: ModelInput, proposals: Instances) -> None:
+        """Send a picture of the best of them, or the first ones if they have no ``objectness_logits``."""
+        boxes = proposals.proposal_boxes.tensor
+        if proposals.has("objectness_logits"):
+            boxes = boxes[proposals.objectness_logits.argsort(descending=True)]
+        self._show_boxes(entry, boxes[:SHOWN_PROPOSALS], "Left: ground truth. Right: proposals")
 
-    def _show_boxes(
-        self, entry: ModelInput, boxes: Tensor, title: str, *, ground_truth: Instances | None = None
-    ) -> None:
-        """Send one picture: ground truth (left, green) beside ``boxes`` (right, orange), in input pixels."""
-        if self.on_picture is None:
-            return
-        image = entry["image"].detach().cpu()
-        if self.input_format == "BGR":
-            image = image.flip(0)
-        image = image[:3].clamp(0, 255).to(torch.uint8)
-        truth = entry.get("instances") if ground_truth is None else ground_truth
-        truth_boxes = torch.zeros(0, 4) if truth is None else _upright(truth.gt_boxes.tensor.detach().cpu())
-        sides = []
-        for found, color in ((truth_boxes, "lime"), (_upright(boxes.detach().cpu()), "orange")):
-            found = found[(found[:, 2:] > found[:, :2]).all(dim=1)]
-            sides.append(draw_bounding_boxes(image, found, colors=color) if found.shape[0] else image)
-        self.on_picture(title, torch.cat(sides, dim=2))
+    def _show_boxes(self, entry: ModelInput, boxes: Tensor, title: str) -> None:
+        """Send one picture: the ground truth beside ``boxes``, in pixels of the input."""
+        if self.on_picture is not None:
+            truth = entry["instances"].gt_boxes.tensor
+            self.on_picture(
+                title, beside_ground_truth(entry["image"], truth, boxes, bgr=self.input_format == "BGR")
+            )
 
 
 def _check_pixels(entry: ModelInput) -> None:
@@ -200,16 +183,6 @@ def _check_boxes(entry: ModelInput) -> None:
         raise ValueError(
             f"{describe(entry)}: ground-truth box {i} is {boxes[i].tolist()}; boxes must be finite with positive sides"
         )
-
-
-def _upright(boxes: Tensor) -> Tensor:
-    """Rotated boxes (cx, cy, w, h, degrees) become the upright boxes around them; others stay."""
-    if boxes.shape[1] != 5:
-        return boxes
-    center, (w, h), angle = boxes[:, :2], boxes[:, 2:4].unbind(1), boxes[:, 4].deg2rad()
-    cos, sin = angle.cos().abs(), angle.sin().abs()
-    half = torch.stack([cos * w + sin * h, sin * w + cos * h], dim=1) / 2
-    return torch.cat([center - half, center + half], dim=1)
 
 
 def describe(entry: ModelInput) -> str:

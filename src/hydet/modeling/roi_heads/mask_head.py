@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill, get_norm
+from hydet.modeling.training_pictures import DrawsTraining, OnPicture, checked_period
 from hydet.structures import Instances
 
 from .proposal_selection import carry_ground_truth
@@ -18,7 +19,6 @@ from .proposal_selection import carry_ground_truth
 __all__ = ["BaseMaskRCNNHead", "MaskRCNNConvUpsampleHead", "mask_rcnn_inference", "mask_rcnn_loss"]
 
 SHOWN_MASKS, SHOWN_SIZE = 8, 112
-OnPicture = Callable[[str, Tensor], None]
 
 # R regions over all images, C channels (a mask for each class, or 1 for all), M x M cells a mask.
 
@@ -95,26 +95,18 @@ def _side_by_side(logits: Tensor, targets: Tensor) -> Tensor:
     return (rows.flatten(0, 1) * 255).to(torch.uint8).cpu().expand(3, -1, -1)
 
 
-class BaseMaskRCNNHead(nn.Module):
+class BaseMaskRCNNHead(DrawsTraining, nn.Module):
     """Losses and inference of a mask head; a subclass gives ``layers``.
 
     Args:
         loss_weight: factor of the loss.
-        vis_period: every so many training steps a picture goes to ``on_picture``; 0 never.
-
-    Attributes:
-        on_picture: see ``MetaArchitecture``.
+        vis_period: every so many training steps a picture goes to ``on_picture``, see ``DrawsTraining``; 0 never.
     """
-
-    on_picture: OnPicture | None = None
 
     def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0) -> None:
         super().__init__()
-        if vis_period < 0:
-            raise ValueError(f"vis_period counts steps and cannot be negative, got {vis_period}")
         self.loss_weight = loss_weight
-        self.vis_period = vis_period
-        self._steps = 0
+        self.vis_period = checked_period(vis_period)
 
     def forward(self, x: Tensor, instances: Sequence[Instances]) -> dict[str, Tensor] | list[Instances]:
         """Losses for proposals that carry ground truth (``gt_classes``), masks for detections, in any mode.
@@ -138,12 +130,6 @@ class BaseMaskRCNNHead(nn.Module):
     def layers(self, x: Tensor) -> Tensor:
         """``(R, C, H, W)`` features to ``(R, classes or 1, M, M)`` logits."""
         raise NotImplementedError
-
-    def _picture_is_due(self) -> bool:
-        if not (self.training and self.vis_period > 0):
-            return False
-        self._steps += 1
-        return self._steps % self.vis_period == 0
 
 
 class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
