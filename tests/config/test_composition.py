@@ -20,8 +20,11 @@ def test_compose_inside_a_running_hydra_keeps_it():
 
 
 def test_one_override_reaches_one_argument():
-    cfg = hydet.compose("model=mask_rcnn_fpn", "+model.roi_heads.box_predictor.box_reg_loss_type=giou")
-    assert cfg.model.roi_heads.box_predictor.box_reg_loss_type == "giou"
+    for plus in ("", "+"):  # the YAML leaves this argument at its default
+        cfg = hydet.compose(
+            "model=mask_rcnn_fpn", f"{plus}model.roi_heads.box_predictor.box_reg_loss_type=giou"
+        )
+        assert cfg.model.roi_heads.box_predictor.box_reg_loss_type == "giou"
 
 
 def test_backbone_is_chosen_by_its_short_key():
@@ -57,6 +60,10 @@ def test_generated_pictures_come_with_slim_heads_and_files_with_the_published_on
             r"no 'output_sze' in 'model.roi_heads.box_pooler'; nearest: 'output_size'",
         ),
         ("optimizer.lr=[", r"."),
+        (
+            "model.roi_heads.box_predictor.smoth_l1_beta=1",
+            r"no 'smoth_l1_beta' in 'model.roi_heads.box_predictor'; nearest: 'smooth_l1_beta'",
+        ),
     ],
 )
 def test_wrong_override_names_the_nearest_right_one(override, message):
@@ -74,3 +81,55 @@ def test_config_dir_joins_a_users_own_tree(tmp_path):
 def test_config_dir_that_is_not_there_is_named(tmp_path):
     with pytest.raises(hydet.ConfigError, match="nowhere"):
         hydet.compose(config_dir=tmp_path / "nowhere")
+
+
+def test_a_group_that_only_other_configs_have_is_explained(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "whole.yaml").write_text("_target_: torch.nn.Identity\n")
+    for override, who in (("data=shapes", "data/shapes chooses"), ("backbone=r50", "there is")):
+        with pytest.raises(hydet.ConfigError, match=f"^{who} an option of the group 'backbone'.*: null'$"):
+            hydet.compose(
+                "model=whole",
+                "data=coco_instance" if "backbone" in override else override,
+                override,
+                config_dir=tmp_path,
+            )
+    (tmp_path / "model" / "whole.yaml").write_text(
+        "defaults: [{/backbone@_global_.backbone: null}]\n_target_: torch.nn.Identity\n"
+    )
+    assert hydet.compose("model=whole", config_dir=tmp_path).model == {"_target_": "torch.nn.Identity"}
+
+
+def test_a_group_of_another_name_is_named():
+    with pytest.raises(
+        hydet.ConfigError,
+        match=r"no group 'model/roi_heads/box_head'.*box_head@model.roi_heads.box_heads.make$",
+    ):
+        hydet.compose("model=cascade_rcnn_fpn", "model/roi_heads/box_head=conv_fc")
+
+
+HEADS = {
+    "faster_rcnn_fpn": [
+        "model/roi_heads/box_head",
+        "model/roi_heads/box_predictor",
+        "model/proposal_generator/head",
+    ],
+    "mask_rcnn_fpn": ["model/roi_heads/mask_head"],
+    "mask_rcnn_c4": ["model/roi_heads/mask_head"],
+    "keypoint_rcnn_fpn": ["model/roi_heads/keypoint_head"],
+    "cascade_rcnn_fpn": ["model/roi_heads/box_head@model.roi_heads.box_heads.make"],
+    "retinanet": ["model/head"],
+}
+
+
+@pytest.mark.parametrize("model", HEADS)
+def test_a_head_of_ones_own_takes_the_place_of_ours_with_other_arguments(model, tmp_path):
+    for group in HEADS[model]:
+        file = tmp_path / group.split("@")[0] / "mine.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text("_target_: mine.Head\nwidth: 3\n")
+    cfg = hydet.compose(f"model={model}", *(f"{g}=mine" for g in HEADS[model]), config_dir=tmp_path)
+    for group in HEADS[model]:
+        path = group.split("@")[-1].replace("/", ".")
+        head = OmegaConf.to_container(OmegaConf.select(cfg, path))
+        assert {k: v for k, v in head.items() if k != "_partial_"} == {"_target_": "mine.Head", "width": 3}

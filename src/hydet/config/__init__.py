@@ -1,8 +1,17 @@
 """Hydra trees to models: compose a config, build what it names, and say clearly what is wrong with it."""
 
-from .composition import compose
+from .composition import complete_command_line, compose, compose_choices
 from .errors import ConfigError, explain, nearest
 from .instantiation import instantiate
 from .resolvers import register_resolvers
 
-__all__ = ["ConfigError", "compose", "explain", "instantiate", "nearest", "register_resolvers"]
+__all__ = [
+    "ConfigError",
+    "complete_command_line",
+    "compose",
+    "compose_choices",
+    "explain",
+    "instantiate",
+    "nearest",
+    "register_resolvers",
+]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -11,13 +12,21 @@ from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .errors import ConfigError, explain
+from .overrides import (
+    choices,
+    known_keys,
+    missing_arguments,
+    split_command_line,
+    with_search_path,
+    without_sweeps,
+)
 from .resolvers import register_resolvers
 
-__all__ = ["compose"]
+__all__ = ["complete_command_line", "compose", "compose_choices"]
 
 CONFIG_MODULE = "hydet.conf"
 
@@ -28,7 +37,8 @@ def compose(
     """Compose a config as the command line would, leaving no Hydra state behind.
 
     Args:
-        overrides: as typed after ``python -m src.train``: ``"model=retinanet"``, ``"optimizer.lr=0.01"``.
+        overrides: as typed after ``python -m src.train``: ``"model=retinanet"``, ``"optimizer.lr=0.01"``. A key may
+            also be an argument of a part that its YAML leaves at the default.
         config_name: the primary config, ``train`` or another file at the top of the tree.
         config_dir: a folder (or several) with configs of one's own, searched like ``--config-dir``.
 
@@ -47,32 +57,83 @@ def compose(
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"config_dir {str(folder)!r} is not a folder")
-    search = (
-        [f"hydra.searchpath=[{','.join(f'file://{Path(f).resolve()}' for f in folders)}]"] if folders else []
-    )
+    typed = with_search_path(overrides, folders)
+    with _own_hydra():
+        try:
+            return hydra_compose(config_name=config_name, overrides=typed)
+        except (HydraException, OmegaConfBaseException) as error:
+            base = _compose_choices(config_name, typed)
+            admitted = _with_plus(typed, missing_arguments(typed, base))
+            if admitted == typed:
+                raise ConfigError(explain(error, base)) from error
+        try:
+            return hydra_compose(config_name=config_name, overrides=admitted)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explain(error, base)) from error
+
+
+def complete_command_line(arguments: Sequence[str], *, config_name: str) -> list[str]:
+    """A command line that Hydra takes as it was meant.
+
+    An override of an argument that a part's YAML leaves out gets the ``+`` that adds it; ``compose`` does so by itself.
+    In a sweep over options (``-m model=retinanet,fcos model.num_classes=3``) Hydra would look up every key in the
+    default option first, so those that only the first run has get ``++``.
+
+    Args:
+        arguments: of a command that Hydra runs, flags included.
+        config_name: its primary config.
+    """
+    overrides = split_command_line(arguments)
+    if len(choices(overrides)) == len(overrides):
+        return list(arguments)
+    register_resolvers()
+    with _own_hydra():
+        config = _compose_choices(config_name, choices(overrides))
+        missing = missing_arguments(overrides, config)
+        fixed = without_sweeps(overrides)
+        if fixed == choices(overrides):
+            return _with_plus(arguments, missing)
+        known_at_once = known_keys(overrides, _compose_choices(config_name, fixed))
+    late = [override for override in known_keys(overrides, config) if override not in known_at_once]
+    return _with_plus(arguments, [*missing, *late], plus="++")
+
+
+def compose_choices(arguments: Sequence[str], *, config_name: str) -> DictConfig | None:
+    """What a command line chooses, without the values that it sets; of a sweep, the first run.
+
+    For messages about a key that is not in it. Where the choices cannot be composed either, the primary config with
+    its defaults; ``None`` if not even those can.
+    """
+    register_resolvers()
+    with _own_hydra():
+        return _compose_choices(config_name, split_command_line(arguments))
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Hydra on hydet's tree, whatever else it is doing, and afterwards as it was."""
     before = copy.copy(Singleton._instances.get(GlobalHydra))
     Singleton._instances.pop(GlobalHydra, None)
     try:
         with initialize_config_module(config_module=CONFIG_MODULE, version_base="1.3"):
-            try:
-                return hydra_compose(config_name=config_name, overrides=[*search, *overrides])
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ConfigError(explain(error, _without_values(config_name, search, overrides))) from error
+            yield
     finally:
         Singleton._instances.pop(GlobalHydra, None)
         if before is not None:
             Singleton._instances[GlobalHydra] = before
 
 
-def _without_values(config_name: str, search: Sequence[str], overrides: Sequence[str]) -> DictConfig | None:
-    """The config with group choices alone, in which a misspelt key can be looked up."""
-    choices = [o for o in overrides if "." not in o.split("=")[0] and not o.startswith(("+", "~"))]
-    for kept in (choices, []):
+def _compose_choices(config_name: str, overrides: Sequence[str]) -> DictConfig | None:
+    chosen = choices(overrides)
+    for kept in (chosen, [c for c in chosen if c.startswith("hydra.")]):
         try:
-            found = hydra_compose(config_name=config_name, overrides=[*search, *kept])
+            found = hydra_compose(config_name=config_name, overrides=kept)
         except (HydraException, OmegaConfBaseException):
             continue
-        with open_dict(found):
-            OmegaConf.set_struct(found, False)
+        OmegaConf.set_struct(found, False)
         return found
     return None
+
+
+def _with_plus(overrides: Sequence[str], chosen: Sequence[str], *, plus: str = "+") -> list[str]:
+    return [plus + override if override in chosen else override for override in overrides]

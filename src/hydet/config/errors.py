@@ -11,6 +11,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from .arguments import arguments_of_node
+
 __all__ = ["ConfigError", "explain", "nearest"]
 
 
@@ -20,11 +22,11 @@ class ConfigError(ValueError):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """``"; nearest: 'lr'"``, the known words where none is near, or nothing where there are none."""
-    known = [str(k) for k in known]
+    known = sorted({str(k) for k in known})
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if found:
         return f"; nearest: {found[0]!r}"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
+    return f"; known: {', '.join(known)}" if known else ""
 
 
 def explain(error: Exception, config: DictConfig | None = None) -> str:
@@ -40,6 +42,15 @@ def explain(error: Exception, config: DictConfig | None = None) -> str:
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(str(error))
     unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and "Did you mean to override" in text:
+        return _explain_name_of_group(unknown.group(1), text)
+    if (
+        unknown
+        and "No match in the defaults list" in text
+        and config is not None
+        and unknown.group(1) in config
+    ):
+        return _explain_absent_group(unknown.group(1), text)
     if unknown and (
         "is not in struct" in text or "No match in the defaults list" in text or config is not None
     ):
@@ -67,6 +78,22 @@ def _explain_missing_option(text: str) -> str:
     return f"{group}={option}: there is no such option{nearest(option, options)}; available: {', '.join(sorted(options))}"
 
 
+def _explain_name_of_group(group: str, text: str) -> str:
+    names = re.search(r"Did you mean to override (?:one of )?(.+)\?", text)
+    return f"there is no group {group!r} here; it is called {names.group(1) if names else '?'}"
+
+
+def _explain_absent_group(group: str, text: str) -> str:
+    """An option was chosen for a group that other configs have and these have not."""
+    config = re.search(r"In '([^']+)'", text)
+    where = f"{config.group(1)} chooses" if config else "there is"
+    place = group.replace("/", ".")
+    return (
+        f"{where} an option of the group {group!r}, which nothing else in this config has; a model that does "
+        f"without it says so in its defaults list: '/{group}@_global_.{place}: null'"
+    )
+
+
 def _explain_unknown_key(key: str, config: DictConfig | None, text: str) -> str:
     if config is None:
         return f"unknown key {key!r}"
@@ -87,4 +114,5 @@ def _explain_unknown_key(key: str, config: DictConfig | None, text: str) -> str:
     wrong = key.split(".")[len(path)] if len(path) < len(key.split(".")) else key
     where = ".".join(path)
     inside = f" in {where!r}" if where else ""
-    return f"unknown key {key!r}: there is no {wrong!r}{inside}{nearest(wrong, (str(k) for k in node))}"
+    known = [*(str(k) for k in node), *arguments_of_node(node)]
+    return f"unknown key {key!r}: there is no {wrong!r}{inside}{nearest(wrong, known)}"

@@ -78,7 +78,8 @@ def _check_call(
         target == a or target.startswith(a.rstrip(".") + ".") for a in allowed
     ):
         raise ConfigError(
-            f"{where}: _target_ {target} is outside of what may be built here ({', '.join(allowed)})"
+            f"{where}: _target_ {target} is outside of what may be built here ({', '.join(allowed)}); "
+            f"if you trust it, allow=[{target.split('.')[0]}]"
         )
     try:
         function = hydra.utils.get_object(target)
