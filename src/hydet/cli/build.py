@@ -9,9 +9,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from hydet.config import ConfigError, instantiate
-from hydet.data import InputMapper, Metadata, build_test_loader
+from hydet.data import InputMapper, Metadata, WithProposals, build_test_loader
 from hydet.engine import rank, world_size
-from hydet.evaluation import CocoEvaluator
+
+from .tasks import IOU_TYPES, MEASURED_BY, needs_proposals, tasks_of
 
 __all__ = [
     "build_dataset",
@@ -19,18 +20,15 @@ __all__ = [
     "build_mapper",
     "build_model",
     "build_validation_loader",
-    "check_keypoints",
+    "check_fits",
     "fill_names",
     "plain",
     "some_names",
-    "tasks_of",
 ]
-
-IOU_TYPES = {"box": "bbox", "mask": "segm", "keypoints": "keypoints"}
 
 
 def fill_names(config: DictConfig, metadata: Metadata) -> None:
-    """Where ``data.class_names`` or ``data.keypoint_names`` is null, take the names of the training data.
+    """Where ``data`` has null for names of classes, keypoints or stuff, take those of the training data.
 
     Keypoints belong to classes: those of the data are also taken where only the classes are null.
 
@@ -45,6 +43,8 @@ def fill_names(config: DictConfig, metadata: Metadata) -> None:
         own_keypoints = own_classes and metadata.num_keypoints > 0
         if own_keypoints or data.get("keypoint_names", ()) is None:
             data.keypoint_names = list(metadata.keypoint_names)
+        if data.get("stuff_names", ()) is None:
+            data.stuff_names = list(metadata.stuff_classes)
     if config.num_classes != metadata.num_classes:
         raise ConfigError(
             f"num_classes is {config.num_classes}, but data.train has classes {some_names(metadata.thing_classes)}"
@@ -66,40 +66,42 @@ def build_model(config: DictConfig, *, allowed: Sequence[str] | None = None) -> 
     return model
 
 
-def check_keypoints(config: DictConfig, model: nn.Module, metadata: Metadata) -> None:
-    """See that a model of keypoints was built for those of the data.
+def check_fits(config: DictConfig, model: nn.Module, metadata: Metadata) -> None:
+    """See that the data have what the model is to learn: keypoints, semantic labels, proposals.
 
     Raises:
-        ConfigError: if it was not.
+        ConfigError: if they have not; says what would do.
     """
-    if "keypoints" not in tasks_of(model) or config.num_keypoints == metadata.num_keypoints:
-        return
-    if not metadata.num_keypoints:
-        raise ConfigError("the model predicts keypoints, but data.train has none")
-    raise ConfigError(
-        f"data.keypoint_names has {config.num_keypoints} names, data.train has keypoints "
-        f"{some_names(metadata.keypoint_names)}; data.keypoint_names=null takes those"
-    )
-
-
-def tasks_of(model: nn.Module) -> tuple[str, ...]:
-    """What a model predicts: of ``box``, ``mask`` and ``keypoints``, those it has."""
-    heads = getattr(model, "roi_heads", None)
-    found = ["box"]
-    if getattr(heads, "mask_on", False) or getattr(heads, "mask_head", None) is not None:
-        found.append("mask")
-    if getattr(heads, "keypoint_on", False):
-        found.append("keypoints")
-    return tuple(found)
+    tasks = tasks_of(model)
+    if "keypoints" in tasks and config.num_keypoints != metadata.num_keypoints:
+        if not metadata.num_keypoints:
+            raise ConfigError("the model predicts keypoints, but data.train has none")
+        raise ConfigError(
+            f"data.keypoint_names has {config.num_keypoints} names, data.train has keypoints "
+            f"{some_names(metadata.keypoint_names)}; data.keypoint_names=null takes those"
+        )
+    stuff = len(metadata.stuff_classes)
+    if "semantic" in tasks and config.num_stuff_classes != stuff:
+        if not stuff:
+            raise ConfigError("the model predicts semantic labels, but data.train has none")
+        raise ConfigError(
+            f"data.stuff_names has {config.num_stuff_classes} names, data.train has semantic labels "
+            f"{some_names(metadata.stuff_classes)}; data.stuff_names=null takes those"
+        )
+    if needs_proposals(model) and config.proposals.train is None:
+        raise ConfigError(
+            "the model takes proposals that come with the data: proposals.train=FILE proposals.val=FILE "
+            "(src.evaluate writes them for a checkpoint of model=rpn_fpn)"
+        )
 
 
 def build_dataset(config: DictConfig, split: str, *, metadata: Any = None) -> Any:
-    """``config.data.train`` or ``config.data.val``.
+    """``config.data.train`` or ``config.data.val``, with the proposals that ``config.proposals`` has for it.
 
     Args:
         config: a composed config.
         split: ``train`` or ``val``.
-        metadata: that of the training data, to hold the classes against.
+        metadata: that of the training data, to hold the names against.
 
     Raises:
         ConfigError: if there is no such split, or its classes are others.
@@ -108,12 +110,14 @@ def build_dataset(config: DictConfig, split: str, *, metadata: Any = None) -> An
     if node is None:
         raise ConfigError(f"data.{split} is not set: data={config.data.get('name', '?')} has no such part")
     dataset = instantiate(node)
-    if metadata is not None and tuple(dataset.metadata.thing_classes) != tuple(metadata.thing_classes):
-        raise ConfigError(
-            f"data.{split} has classes {some_names(dataset.metadata.thing_classes)}, "
-            f"the model was trained on {some_names(metadata.thing_classes)}"
-        )
-    return dataset
+    for names in ("thing_classes", "stuff_classes"):
+        own, trained_on = getattr(dataset.metadata, names), getattr(metadata, names, ())
+        if trained_on and tuple(own) != tuple(trained_on) and (own or names == "thing_classes"):
+            raise ConfigError(
+                f"data.{split} has classes {some_names(own)}, the model was trained on {some_names(trained_on)}"
+            )
+    proposals = OmegaConf.select(config, f"proposals.{split}")
+    return dataset if proposals is None else WithProposals(dataset=dataset, proposals=proposals)
 
 
 def some_names(names: Sequence[str]) -> str:
@@ -123,26 +127,48 @@ def some_names(names: Sequence[str]) -> str:
 
 
 def build_mapper(
-    config: DictConfig, model: nn.Module, *, training: bool, labelled: bool = True
+    config: DictConfig,
+    model: nn.Module,
+    *,
+    training: bool,
+    labelled: bool = True,
+    augment: bool = True,
 ) -> InputMapper:
-    """Records to model inputs, with the annotations that the model learns from unless there are none."""
+    """Records to model inputs, with the annotations that the model learns from.
+
+    Args:
+        config: a composed config.
+        model: says what it predicts and in which order it wants channels.
+        training: whether for training.
+        labelled: False for pictures without annotations.
+        augment: False leaves pictures as they are, for test-time augmentation.
+    """
     tasks = tasks_of(model) if labelled else ()
-    augment = config.augment.train if training else config.augment.test
+    steps = config.augment.train if training else config.augment.test
     return InputMapper(
-        transforms=[instantiate(t) for t in augment.values() if t is not None],
+        transforms=[instantiate(t) for t in steps.values() if t is not None] if augment else [],
         training=training,
         mask_format="bitmask" if "mask" in tasks else None,
         keypoints="keypoints" in tasks,
-        sem_seg=labelled and hasattr(model, "sem_seg_head"),
+        rotated="rotated" in tasks or "rotated_proposals" in tasks,
+        sem_seg="semantic" in tasks,
+        max_proposals=config.proposals.topk[0 if training else 1] if needs_proposals(model) else None,
         channel_order=getattr(model, "input_format", None) or "RGB",
     )
 
 
-def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any) -> Any:
-    """Every image once, in order, this process's share of them."""
+def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any, **mapping: Any) -> Any:
+    """Every image once, in order, this process's share of them.
+
+    Args:
+        config: a composed config.
+        model: see ``build_mapper``.
+        dataset: gives records.
+        **mapping: further arguments of ``build_mapper``.
+    """
     return build_test_loader(
         dataset,
-        build_mapper(config, model, training=False),
+        build_mapper(config, model, training=False, **mapping),
         batch_size=config.evaluation.batch_size,
         num_workers=config.num_workers,
         rank=rank(),
@@ -151,16 +177,18 @@ def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any) 
 
 
 def build_evaluators(config: DictConfig, model: nn.Module, dataset: Any) -> list[Any]:
-    """What fits the model's tasks."""
-    settings = config.evaluation
-    return [
-        CocoEvaluator(
-            dataset,
-            iou_types=tuple(IOU_TYPES[task] for task in tasks_of(model)),
-            backend=settings.backend,
-            max_detections=settings.max_detections,
-        )
-    ]
+    """Those of ``config.evaluators`` that fit what the model predicts, and all that have names of their own."""
+    tasks = tasks_of(model)
+    wanted = {MEASURED_BY[task] for task in tasks if task in MEASURED_BY}
+    found = []
+    for name, node in config.evaluators.items():
+        if node is None or (name in MEASURED_BY.values() and name not in wanted):
+            continue
+        more = {}
+        if name == "instances":
+            more["iou_types"] = [IOU_TYPES[task] for task in tasks if task in IOU_TYPES]
+        found.append(instantiate(node)(dataset, **more))
+    return found
 
 
 def plain(config: DictConfig) -> Mapping[str, Any]:

@@ -20,11 +20,13 @@ from torch import nn
 from hydet.config import ConfigError
 from hydet.data import DataError, InputMapper, Record
 from hydet.data.images import read_image
-from hydet.evaluation import results_to_coco_json
+from hydet.engine.atomic_files import write_atomically
 from hydet.visualization import draw_predictions, save_png
 
 from .build import build_mapper
 from .command import run_command
+from .result_files import ResultFiles
+from .tasks import needs_proposals
 from .trained import load_trained
 
 __all__ = ["find_images", "main", "predict", "predict_files"]
@@ -44,13 +46,15 @@ def predict(config: DictConfig) -> None:
         raise ConfigError(f"score_threshold must lie in [0, 1], got {config.score_threshold}")
     files = find_images(str(config.input))
     trained = load_trained(config.checkpoint, device=config.device, allowed=config.allow)
+    if needs_proposals(trained.model):
+        raise ConfigError("the model takes proposals that come with the data; src.evaluate can give it some")
     output_dir = Path(HydraConfig.get().runtime.output_dir)
     console = Console()
     console.print(f"checkpoint: {trained.checkpoint.path} (step {trained.checkpoint.step})")
     mapper = build_mapper(trained.config, trained.model, training=False, labelled=False)
     pictures = dict(zip(files, picture_names(files), strict=True))
 
-    results: list[dict[str, Any]] = []
+    files_of_results = ResultFiles(output_dir, trained.metadata)
     images: list[dict[str, Any]] = []
     failed: list[str] = []
     predictions = predict_files(trained.model, mapper, files, batch_size=config.batch_size, failed=failed)
@@ -69,20 +73,14 @@ def predict(config: DictConfig) -> None:
                 "width": record.width,
             }
         )
-        if "instances" in output:
-            results += results_to_coco_json([entry], [output], trained.metadata)
-    _write(output_dir / "results.json", results)
-    _write(output_dir / "images.json", images)
-    console.print(f"{len(results)} detections in {len(images)} images: {output_dir / 'results.json'}")
+        files_of_results.update([entry], [output])
+    files_of_results.compute()
+    write_atomically(output_dir / "images.json", json.dumps(images))
+    console.print(f"{len(images)} images: {output_dir / 'images.json'}")
+    console.print("\n".join(files_of_results.written))
     console.print(f"pictures: {output_dir / 'pictures'}")
     if failed:
         raise DataError("; ".join(failed))
-
-
-def _write(path: Path, content: Any) -> None:
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(path)
 
 
 def find_images(pattern: str) -> list[Path]:

@@ -43,7 +43,8 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
             reached its end.
 
     Returns:
-        ``run`` (the subfolder), ``overrides`` (key to value) and ``metrics`` (name to value; empty if it failed).
+        ``run`` (the subfolder), ``overrides`` (key to value) and ``metrics`` (name to value, and under ``metric`` the
+        name of the one that counts; empty if it failed).
     """
     runs = []
     for file in sorted(folder.glob("*/.hydra/overrides.yaml")):
@@ -52,14 +53,20 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
         metrics_file = run / METRICS_FILE
         metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
         runs.append({"run": run.name, "overrides": overrides, "metrics": metrics})
-    return sorted(runs, key=lambda r: -r["metrics"].get("box/AP", float("-inf")))
+    return sorted(runs, key=_value, reverse=True)
+
+
+def _value(run: dict[str, Any]) -> float:
+    metrics = run["metrics"]
+    return metrics.get(metrics.get("metric", "box/AP"), float("-inf"))
 
 
 def table_of(runs: list[dict[str, Any]], *, title: str) -> Table:
     """Overrides that differ between runs, then the metrics that matter."""
     keys = sorted({k for r in runs for k in r["overrides"]})
     varying = [k for k in keys if len({r["overrides"].get(k) for r in runs}) > 1] or keys
-    names = sorted({k for r in runs for k in r["metrics"] if k.endswith("/AP")})
+    deciding = {r["metrics"]["metric"] for r in runs if "metric" in r["metrics"]}
+    names = sorted({k for r in runs for k in r["metrics"] if k.endswith("/AP") or k in deciding})
     names += [k for k in ("val_loss/total", "seconds") if any(k in r["metrics"] for r in runs)]
     table = Table(title=title)
     table.add_column("run", justify="right")

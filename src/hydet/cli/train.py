@@ -37,14 +37,14 @@ from .build import (
     build_mapper,
     build_model,
     build_validation_loader,
-    check_keypoints,
+    check_fits,
     fill_names,
     plain,
     some_names,
-    tasks_of,
 )
 from .command import run_command
 from .sweep import METRICS_FILE
+from .tasks import primary_metric, tasks_of
 
 __all__ = ["build_trainer", "main", "train"]
 
@@ -53,7 +53,7 @@ def train(config: DictConfig) -> float | None:
     """One training run.
 
     Returns:
-        Box AP on the validation data (the number that a sweeper maximises), if there was an evaluation.
+        The number that a sweeper maximises, ``evaluation.metric``, if there was an evaluation.
     """
     started = time.monotonic()
     with distributed_session(config.trainer.device) as device:
@@ -61,8 +61,8 @@ def train(config: DictConfig) -> float | None:
         trainer = build_trainer(config, output_dir=output_dir, device=device)
         trainer.fit(resume=config.resume)
         if rank() == 0:
-            _finish(trainer, seconds=time.monotonic() - started)
-        return trainer.metrics.get("box/AP")
+            _finish(trainer, config.evaluation.metric, seconds=time.monotonic() - started)
+        return trainer.metrics.get(config.evaluation.metric)
 
 
 def build_trainer(
@@ -83,7 +83,9 @@ def build_trainer(
     if config.data.get("val") is not None:
         datasets["val"] = build_dataset(config, "val", metadata=metadata)
     model = build_model(config)
-    check_keypoints(config, model, metadata)
+    check_fits(config, model, metadata)
+    if config.evaluation.metric is None:
+        config.evaluation.metric = primary_metric(model)
     if config.batch_size % world_size():
         raise ConfigError(f"batch_size={config.batch_size} is not divisible by the {world_size()} processes")
 
@@ -95,6 +97,7 @@ def build_trainer(
         seed=config.seed,
         rank=rank(),
         world_size=world_size(),
+        sampler=instantiate(config.sampler)(dataset=datasets["train"], seed=config.seed),
     )
     callbacks = [instantiate(c) for c in config.callbacks.values() if c is not None]
     callbacks += [instantiate(c) for c in config.logger.values() if c is not None]
@@ -171,10 +174,11 @@ def _introduce(trainer: Trainer, config: DictConfig, datasets: dict[str, Any]) -
     trainer.print(escape(f"writing to {trainer.output_dir}"))
 
 
-def _finish(trainer: Trainer, *, seconds: float) -> None:
+def _finish(trainer: Trainer, metric: str, *, seconds: float) -> None:
     metrics = {k: v for k, v in trainer.metrics.items() if v == v}  # JSON has no NaN
     file = trainer.output_dir / METRICS_FILE
-    file.write_text(json.dumps({**metrics, "seconds": seconds, "step": trainer.step}, indent=1))
+    content = {**metrics, "metric": metric, "seconds": seconds, "step": trainer.step}
+    file.write_text(json.dumps(content, indent=1))
     replaced = getattr(trainer.train_loader, "replaced", 0)
     if replaced:
         trainer.print(f"{replaced} times an image could not be read and another one took its place")

@@ -26,7 +26,8 @@ class ProposalNetwork(MetaArchitecture):
         proposal_generator: such as ``RPN``.
         pixel_mean: one number a channel; see ``MetaArchitecture``.
         pixel_std: one number a channel.
-        input_format: channel order of the input.
+        input_format: channel order of the input, needed to draw pictures.
+        vis_period: draw ground truth and proposals every so many training steps; 0 never.
 
     ``inference`` gives one ``{"proposals": Instances}`` an image, with ``proposal_boxes`` and
     ``objectness_logits`` at the output resolution.
@@ -42,9 +43,14 @@ class ProposalNetwork(MetaArchitecture):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
+        vis_period: int = 0,
     ) -> None:
         super().__init__(
-            backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, input_format=input_format
+            backbone=backbone,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            vis_period=vis_period,
         )
         self.proposal_generator = proposal_generator
 
@@ -53,10 +59,7 @@ class ProposalNetwork(MetaArchitecture):
         return ("rotated_proposals",) if isinstance(self.proposal_generator, RRPN) else ("proposals",)
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
-        images = self.preprocess_image(batched_inputs)
-        targets = self._ground_truth(batched_inputs)
-        features = self.backbone(images.tensor)
-        return propose(self.proposal_generator, batched_inputs, images, features, targets)[1]
+        return self._losses(batched_inputs, self.preprocess_image(batched_inputs))[1]
 
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[Any]:
         images = self.preprocess_image(batched_inputs)
@@ -67,11 +70,25 @@ class ProposalNetwork(MetaArchitecture):
         self, batched_inputs: Sequence[ModelInput]
     ) -> tuple[dict[str, Tensor], list[Any]]:
         images = self.preprocess_image(batched_inputs)
+        proposals, losses = self._losses(batched_inputs, images)
+        with torch.no_grad():
+            return losses, self._postprocess(proposals, batched_inputs, images)
+
+    def visualize_training(
+        self, batched_inputs: Sequence[ModelInput], proposals: Sequence[Instances]
+    ) -> None:
+        """Hand ``on_picture`` the first image with its ground truth, and with its best proposals beside."""
+        self._show_proposals(batched_inputs[0], proposals[0])
+
+    def _losses(
+        self, batched_inputs: Sequence[ModelInput], images: ImageList
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
         targets = self._ground_truth(batched_inputs)
         features = self.backbone(images.tensor)
         proposals, losses = propose(self.proposal_generator, batched_inputs, images, features, targets)
-        with torch.no_grad():
-            return losses, self._postprocess(proposals, batched_inputs, images)
+        if self._picture_is_due():
+            self.visualize_training(batched_inputs, proposals)
+        return proposals, losses
 
     @staticmethod
     def _postprocess(

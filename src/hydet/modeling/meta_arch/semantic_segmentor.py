@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hydet.modeling.postprocessing import sem_seg_postprocess
+from hydet.modeling.training_pictures import labels_beside
 from hydet.structures import ImageList
 
 from .generalized_rcnn import output_size
@@ -25,7 +26,8 @@ class SemanticSegmentor(MetaArchitecture):
         sem_seg_head: such as ``SemSegFPNHead``.
         pixel_mean: one number a channel; see ``MetaArchitecture``.
         pixel_std: one number a channel.
-        input_format: channel order of the input.
+        input_format: channel order of the input, needed to draw pictures.
+        vis_period: draw true and predicted labels every so many training steps; 0 never.
 
     ``inference`` gives one ``{"sem_seg": Tensor}`` an image: ``(K, H, W)`` logits at the output resolution.
     """
@@ -38,9 +40,14 @@ class SemanticSegmentor(MetaArchitecture):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
+        vis_period: int = 0,
     ) -> None:
         super().__init__(
-            backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std, input_format=input_format
+            backbone=backbone,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            input_format=input_format,
+            vis_period=vis_period,
         )
         self.sem_seg_head = sem_seg_head
 
@@ -49,9 +56,7 @@ class SemanticSegmentor(MetaArchitecture):
         return ("semantic",)
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
-        images = self.preprocess_image(batched_inputs)
-        targets = padded_label_maps(self, batched_inputs, images)
-        return self.sem_seg_head(self.backbone(images.tensor), targets)[1]
+        return self._losses(batched_inputs, self.preprocess_image(batched_inputs))[1]
 
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[Any]:
         images = self.preprocess_image(batched_inputs)
@@ -62,12 +67,34 @@ class SemanticSegmentor(MetaArchitecture):
         self, batched_inputs: Sequence[ModelInput]
     ) -> tuple[dict[str, Tensor], list[Any]]:
         images = self.preprocess_image(batched_inputs)
-        targets = padded_label_maps(self, batched_inputs, images)
-        features = self.backbone(images.tensor)
-        _, losses = self.sem_seg_head(features, targets)
+        features, losses = self._losses(batched_inputs, images)
         with torch.no_grad():
             logits, _ = self.sem_seg_head(features)
             return losses, self._postprocess(logits, batched_inputs, images)
+
+    def visualize_training(self, batched_inputs: Sequence[ModelInput], logits: Tensor) -> None:
+        """Hand ``on_picture`` the first image tinted by its true labels, and by the predicted ones beside.
+
+        Args:
+            batched_inputs: the batch.
+            logits: ``(B, K, H, W)`` at the resolution of the padded input.
+        """
+        if self.on_picture is not None:
+            image, truth = batched_inputs[0]["image"], batched_inputs[0]["sem_seg"]
+            found = logits[0, :, : truth.shape[0], : truth.shape[1]].argmax(dim=0)
+            picture = labels_beside(image, truth, found, logits.shape[1], bgr=self.input_format == "BGR")
+            self.on_picture("Left: true labels. Right: predicted labels", picture)
+
+    def _losses(
+        self, batched_inputs: Sequence[ModelInput], images: ImageList
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        targets = padded_label_maps(self, batched_inputs, images)
+        features = self.backbone(images.tensor)
+        _, losses = self.sem_seg_head(features, targets)
+        if self._picture_is_due():
+            with torch.no_grad():
+                self.visualize_training(batched_inputs, self.sem_seg_head(features)[0])
+        return features, losses
 
     @staticmethod
     def _postprocess(
