@@ -63,6 +63,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def learn(session: nox.Session) -> None:
+    """Every architecture trained on the generated dataset, an hour in all; fails if one learns too little."""
+    session.install("-e", ".")
+    session.run("python", "benchmarks/learn_shapes.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Tables of speed, each against something else in the same run."""
     session.install("-e", ".[test]")
