@@ -76,7 +76,7 @@ class RetinaNetHead(nn.Module):
                 )
             elif (layer := get_norm(norm, after)) is not None:
                 layers.append(layer)
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))
         return nn.Sequential(*layers)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

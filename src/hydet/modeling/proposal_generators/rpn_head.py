@@ -39,7 +39,7 @@ class StandardRPNHead(nn.Module):
         for dim in conv_dims:
             channels.append(channels[-1] if dim == -1 else dim)
         convs = [
-            Conv2d(before, after, kernel_size=3, padding=1, activation=nn.ReLU())
+            Conv2d(before, after, kernel_size=3, padding=1, activation=nn.ReLU(inplace=True))
             for before, after in pairwise(channels)
         ]
         if len(convs) == 1:

@@ -50,7 +50,7 @@ class FastRCNNConvFCHead(nn.Sequential):
                 padding=1,
                 bias=not conv_norm,
                 norm=get_norm(conv_norm, dim),
-                activation=nn.ReLU(),
+                activation=nn.ReLU(inplace=True),
             )
             c2_msra_fill(conv)
             self.add_module(f"conv{k}", conv)
@@ -63,7 +63,7 @@ class FastRCNNConvFCHead(nn.Sequential):
                 layer = Linear(size, dim)
                 c2_xavier_fill(layer)
                 self.add_module(f"fc{k}", layer)
-                self.add_module(f"fc_relu{k}", nn.ReLU())
+                self.add_module(f"fc_relu{k}", nn.ReLU(inplace=True))
                 size = dim
             self._output_shape = ShapeSpec(channels=size)
 

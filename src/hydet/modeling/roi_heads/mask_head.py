@@ -169,7 +169,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
                 padding=1,
                 bias=not conv_norm,
                 norm=get_norm(conv_norm, dim),
-                activation=nn.ReLU(),
+                activation=nn.ReLU(inplace=True),
             )
             c2_msra_fill(conv)
             self.add_module(f"mask_fcn{k}", conv)
@@ -180,7 +180,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         nn.init.normal_(predictor.weight, std=0.001)
         nn.init.zeros_(predictor.bias)  # type: ignore[arg-type]
         self.add_module("deconv", deconv)
-        self.add_module("deconv_relu", nn.ReLU())
+        self.add_module("deconv_relu", nn.ReLU(inplace=True))
         self.add_module("predictor", predictor)
 
     def layers(self, x: Tensor) -> Tensor:
