@@ -4,6 +4,7 @@ from .coco import CocoEvaluator
 from .coco_results import results_to_coco_json
 from .evaluate import evaluate
 from .evaluator import Evaluator
+from .lvis import LvisEvaluator
 from .panoptic import PanopticEvaluator
 from .proposals import ProposalEvaluator
 from .rotated import RotatedCocoEvaluator
@@ -12,6 +13,7 @@ from .semantic import SemanticEvaluator
 __all__ = [
     "CocoEvaluator",
     "Evaluator",
+    "LvisEvaluator",
     "PanopticEvaluator",
     "ProposalEvaluator",
     "RotatedCocoEvaluator",

@@ -14,20 +14,23 @@ __all__ = ["class_table", "summary_table"]
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 
 
-def summary_table(metrics: Mapping[str, float], tasks: Sequence[str], num_images: int) -> Table:
+def summary_table(
+    metrics: Mapping[str, float], tasks: Sequence[str], num_images: int, columns: Sequence[str] = COLUMNS
+) -> Table:
     """One row a task.
 
     Args:
         metrics: ``<task>/<metric>``, between 0 and 1; shown in percent.
         tasks: such as ``["box", "mask"]``.
         num_images: for the title.
+        columns: which metrics.
     """
     table = Table(title=f"Average precision in %, {num_images} images", title_justify="left")
     table.add_column("")
-    for name in COLUMNS:
+    for name in columns:
         table.add_column(name, justify="right")
     for task in tasks:
-        table.add_row(task, *[percent(metrics.get(f"{task}/{name}", math.nan)) for name in COLUMNS])
+        table.add_row(task, *[percent(metrics.get(f"{task}/{name}", math.nan)) for name in columns])
     return table
 
 

@@ -36,7 +36,7 @@ def accumulate(matching: Matching, num_classes: int, max_detections: int) -> dic
     for k in range(num_classes):
         own = slice(*bounds[k : k + 2].tolist())
         objects = (~matching.gt_ignored[:, matching.gt_classes == k]).sum(axis=1)
-        for a in np.flatnonzero(objects):
+        for a in np.flatnonzero(objects).tolist():
             precision[:, :, k, a, 0], recall[:, k, a, 0] = _curve(matching, own, a, int(objects[a]))
     return {
         "precision": precision,

@@ -11,13 +11,11 @@ import numpy as np
 
 from .ap_tables import class_table, summary_table
 from .average_precision import class_ap, summarize
-from .coco_results import results_to_coco_json
+from .coco_results import TASKS, check_fields, results_to_coco_json
 from .per_image import PerImageEvaluator
 
 __all__ = ["CocoEvaluator"]
 
-TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}  # COCO's name -> ours
-FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 BACKENDS = ("faster_coco_eval", "pycocotools")
 
 
@@ -75,16 +73,8 @@ class CocoEvaluator(PerImageEvaluator):
 
     def _collect(self, entry: Mapping[str, Any], output: Mapping[str, Any]) -> list[dict[str, Any]]:
         if "instances" in output:
-            self._check_fields(output["instances"])
+            check_fields(output["instances"], self.iou_types)
         return results_to_coco_json([entry], [output], self.metadata, keypoint_offset=self.keypoint_offset)
-
-    def _check_fields(self, found: Any) -> None:
-        for name in self.iou_types:
-            if not found.has(FIELDS[name]):
-                raise ValueError(
-                    f"iou_types asks for {name!r}, but the model gives no {FIELDS[name]} "
-                    f"(it gives {sorted(found.get_fields())})"
-                )
 
     def _measure(self, results: dict[Any, list[dict[str, Any]]]) -> dict[str, float]:
         if not self._ground_truth:

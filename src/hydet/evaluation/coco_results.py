@@ -10,7 +10,10 @@ import torch
 from faster_coco_eval import mask as rle
 from torch import Tensor
 
-__all__ = ["instances_of", "results_to_coco_json"]
+__all__ = ["TASKS", "check_fields", "instances_of", "results_to_coco_json", "run_lengths"]
+
+TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}  # COCO's name -> ours
+FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 
 MASKS_AT_ONCE = 32
 
@@ -66,6 +69,16 @@ def instances_of(entry: Mapping[str, Any], output: Mapping[str, Any], num_classe
     return found
 
 
+def check_fields(found: Any, iou_types: Sequence[str]) -> None:
+    """Raise ValueError unless the instances have what each of COCO's ``iou_types`` measures."""
+    for name in iou_types:
+        if not found.has(FIELDS[name]):
+            raise ValueError(
+                f"iou_types asks for {name!r}, but the model gives no {FIELDS[name]} "
+                f"(it gives {sorted(found.get_fields())})"
+            )
+
+
 def _image_results(
     entry: Mapping[str, Any], output: Mapping[str, Any], thing_ids: tuple[int, ...], keypoint_offset: float
 ) -> list[dict[str, Any]]:
@@ -78,7 +91,7 @@ def _image_results(
         for c, box, score in zip(classes, boxes, found.scores.double().tolist(), strict=True)
     ]
     if found.has("pred_masks"):
-        for result, code in zip(results, _run_lengths(found.pred_masks), strict=True):
+        for result, code in zip(results, run_lengths(found.pred_masks), strict=True):
             result["segmentation"] = code
     if found.has("pred_keypoints"):
         for result, points in zip(
@@ -95,7 +108,12 @@ def _written_boxes(boxes: Tensor) -> list[list[float]]:
     return boxes.tolist()
 
 
-def _run_lengths(masks: Any) -> list[dict[str, Any]]:
+def run_lengths(masks: Any) -> list[dict[str, Any]]:
+    """Compressed run-length codes of ``(n, H, W)`` masks; probabilities count from above 0.5.
+
+    Raises:
+        ValueError: if the shape is another.
+    """
     masks = getattr(masks, "tensor", masks)
     if masks.ndim != 3:
         raise ValueError(
