@@ -38,6 +38,15 @@ def test_unknown_argument_names_the_key_and_the_nearest():
         hydet.instantiate(config.model)
 
 
+def test_unknown_argument_that_a_class_hands_to_its_base_names_the_nearest():
+    with pytest.raises(
+        hydet.ConfigError,
+        match=r"^model.roi_heads: StandardROIHeads has no argument 'num_clases'; nearest: 'num_classes'",
+    ):
+        cfg = hydet.compose("+model.roi_heads.num_clases=3")
+        hydet.instantiate(cfg.model)
+
+
 def test_target_that_does_not_exist_is_named_with_the_nearest():
     with pytest.raises(hydet.ConfigError, match=r"torch.nn.Linaer.*nearest: 'Linear'"):
         hydet.instantiate({"_target_": "torch.nn.Linaer"})

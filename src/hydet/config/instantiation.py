@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from .arguments import arguments_of
 from .errors import ConfigError, explain, nearest
 
 __all__ = ["instantiate"]
@@ -43,7 +45,8 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     root = str(config._get_full_key(None) or "")
-    for path, node in _calls(plain, root):
+    calls = dict(_calls(plain, root))
+    for path, node in calls.items():
         _check_call(path, node, allowed, extra=kwargs if path == root else {})
     try:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
@@ -53,6 +56,9 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
             raise ConfigError(explain(cause)) from error
         where = _full_key(str(error))
         path = ".".join(p for p in (root, where) if p)
+        unknown = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
+        if unknown and unknown[1] in calls.get(path, ()):
+            raise ConfigError(_no_argument(path, calls[path], unknown[1])) from error
         kind = "" if isinstance(cause, ValueError | TypeError) else f"{type(cause).__name__}: "
         raise ConfigError(f"{path or 'config'}: {kind}{cause}") from error
 
@@ -93,8 +99,13 @@ def _check_call(
         return
     for key in [*node, *extra]:
         if key not in SPECIAL_KEYS and key not in parameters:
-            name = target.rpartition(".")[2]
-            raise ConfigError(f"{where}: {name} has no argument {key!r}{nearest(key, parameters)}")
+            raise ConfigError(_no_argument(path, node, key))
+
+
+def _no_argument(path: str, node: Mapping[str, Any], key: str) -> str:
+    target = node["_target_"]
+    known = arguments_of(hydra.utils.get_object(target)) or ()
+    return f"{path or 'config'}: {target.rpartition('.')[2]} has no argument {key!r}{nearest(key, known)}"
 
 
 def _hint(target: str, error: Exception) -> str:

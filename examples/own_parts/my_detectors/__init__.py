@@ -1,0 +1,8 @@
+"""Three parts of one's own: a box head, a backbone and a whole detector. Nothing registers anything."""
+
+from .center_detector import CenterDetector
+from .gated_box_head import GatedBoxHead
+from .one_box_detector import OneBoxDetector
+from .strip_net import StripNet
+
+__all__ = ["CenterDetector", "GatedBoxHead", "OneBoxDetector", "StripNet"]
