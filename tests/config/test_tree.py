@@ -16,10 +16,19 @@ BASIC = {"r18", "r18_slim", "r34"}  # ResNets without bottlenecks, hence without
 RESNETS = {b for b in BACKBONES if b[0] in "rx" and b[1].isdigit()}
 PLAIN = {b for b in BACKBONES if b.startswith("vitdet")}  # one map of stride 16
 SEMANTIC = {"semantic_fpn", "panoptic_fpn", "panoptic_cascade_fpn"}
+WHOLE = {"mmdet"}  # models with a backbone inside
+
+
+def skip_without_library(*choices):
+    """Options of this name compose without the library of this name, but are not built."""
+    if "mmdet" in choices:
+        pytest.importorskip("mmdet")
 
 
 def fits(model, backbone):
     """Which backbones a model can stand on."""
+    if model in WHOLE:
+        return False
     if "dc5" in model:
         return backbone in RESNETS - BASIC
     if "c4" in model:
@@ -50,6 +59,7 @@ def data_of(model, kind):
 
 @pytest.mark.parametrize(("model", "backbone"), pairs())
 def test_every_model_builds_on_the_backbones_it_fits(model, backbone, composed, meta):
+    skip_without_library(model, backbone)
     models, backbones = composed
     cfg = copy.deepcopy(models[model])
     variant = {"out_features": cfg.backbone.get("out_features")} if "dc5" in model or "c4" in model else {}
@@ -72,6 +82,7 @@ def test_backbones_are_chosen_on_the_command_line(backbone, meta):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_builds_slim(model, meta):
+    skip_without_library(model)
     backbone = ["backbone=r50_slim"] if "dc5" in model else []  # a ResNet-18 cannot be dilated
     with meta():
         hydet.instantiate(

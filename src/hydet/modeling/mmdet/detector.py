@@ -14,15 +14,20 @@ from hydet.modeling.meta_arch.meta_architecture import ModelInput, describe
 from hydet.structures import ImageList, Instances
 
 from .building import build_from_config, import_mmdet
+from .heads import abilities_of
 from .passes import shared_features, taking_the_path_of
-from .results import instances_from_mmdet, panoptic_from_mmdet, scalar_losses, sem_seg_from_mmdet
+from .results import (
+    instances_from_mmdet,
+    panoptic_from_mmdet,
+    proposals_from_mmdet,
+    scalar_losses,
+    sem_seg_from_mmdet,
+)
 from .samples import add_ground_truth, make_sample, sem_seg_to_mmdet
 
 __all__ = ["MMDetDetector"]
 
-BATCH_SIZE_BY_ITERATION = (
-    "BatchSyncRandomResize"  # asks mmengine's runner for the iteration; there is none here
-)
+SIZE_BY_ITERATION = "BatchSyncRandomResize"  # asks mmengine's runner for the iteration; there is none here
 
 
 class MMDetDetector(MetaArchitecture):
@@ -77,12 +82,13 @@ class MMDetDetector(MetaArchitecture):
             self.detector: Any = detector
         else:
             self.detector = build_from_config(detector, owner="MMDetDetector")
+        self._abilities = abilities_of(self.detector)
         own = getattr(self.detector, "data_preprocessor", None)
         self._padding = None if _prepares_images(own) else _padding(size_divisibility)
         for augment in getattr(own, "batch_augments", None) or ():
-            if type(augment).__name__ == BATCH_SIZE_BY_ITERATION:
+            if type(augment).__name__ == SIZE_BY_ITERATION:
                 raise ValueError(
-                    f"MMDetDetector: {BATCH_SIZE_BY_ITERATION} needs mmengine's runner; leave it out of "
+                    f"MMDetDetector: {SIZE_BY_ITERATION} needs mmengine's runner; leave it out of "
                     "data_preprocessor.batch_augments and let hydet's augment resize the images"
                 )
 
@@ -93,21 +99,11 @@ class MMDetDetector(MetaArchitecture):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What the detector predicts, by its heads: of ``panoptic``, ``box``, ``mask`` and ``semantic``."""
-        found = []
-        fusion = getattr(self.detector, "panoptic_fusion_head", None)
-        settings = (getattr(fusion, "test_cfg", None) or {}) if fusion is not None else {}
-        by_queries = fusion is not None and not hasattr(self.detector, "roi_head")
-        if fusion is not None and settings.get("panoptic_on", True):
-            found.append("panoptic")
-        if fusion is None or (by_queries and settings.get("instance_on", False)):
-            found.append("box")
-            inner = getattr(getattr(self.detector, "bbox_head", None), "mask_head", None)
-            if by_queries or getattr(self.detector, "with_mask", False) or inner is not None:
-                found.append("mask")
-        if settings.get("semantic_on", False):
-            found.append("semantic")
-        return tuple(found)
+        """Of ``panoptic``, ``box``, ``mask`` and ``proposals``, what the detector's heads predict.
+
+        mmdet's detectors of regions with a semantic branch give panoptic results alone.
+        """
+        return self._abilities.tasks
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
         """mmdet's losses under mmdet's names, without its metrics, in any mode.
@@ -119,11 +115,11 @@ class MMDetDetector(MetaArchitecture):
                 ``sem_seg`` if it has a semantic branch.
 
         Raises:
-            ValueError: if an input lacks what is needed, or a box is degenerate.
+            ValueError: if an input lacks what is needed, a box is degenerate or rotated, or a class is too high.
         """
         images, samples = self._prepared(batched_inputs, with_truth=True, augment=self.training)
-        with shared_features(self.detector), taking_the_path_of(self.detector, training=True):
-            return scalar_losses(self.detector(images, samples, mode="loss"))
+        with shared_features(self.detector):
+            return self._losses(images, samples)
 
     @torch.no_grad()
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[dict[str, Any]]:
@@ -134,8 +130,8 @@ class MMDetDetector(MetaArchitecture):
 
         Returns:
             One mapping an image: ``instances`` with ``pred_boxes``, ``scores``, ``pred_classes`` and perhaps
-            ``pred_masks``, ``(N, H, W)`` bool; ``panoptic_seg``, a map and its segments (see
-            ``combine_semantic_and_instance_outputs``; no scores, as mmdet tells none); ``sem_seg``; those that the
+            ``pred_masks``, ``(N, H, W)`` bool; ``proposals`` of an RPN alone; ``panoptic_seg``, a map and its segments
+            (see ``combine_semantic_and_instance_outputs``; mmdet tells no scores); ``sem_seg``. Of those, what the
             detector gives.
         """
         images, samples = self._prepared(batched_inputs, with_truth=False)
@@ -148,8 +144,7 @@ class MMDetDetector(MetaArchitecture):
         """Both, in any mode, from one pass through the backbone and the neck; the heads run twice."""
         images, samples = self._prepared(batched_inputs, with_truth=True)
         with shared_features(self.detector):
-            with taking_the_path_of(self.detector, training=True):
-                losses = scalar_losses(self.detector(images, samples, mode="loss"))
+            losses = self._losses(images, samples)
             with torch.no_grad():
                 return losses, self._predicted(images, [type(s)(metainfo=s.metainfo) for s in samples])
 
@@ -195,46 +190,56 @@ class MMDetDetector(MetaArchitecture):
         return image
 
     def _add_ground_truth(self, sample: Any, entry: ModelInput) -> None:
-        tasks = self.tasks
-        fusion = getattr(self.detector, "panoptic_fusion_head", None)
-        roi_head = getattr(self.detector, "roi_head", None)
-        has_semantic_branch = "panoptic" in tasks or getattr(roi_head, "with_semantic", False)
-        for key in ("instances", "sem_seg") if has_semantic_branch else ("instances",):
-            if key not in entry:
-                raise ValueError(f"{describe(entry)}: losses need {key!r} in every input")
-        instances = entry["instances"]
-        if instances.gt_boxes.tensor.shape[1] != 4:
-            raise ValueError(f"{describe(entry)}: mmdet takes upright boxes, got rotated ones")
-        if {"mask", "panoptic"} & {*tasks} and not instances.has("gt_masks"):
-            raise ValueError(f"{describe(entry)}: losses of this detector need gt_masks in 'instances'")
-        # Only what is checked: masks would travel to the device and back, as mmdet keeps them on the CPU.
-        fields = {"gt_boxes": instances.gt_boxes, "gt_classes": instances.gt_classes}
-        self._ground_truth([{**entry, "instances": Instances(instances.image_size, **fields)}])
-        sem_seg = entry["sem_seg"].long() if has_semantic_branch else None
-        if sem_seg is not None and fusion is not None:
-            sem_seg = sem_seg_to_mmdet(sem_seg, fusion.num_things_classes)
+        needs = self._abilities
+        if "instances" in entry:
+            instances = entry["instances"]
+            if instances.gt_boxes.tensor.shape[1] != 4:
+                raise ValueError(f"{describe(entry)}: mmdet's detectors take upright boxes, got rotated ones")
+            if needs.needs_masks and not instances.has("gt_masks"):
+                raise ValueError(f"{describe(entry)}: losses of this detector need gt_masks in 'instances'")
+            # Masks are left out: they would travel to the device and back, as mmdet keeps them on the CPU.
+            fields = {"gt_boxes": instances.gt_boxes, "gt_classes": instances.gt_classes}
+            checked = {**entry, "instances": Instances(instances.image_size, **fields)}
+        else:
+            checked = entry
+        self._ground_truth([checked], num_classes=needs.num_classes)
+        sem_seg = None
+        if needs.needs_sem_seg:
+            sem_seg = self._ground_truth([entry], "sem_seg")[0].long()
+            if needs.num_things is not None:
+                sem_seg = sem_seg_to_mmdet(sem_seg, needs.num_things)
         add_ground_truth(sample, instances, sem_seg)
+
+    def _losses(self, images: Tensor, samples: list[Any]) -> dict[str, Tensor]:
+        with taking_the_path_of(self.detector, training=True):
+            losses = scalar_losses(self.detector(images, samples, mode="loss"))
+        if losses and torch.is_grad_enabled() and not any(len(s.gt_instances.bboxes) for s in samples):
+            # Some heads of mmdet skip what there is nothing for, and DDP would wait for its gradients for ever.
+            name = next(iter(losses))
+            used = [p.sum().float() for p in self.detector.parameters() if p.requires_grad]
+            losses[name] = losses[name] + 0.0 * torch.stack(used).sum() if used else losses[name]
+        return losses
 
     def _predicted(self, images: Tensor, samples: list[Any]) -> list[dict[str, Any]]:
         with taking_the_path_of(self.detector, training=False):
             samples = self.detector(images, samples, mode="predict")
-        fusion = getattr(self.detector, "panoptic_fusion_head", None)
+        gives = self._abilities
         results = []
         for sample in samples:
             result: dict[str, Any] = {}
             if "pred_instances" in sample:
-                result["instances"] = instances_from_mmdet(
-                    sample.pred_instances,
-                    sample.ori_shape,
-                    has_boxes=getattr(self.detector, "with_bbox", True),
-                )
+                found, size = sample.pred_instances, sample.ori_shape
+                if gives.tasks == ("proposals",):
+                    result["proposals"] = proposals_from_mmdet(found, size)
+                else:
+                    result["instances"] = instances_from_mmdet(found, size, has_boxes=gives.has_boxes)
             if "pred_sem_seg" in sample:
                 result["sem_seg"] = sem_seg_from_mmdet(sample.pred_sem_seg.sem_seg)
             if "pred_panoptic_seg" in sample:
                 result["panoptic_seg"] = panoptic_from_mmdet(
                     sample.pred_panoptic_seg.sem_seg,
-                    num_things=fusion.num_things_classes,
-                    num_stuff=fusion.num_stuff_classes,
+                    num_things=gives.num_things or 0,
+                    num_stuff=gives.num_stuff,
                 )
             results.append(result)
         return results

@@ -11,6 +11,8 @@ from torch.utils import _pytree as pytree
 
 __all__ = ["shared_features", "taking_the_path_of"]
 
+BRANCH = "test_branch_idx"  # what has it is a TridentNet's, whose very convolutions depend on the mode
+
 
 @contextmanager
 def taking_the_path_of(detector: nn.Module, *, training: bool) -> Iterator[None]:
@@ -44,8 +46,7 @@ def shared_features(detector: Any) -> Iterator[None]:
     if extract is None:
         yield
         return
-    # TridentNet's backbone has other branches in training.
-    by_mode = any(hasattr(module, "test_branch_idx") for module in detector.modules())
+    by_mode = any(hasattr(module, BRANCH) for module in detector.modules())
     kept: list[tuple[Tensor, bool, Any]] = []
 
     def extract_once(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from hydet.structures import BitMasks, Boxes, Instances
 
-__all__ = ["instances_from_mmdet", "panoptic_from_mmdet", "scalar_losses", "sem_seg_from_mmdet"]
+__all__ = [
+    "instances_from_mmdet",
+    "panoptic_from_mmdet",
+    "proposals_from_mmdet",
+    "scalar_losses",
+    "sem_seg_from_mmdet",
+]
 
 INSTANCE_OFFSET = 1000  # mmdet's panoptic maps hold class + this x number of the instance
 
@@ -60,6 +66,14 @@ def instances_from_mmdet(found: Any, output_size: tuple[int, int], *, has_boxes:
         boxes = BitMasks(result.pred_masks).get_bounding_boxes()
     result.pred_boxes = boxes
     return result
+
+
+def proposals_from_mmdet(found: Any, output_size: tuple[int, int]) -> Instances:
+    """Proposals of one image, from what :func:`instances_from_mmdet` takes: ``proposal_boxes``, ``objectness_logits``."""
+    boxes = Boxes(getattr(found.bboxes, "tensor", found.bboxes))
+    boxes.clip(output_size)
+    logits = torch.logit(found.scores.float(), eps=1e-7)
+    return Instances(output_size, proposal_boxes=boxes, objectness_logits=logits)
 
 
 def panoptic_from_mmdet(
