@@ -83,6 +83,33 @@ def test_nothing_in_common_is_an_error(tmp_path):
         init_from(Detector(), tmp_path / "w.safetensors")
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_first_convolution_is_inflated(tmp_path, channels):
+    def network(channels):
+        return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Conv2d(4, 3, 1), nn.Conv2d(3, 2, 1))
+
+    source, model = network(3), network(channels)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"0\.weight \(4, 3, 3, 3\)"):
+        load_weights(model, tmp_path / "w.safetensors")
+    report = init_from(model, tmp_path / "w.safetensors")
+    assert report.inflated == {"0.weight": ((4, 3, 3, 3), (4, channels, 3, 3))}
+    assert len(report.loaded) == 6 and not report.mismatched
+    assert f"inflated to other images than RGB: 0.weight (4, 3, 3, 3) -> (4, {channels}, 3, 3)" in str(report)
+    grey = torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(model(grey.expand(-1, channels, -1, -1)), source(grey.expand(-1, 3, -1, -1)))
+
+
+def test_only_input_channels_are_inflated(tmp_path):
+    save_file(nn.Conv2d(3, 4, 3).state_dict(), tmp_path / "w.safetensors")
+    for other in (nn.Conv2d(4, 4, 5), nn.Conv2d(4, 8, 3)):
+        with pytest.raises(ValueError, match="does not fit"):
+            init_from(other, tmp_path / "w.safetensors")
+    save_file(nn.Conv2d(4, 4, 3).state_dict(), tmp_path / "four.safetensors")
+    with pytest.raises(ValueError, match="does not fit"):
+        init_from(nn.Conv2d(3, 4, 3), tmp_path / "four.safetensors")
+
+
 class Evil:
     def __reduce__(self):
         return print, ("run",)

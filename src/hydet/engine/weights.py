@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hydet.modeling import inflate_input_weights
+
 from .checkpoint import POINTERS, Checkpoint, load_checkpoint
 
 __all__ = ["LoadReport", "init_from", "load_weights", "read_weights"]
@@ -28,6 +30,8 @@ class LoadReport:
     Attributes:
         path: where the weights came from.
         loaded: names that the model now has from there.
+        inflated: of these, the convolutions of RGB images that were fitted to another number of channels (see
+            ``hydet.modeling.inflate_input_weights``): name -> (shape in the file, shape in the model).
         mismatched: name -> (shape in the file, shape in the model); left as they were.
         missing: names of the model that the file lacks; left as they were.
         unexpected: names of the file that the model lacks.
@@ -35,12 +39,15 @@ class LoadReport:
 
     path: Path
     loaded: tuple[str, ...] = ()
+    inflated: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"loaded {len(self.loaded)} tensors from {self.path}"]
+        if self.inflated:
+            lines.append(f"inflated to other images than RGB: {', '.join(_shape_notes(self.inflated))}")
         if self.mismatched:
             lines.append(f"not loaded, other shape: {', '.join(_shape_notes(self.mismatched))}")
         if self.missing:
@@ -111,6 +118,8 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
 def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = False) -> LoadReport:
     """Start from somebody else's weights: load what the model has, leave the rest as it was.
 
+    Where the file's first convolution is for RGB images and the model's for another number of channels, it is inflated.
+
     Args:
         model: changed in place; if this raises, it is not changed.
         path: see ``read_weights``.
@@ -124,6 +133,7 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
     """
     weights, checkpoint = read_weights(path)
     report = _compare(model, weights, Path(path))
+    weights, report = _inflated(weights, report)
     if report.mismatched and not allow_mismatch:
         raise ValueError(
             _explain_shapes(model, report, checkpoint) + "; allow_mismatch=true leaves such tensors out"
@@ -172,6 +182,21 @@ def _compare(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> Loa
         missing=tuple(name for name in own if name not in weights and not _is_optional(name)),
         unexpected=tuple(name for name in weights if name not in own and not _is_optional(name)),
     )
+
+
+def _inflated(weights: dict[str, Tensor], report: LoadReport) -> tuple[dict[str, Tensor], LoadReport]:
+    """Fit convolutions of RGB images to the model's number of channels."""
+    fitted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+        name: (theirs, ours)
+        for name, (theirs, ours) in report.mismatched.items()
+        if len(theirs) == len(ours) == 4
+        and theirs[1] == 3
+        and (theirs[0], *theirs[2:]) == (ours[0], *ours[2:])
+    }
+    for name, (_, ours) in fitted.items():
+        weights = inflate_input_weights(weights, ours[1], key=name)
+    rest = {name: shapes for name, shapes in report.mismatched.items() if name not in fitted}
+    return weights, replace(report, loaded=(*report.loaded, *fitted), inflated=fitted, mismatched=rest)
 
 
 def _is_optional(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Networks of timm and torchvision as backbones, and images with other channels than three."""
 
 import builtins
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from torch import nn
 
 from hydet.modeling import (
     FPN,
+    LastLevelP6P7,
     TimmBackbone,
     TorchvisionBackbone,
+    channels_at_stride,
     checkpoint_activations,
     inflate_input_weights,
 )
@@ -180,6 +183,36 @@ def test_torchvision_on_the_meta_device_and_compiled():
 def test_torchvision_errors(options, message):
     with pytest.raises(ValueError, match=message):
         TorchvisionBackbone(**options)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "convnext_tiny"])
+def test_channels_are_known_beforehand(name):
+    make = partial(TorchvisionBackbone, model_name=name)
+    channels = channels_at_stride(make_backbone=make, stride=32)
+    assert channels == {"resnet18": 512, "regnet_y_400mf": 440, "convnext_tiny": 768}[name]
+    with pytest.raises(ValueError, match=r"no feature of stride 64.*'res5': 32"):
+        channels_at_stride(make_backbone=make, stride=64)
+
+
+def test_a_top_block_fits_its_feature():
+    backbone = TorchvisionBackbone(model_name="mobilenet_v3_small")
+    parts = {"bottom_up": backbone, "in_features": ["res4", "res5"], "out_channels": 8}
+    right = backbone.output_shape()["res5"].channels
+    FPN(**parts, top_block=LastLevelP6P7(in_channels=right, out_channels=8))
+    FPN(**parts, top_block=LastLevelP6P7(in_channels=8, out_channels=8, in_feature="p5"))
+    with pytest.raises(ValueError, match=rf"LastLevelP6P7 takes in_channels=2048, but 'res5' has {right}"):
+        FPN(**parts, top_block=LastLevelP6P7(in_channels=2048, out_channels=8))
+
+
+def test_a_plain_transformer_needs_another_pyramid():
+    pytest.importorskip("timm")
+    with torch.device("meta"):
+        backbone = TimmBackbone(model_name="vit_tiny_patch16_224")
+        with pytest.raises(ValueError, match="all of stride 16: SimpleFeaturePyramid"):
+            FPN(bottom_up=backbone, in_features=["res4"], out_channels=8)
+        assert list(TimmBackbone(model_name="vit_tiny_patch16_224", out_indices=[-1]).output_shape()) == [
+            "res4"
+        ]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 7])

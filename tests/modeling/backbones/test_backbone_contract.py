@@ -20,6 +20,8 @@ from hydet.modeling import (
     SimpleFeaturePyramid,
     SimpleStem,
     SwinTransformer,
+    TimmBackbone,
+    TorchvisionBackbone,
     ViT,
     checkpoint_activations,
     make_resnet,
@@ -57,6 +59,11 @@ def small_vit(**options):
 def small_swin(**options):
     options = {"embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4} | options
     return SwinTransformer(**{"out_indices": (0, 1)} | options)
+
+
+def timm_backbone(name, **options):
+    pytest.importorskip("timm")
+    return TimmBackbone(model_name=name, **options)
 
 
 def small_mvit(**options):
@@ -154,14 +161,30 @@ def test_builds_on_the_meta_device(name):
         lambda: small_vit(drop_path_rate=0.5),
         lambda: small_swin(drop_path_rate=0.5, drop_rate=0.1),
         lambda: small_mvit(drop_path_rate=0.5),
+        lambda: timm_backbone("resnet10t"),
+        lambda: timm_backbone("mobilenetv3_small_050"),
+        lambda: timm_backbone("convnext_atto", model_options={"drop_path_rate": 0.5}),
+        lambda: TorchvisionBackbone(model_name="resnet18"),
+        lambda: TorchvisionBackbone(model_name="mobilenet_v3_small"),
     ],
-    ids=["resnet", "regnet", "vit", "swin", "mvit"],
+    ids=[
+        "resnet",
+        "regnet",
+        "vit",
+        "swin",
+        "mvit",
+        "timm",
+        "timm mobile",
+        "timm convnext",
+        "torchvision",
+        "mobile",
+    ],
 )
 def test_checkpointing_changes_no_number(build):
     """Neither outputs, nor gradients, nor the statistics of batch norms, nor what is dropped at random."""
     torch.manual_seed(0)
     plain = build().train()
-    frugal = checkpoint_activations(copy.deepcopy(plain))
+    frugal = copy.deepcopy(checkpoint_activations(copy.deepcopy(plain)))
     images, found = torch.randn(2, 3, 64, 64), []
     for net in (plain, frugal):
         torch.manual_seed(1)

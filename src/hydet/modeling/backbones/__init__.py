@@ -4,6 +4,7 @@ from .backbone import Backbone
 from .checkpointing import checkpoint_activations
 from .fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from .input_channels import inflate_input_weights
+from .known_channels import channels_at_stride
 from .mvit import MViT
 from .regnet import AnyNet, RegNet
 from .regnet_blocks import ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock
@@ -39,6 +40,7 @@ __all__ = [
     "TorchvisionBackbone",
     "VanillaBlock",
     "ViT",
+    "channels_at_stride",
     "checkpoint_activations",
     "get_vit_lr_decay_rate",
     "inflate_input_weights",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hydet.layers import Conv2d, c2_xavier_fill, get_norm
+from hydet.layers import Conv2d, ShapeSpec, c2_xavier_fill, get_norm
 
 from .backbone import Backbone
 from .resnet_blocks import Norm
@@ -36,7 +36,8 @@ class FPN(Backbone):
     Inputs need not be multiples of ``size_divisibility``: the upsampled map takes the lateral one's size.
 
     Raises:
-        ValueError: if ``in_features`` or the input of ``top_block`` does not exist, or strides do not double.
+        ValueError: if ``in_features`` or the input of ``top_block`` does not exist, if strides do not double, or if
+            ``top_block`` takes another number of channels than its input has.
 
     Source: Lin et al. 2017 (arXiv:1612.03144).
     """
@@ -58,6 +59,7 @@ class FPN(Backbone):
         if unknown or not in_features:
             raise ValueError(
                 f"FPN: in_features has {unknown or 'no name'}; {type(bottom_up).__name__} produces {list(shapes)}"
+                + _advice(shapes)
             )
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
@@ -76,6 +78,7 @@ class FPN(Backbone):
         self.bottom_up = bottom_up
 
         names = pyramid_names(levels, top_block, [*shapes], type(self).__name__)
+        _check_channels(top_block, shapes, out_channels)
         self._out_features = list(names)
         self._out_feature_strides = names
         self._out_feature_channels = dict.fromkeys(names, out_channels)
@@ -149,6 +152,7 @@ class LastLevelP6P7(nn.Module):
         super().__init__()
         self.num_levels = 2
         self.in_feature = in_feature
+        self.in_channels = in_channels
         self.p6 = nn.Conv2d(in_channels, out_channels, 3, 2, 1)
         self.p7 = nn.Conv2d(out_channels, out_channels, 3, 2, 1)
         for conv in (self.p6, self.p7):
@@ -193,6 +197,28 @@ def add_top_levels(
         source = below.get(top_block.in_feature)
         levels += top_block(levels[names.index(top_block.in_feature)] if source is None else source)
     return dict(zip(names, levels, strict=True))
+
+
+def _check_channels(top_block: Any, below: Mapping[str, ShapeSpec], out_channels: int) -> None:
+    """A top block of our own, whose input channels are known, must read a feature that has as many."""
+    wanted = getattr(top_block, "in_channels", None)
+    if wanted is None:
+        return
+    name = top_block.in_feature
+    found = below[name].channels if name in below else out_channels
+    if found not in (None, wanted):
+        raise ValueError(
+            f"FPN: {type(top_block).__name__} takes in_channels={wanted}, but {name!r} has {found} channels"
+        )
+
+
+def _advice(shapes: Mapping[str, ShapeSpec]) -> str:
+    strides = {shape.stride for shape in shapes.values()}
+    return (
+        f", all of stride {strides.pop()}: SimpleFeaturePyramid makes a pyramid of one"
+        if len(strides) == 1
+        else ""
+    )
 
 
 def _pyramid_conv(in_channels: int | None, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:

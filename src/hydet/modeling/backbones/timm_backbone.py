@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .adapted_backbone import AdaptedBackbone, names_of_strides
+from .recomputation import KeptStatistics
 
 __all__ = ["TimmBackbone"]
 
@@ -38,6 +39,8 @@ class TimmBackbone(AdaptedBackbone):
         ImportError: if timm is not installed.
         ValueError: if there is no such network, or it cannot give features.
     """
+
+    _statistics: KeptStatistics | None = None
 
     def __init__(
         self,
@@ -94,6 +97,9 @@ class TimmBackbone(AdaptedBackbone):
             raise ValueError("timm has no activation checkpointing for this network")
         self._checkpointing = bool(enabled)
         target.set_grad_checkpointing(self._checkpointing)  # type: ignore[operator]
+        if self._statistics is not None:
+            self._statistics.close()
+        self._statistics = KeptStatistics(self.model) if enabled else None
 
     def _checkpointable(self) -> nn.Module | None:
         for module in (self.model, getattr(self.model, "model", None)):
@@ -110,7 +116,7 @@ class TimmBackbone(AdaptedBackbone):
         Returns:
             ``(N, C_l, H / stride, W / stride)`` by name, from fine to coarse.
         """
-        features = self.model(x)
+        features = self.model(x) if self._statistics is None else self._statistics.run(self.model, x)
         if self.channels_last_output:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return dict(zip(self._out_features, features))

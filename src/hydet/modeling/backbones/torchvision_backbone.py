@@ -39,8 +39,8 @@ class TorchvisionBackbone(AdaptedBackbone):
         freeze_norm: leave batch normalisations alone: neither statistics nor affine parameters change.
         size_divisibility: what height and width of the input must be multiples of.
         square_pad: if positive, ask for images padded to this height and width.
-        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations; not with
-            ``return_nodes``.
+        use_act_checkpoint: recompute each block of several layers in the backward pass instead of keeping its
+            activations; not with ``return_nodes``.
         model_options: further arguments of ``torchvision.models.get_model``.
 
     Raises:
@@ -126,7 +126,7 @@ class TorchvisionBackbone(AdaptedBackbone):
             names = self._name_of_segment
             for i, segment in enumerate(_segments(self.model) or ()):
                 for block in segment:
-                    x = self._run(block, x)
+                    x = self._run(block, x) if block._modules else block(x)  # single layers may work in place
                 if names is None:
                     outputs[str(i)] = x
                 elif i in names:
