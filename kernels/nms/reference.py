@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from hydet.kernels.nms_rotated.reference import survivors
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 __all__ = ["nms_padded_reference", "nms_padded_torchvision", "pack_survivors", "sort_by_score"]
 
 PAIRS_PER_CHUNK = 1 << 17
+SMALL_GROUP = 64  # up to so many boxes, comparing all pairs at once costs less than a call for each group
 
 
 def sort_by_score(scores: Tensor) -> Tensor:
@@ -33,26 +36,28 @@ def pack_survivors(order: Tensor, keep: Tensor, max_outputs: int) -> tuple[Tenso
     return indices[:, :max_outputs].contiguous(), keep.sum(dim=1).clamp_(max=max_outputs)
 
 
+def _exceed(a: Sequence[Tensor], b: Sequence[Tensor], iou_threshold: float) -> Tensor:
+    """``(..., I, J)`` bool: whether boxes, both as four ``(..., I)`` or ``(..., J)`` coordinates, overlap by more."""
+    a_x1, a_y1, a_x2, a_y2 = (v[..., :, None] for v in a)
+    b_x1, b_y1, b_x2, b_y2 = (v[..., None, :] for v in b)
+    shared = (torch.minimum(a_x2, b_x2) - torch.maximum(a_x1, b_x1)).clamp_(min=0)
+    shared *= (torch.minimum(a_y2, b_y2) - torch.maximum(a_y1, b_y1)).clamp_(min=0)
+    union = (a_x2 - a_x1) * (a_y2 - a_y1) + (b_x2 - b_x1) * (b_y2 - b_y1) - shared
+    # float64 only where torchvision's CPU op has it: in the comparison with the threshold
+    return (shared / union).double() > iou_threshold
+
+
 def _overlapping_pairs(
     boxes: Tensor, groups: Tensor | None, alive: Tensor, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
     """Pairs (i, j), i before j, of one image's sorted boxes whose IoU is over the threshold."""
     position = torch.arange(boxes.shape[0], device=boxes.device)
-    x1, y1, x2, y2 = boxes.unbind(dim=1)
-    area = (x2 - x1) * (y2 - y1)
+    corners = boxes.unbind(dim=1)
     found_i, found_j = [], []
     rows_per_chunk = max(1, PAIRS_PER_CHUNK // max(1, boxes.shape[0]))
     for first in range(0, boxes.shape[0], rows_per_chunk):
         rows, later = slice(first, first + rows_per_chunk), slice(first, None)
-        width = (torch.minimum(x2[rows, None], x2[later]) - torch.maximum(x1[rows, None], x1[later])).clamp_(
-            min=0
-        )
-        height = (torch.minimum(y2[rows, None], y2[later]) - torch.maximum(y1[rows, None], y1[later])).clamp_(
-            min=0
-        )
-        shared = width.mul_(height)
-        # float64 only where torchvision's CPU op has it: in the comparison with the threshold
-        over = (shared / (area[rows, None] + area[later] - shared)).double() > iou_threshold
+        over = _exceed([v[rows] for v in corners], [v[later] for v in corners], iou_threshold)
         over &= position[rows, None] < position[later]
         over &= alive[rows, None] & alive[later]
         if groups is not None:
@@ -88,6 +93,36 @@ def nms_padded_reference(
     return pack_survivors(order, keep, max_outputs)
 
 
+def _groups_apart(order: Tensor, groups: Tensor | None, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Positions in the flattened ranking, one group of one image after the other, the best first; and their numbers."""
+    image = torch.arange(order.shape[0], device=order.device)[:, None].expand_as(order)
+    if groups is None:
+        group, position = torch.zeros_like(order), torch.arange(order.shape[1], device=order.device)
+    else:
+        group, position = groups.gather(1, order).sort(dim=1, stable=True)
+    rows = (image * order.shape[1] + position).flatten()
+    labels = torch.stack([image.flatten(), group.flatten()])
+    if valid is not None:
+        there = valid.gather(1, order).flatten()[rows]
+        rows, labels = rows[there], labels[:, there]
+    starts_anew = (labels[:, 1:] != labels[:, :-1]).any(dim=0)
+    bounds = [starts_anew.new_zeros(1), starts_anew.cumsum(0)] if rows.shape[0] > 0 else [rows]
+    return rows, torch.cat(bounds).bincount()
+
+
+def _survivors_of_small_groups(boxes: Tensor, first: Tensor, sizes: Tensor, iou_threshold: float) -> Tensor:
+    """Positions of the boxes that stay; each group is ``sizes`` ranked boxes from ``first`` on, all compared at once."""
+    number = torch.arange(int(sizes.max()), device=boxes.device)
+    there = number < sizes[:, None]  # (groups, most)
+    position = torch.where(there, first[:, None] + number, 0)
+    over = _exceed(boxes[position].unbind(dim=2), boxes[position].unbind(dim=2), iou_threshold)
+    over &= number[:, None] < number
+    over &= there[:, None, :]  # what comes before a box of the group is of the group too
+    group, i, j = over.nonzero(as_tuple=True)
+    base = group * number.shape[0]
+    return position[there & survivors(base + i, base + j, there.numel()).view_as(there)]
+
+
 def nms_padded_torchvision(
     boxes: Tensor,
     scores: Tensor,
@@ -96,26 +131,25 @@ def nms_padded_torchvision(
     iou_threshold: float,
     max_outputs: int,
 ) -> tuple[Tensor, Tensor]:
-    """``nms_padded`` by torchvision's op, one call for each image and group; asks the host how many stay."""
+    """``nms_padded`` by torchvision's op for each image and group, but small groups together; asks the host for sizes."""
     from torchvision.ops import nms
 
     order = sort_by_score(scores)
-    keep = torch.zeros_like(scores, dtype=torch.bool)
-    for image in range(scores.shape[0]):
-        rows = torch.arange(scores.shape[1], device=scores.device)
-        if valid is not None:
-            rows = rows[valid[image]]
-        sizes = [rows.shape[0]]
-        if groups is not None:
-            by_group, position = groups[image, rows].sort(stable=True)
-            rows = rows[position]
-            sizes = by_group.unique_consecutive(return_counts=True)[1].tolist()
-        # cut once into parts of one group each: no part is gathered on its own
-        parts = zip(boxes[image, rows].float().split(sizes), scores[image, rows].float().split(sizes))
-        first, kept = 0, []
-        for size, (part_boxes, part_scores) in zip(sizes, parts):
-            kept.append(nms(part_boxes, part_scores, iou_threshold).add_(first))
-            first += size
-        if kept:
-            keep[image, rows[torch.cat(kept)]] = True
-    return pack_survivors(order, keep.gather(1, order), max_outputs)
+    rows, sizes = _groups_apart(order, groups, valid)
+    ranked = boxes.gather(1, order[..., None].expand(-1, -1, 4)).flatten(0, 1)[rows].float()
+    ranked_scores = scores.gather(1, order).flatten()[rows].float()
+    first = sizes.cumsum(0) - sizes
+    kept = [rows[:0]]
+    for begin, size in zip(first[sizes > SMALL_GROUP].tolist(), sizes[sizes > SMALL_GROUP].tolist()):
+        part = slice(begin, begin + size)
+        kept.append(nms(ranked[part], ranked_scores[part], iou_threshold) + begin)
+    small = (sizes <= SMALL_GROUP).nonzero().squeeze(1)
+    small = small[sizes[small].argsort()]  # neighbours of about one size, so that little is padding
+    while small.shape[0] > 0:
+        num_pairs = torch.arange(1, small.shape[0] + 1, device=sizes.device) * sizes[small].square()
+        count = max(1, int((num_pairs <= PAIRS_PER_CHUNK).sum()))
+        some, small = small[:count], small[count:]
+        kept.append(_survivors_of_small_groups(ranked, first[some], sizes[some], iou_threshold))
+    keep = torch.zeros(order.numel(), dtype=torch.bool, device=order.device)
+    keep[rows[torch.cat(kept)]] = True
+    return pack_survivors(order, keep.view_as(order), max_outputs)

@@ -73,6 +73,19 @@ def test_sizes(suppress, shape):
         assert indices[image, : counts[image]].tolist() == expected.tolist()
 
 
+def test_groups_of_every_size(suppress, monkeypatch):
+    from hydet.kernels.nms import reference
+
+    monkeypatch.setattr(reference, "SMALL_GROUP", 12)
+    monkeypatch.setattr(reference, "PAIRS_PER_CHUNK", 200)
+    boxes, scores, _, valid = make_scene(2, 150)
+    groups = (torch.rand(2, 150) ** 3 * 40).long() - 7  # some have dozens of boxes, some one
+    indices, counts = suppress(boxes, scores, groups, valid, 0.3, 150)
+    for image in range(2):
+        expected = one_by_one(boxes[image], scores[image], groups[image], valid[image], 0.3)
+        assert indices[image, : counts[image]].tolist() == expected.tolist()
+
+
 def test_outputs_are_cut_and_padded(suppress):
     boxes, scores, groups, valid = make_scene(2, 40)
     every, counts = suppress(boxes, scores, groups, valid, 0.3, 40)

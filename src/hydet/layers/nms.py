@@ -10,7 +10,7 @@ from hydet import kernels
 
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
-_MANY_BOXES = 1000  # on a CPU, above this many a pass for each group beats comparing boxes of all groups
+_MANY_BOXES = 1000  # on a CPU, above this many, groups by themselves beat comparing boxes of all groups
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -33,7 +33,10 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
             counts = (boxes.shape[0], scores.shape[0], idxs.shape[0])
             raise ValueError(f"batched_nms needs as many boxes, scores and idxs, got {counts}")
         if boxes.device.type == "cpu" and boxes.shape[0] > _MANY_BOXES:
-            return _nms_of_each_group(boxes.float(), scores.float(), idxs, iou_threshold)
+            kept, count = kernels.nms_padded(
+                boxes.float()[None], scores[None], iou_threshold, groups=idxs[None]
+            )
+            return kept[0, : int(count)]
     # Move the groups apart, and suppress them all at once. Offsets cost float32 its precision; ONNX has nothing else.
     boxes = boxes.to(torch.float32 if torch.compiler.is_exporting() else torch.float64)
     reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
@@ -45,14 +48,6 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     shifted = torch.cat([shifted, shifted.new_zeros(2, 4)])
     kept = nms(shifted, torch.cat([scores, scores.new_full((2,), -torch.inf)]), iou_threshold)
     return kept[kept < idxs.shape[0]]
-
-
-def _nms_of_each_group(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    order = torch.argsort(idxs, stable=True)
-    sizes = torch.unique_consecutive(idxs[order], return_counts=True)[1].tolist()
-    kept = [part[nms(boxes[part], scores[part], iou_threshold)] for part in order.split(sizes)]
-    together = torch.cat(kept)
-    return together[torch.argsort(scores[together], descending=True, stable=True)]
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
