@@ -1,13 +1,16 @@
 """Every published configuration: how long and how fast it learns, and how it is tested."""
 
 import bisect
+from pathlib import Path
 
-import hydet.conf
 import pytest
 import torch
 import yaml
 
 import hydet
+from hydet.cli.tasks import MEASURED_BY
+
+TREE = Path(__file__).parents[2] / "conf"
 
 
 def solver_of(recipe):
@@ -136,10 +139,33 @@ def test_it_is_tested_as_published(recipe):
         assert hydet.instantiate(statistics).batches == 200
 
 
+MEASURES = {
+    "COCOEvaluator": "CocoEvaluator",
+    "LVISEvaluator": "LvisEvaluator",
+    "SemSegEvaluator": "SemanticEvaluator",
+    "COCOPanopticEvaluator": "PanopticEvaluator",
+}
+
+
+def test_it_is_measured_as_published(recipe):
+    measured = {MEASURED_BY[task] for task in recipe.inventory.tasks}
+    ours = {
+        node["_target_"].rpartition(".")[2]
+        for name, node in recipe.config.evaluators.items()
+        if name in measured
+    }
+    if recipe.is_lazy:
+        evaluators = recipe.facts["dataloader"]["evaluator"]
+        evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+        assert ours == {MEASURES[e["_target_"].rpartition(".")[2]] for e in evaluators}
+    else:  # the data decide
+        lvis = recipe.settings("DATASETS")["TEST"][0].startswith("lvis")
+        assert ("LvisEvaluator" in ours) == lvis and ours
+
+
 def test_test_time_augmentation_has_the_published_sizes(goldens):
     """No published configuration switches it on; where it is, these are the sizes for one that is tested at 800."""
     published = goldens("zoo_facts.json.gz")["defaults"]["TEST"]["AUG"]
-    with open(f"{hydet.conf.__path__[0]}/tta/default.yaml") as file:
-        ours = yaml.safe_load(file)
+    ours = yaml.safe_load((TREE / "tta" / "default.yaml").read_text())
     assert [round(scale * 800) for scale in ours["scales"]] == published["MIN_SIZES"]
     assert ours["flip"] == published["FLIP"]
