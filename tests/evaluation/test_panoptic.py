@@ -232,7 +232,7 @@ def test_an_image_of_usual_size_takes_milliseconds():
     start = time.process_time()
     for _ in range(5):
         evaluator.update(inputs, outputs)
-    assert (time.process_time() - start) / 5 < 0.2  # about 0.003
+    assert (time.process_time() - start) / 5 < 0.2  # about 0.01
 
 
 def test_it_is_an_evaluator():
