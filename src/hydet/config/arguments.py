@@ -34,7 +34,7 @@ def arguments_of(function: Callable[..., Any]) -> list[str] | None:
 
 def arguments_of_node(node: DictConfig) -> list[str]:
     """Arguments of the part that a section of a config describes; none if it describes no part that can be found."""
-    target = node._get_node("_target_")
+    target = node._get_node("_target_", validate_access=False)
     try:
         return arguments_of(hydra.utils.get_object(target._value())) or []  # type: ignore[union-attr]
     except Exception:  # an import may raise anything; whoever builds the part reports it

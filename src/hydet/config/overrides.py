@@ -142,4 +142,4 @@ def _below(node: Any, part: str) -> Any:
     """The entry of a section, not resolved; ``None`` if there is none, or ``node`` is no section."""
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
         return None
-    return node._get_node(part)
+    return node._get_node(part, validate_access=False)
