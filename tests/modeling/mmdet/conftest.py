@@ -1,8 +1,13 @@
 """Small models of mmdet as configs, inputs for them, and an mmdet made of paper for where there is none."""
 
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from hydet.structures import BitMasks, Boxes, Instances, PolygonMasks
 
@@ -158,7 +163,101 @@ def picture(rows=96, columns=128, objects=2, masks="bitmap", **more):
     return {"image": image, "instances": instances, "file_name": f"{objects} objects", **more}
 
 
+def panoptic_fpn(**changes):
+    model = mask_rcnn()
+    return {
+        **model,
+        "type": "PanopticFPN",
+        "data_preprocessor": {**PREPROCESSOR, "pad_seg": True},
+        "semantic_head": {
+            "type": "PanopticFPNHead",
+            "num_things_classes": CLASSES,
+            "num_stuff_classes": 2,
+            "in_channels": 16,
+            "inner_channels": 16,
+            "norm_cfg": None,
+            "loss_seg": {"type": "CrossEntropyLoss", "ignore_index": 255, "avg_non_ignore": True},
+        },
+        "panoptic_fusion_head": {
+            "type": "HeuristicFusionHead",
+            "num_things_classes": CLASSES,
+            "num_stuff_classes": 2,
+        },
+        "test_cfg": {**model["test_cfg"], "panoptic": {"mask_overlap": 0.5, "stuff_area_limit": 1}},
+        **changes,
+    }
+
+
 @pytest.fixture(scope="session")
 def mmdet():
     """The real one, or the test is skipped."""
     return pytest.importorskip("mmdet")
+
+
+class Element:
+    """For mmengine's ``BaseDataElement``: a bag of values, and facts about them that read like values."""
+
+    def __init__(self, metainfo=None, **values):
+        self.metainfo = dict(metainfo or {})
+        vars(self).update(values)
+
+    def __contains__(self, name):
+        return name in vars(self)
+
+    def __getattr__(self, name):
+        if name == "metainfo" or name not in self.metainfo:
+            raise AttributeError(name)
+        return self.metainfo[name]
+
+
+class PaperMasks:
+    """For mmdet's containers of masks."""
+
+    def __init__(self, masks, height, width):
+        self.masks, self.height, self.width = masks, height, width
+
+
+class PaperPreprocessor(nn.Module):
+    """For ``DetDataPreprocessor``; remembers what it was asked for."""
+
+    def __init__(self, pad_size_divisor=1, batch_augments=None, **settings):
+        super().__init__()
+        self.divisor, self.batch_augments, self.settings = pad_size_divisor, batch_augments, settings
+        self.calls = []
+
+    def forward(self, data, training=False):
+        self.calls.append({"training": training, "batch_augments": self.batch_augments})
+        images = [image.float() for image in data["inputs"]]
+        sides = [-(-max(x.shape[d] for x in images) // self.divisor) * self.divisor for d in (1, 2)]
+        padded = [F.pad(x, (0, sides[1] - x.shape[2], 0, sides[0] - x.shape[1])) for x in images]
+        return {"inputs": torch.stack(padded), "data_samples": data["data_samples"]}
+
+
+@pytest.fixture
+def paper_mmdet(monkeypatch):
+    """Just enough of mmdet, mmengine and mmcv for a built detector to be wrapped."""
+    contents = {
+        "mmcv": {},
+        "mmdet": {},
+        "mmdet.models": {"DetDataPreprocessor": PaperPreprocessor},
+        "mmdet.structures": {"DetDataSample": Element},
+        "mmdet.structures.mask": {
+            "BitmapMasks": type("BitmapMasks", (PaperMasks,), {}),
+            "PolygonMasks": type("PolygonMasks", (PaperMasks,), {}),
+        },
+        "mmengine": {},
+        "mmengine.model": {"ImgDataPreprocessor": PaperPreprocessor},
+        "mmengine.structures": {"InstanceData": Element, "PixelData": Element},
+    }
+    modules = {}
+    for name, values in contents.items():
+        modules[name] = ModuleType(name)
+        vars(modules[name]).update(values)
+        parent, _, own = name.rpartition(".")
+        if parent:
+            setattr(modules[parent], own, modules[name])
+        monkeypatch.setitem(sys.modules, name, modules[name])
+    monkeypatch.setitem(
+        sys.modules, "mmcv._ext", None
+    )  # not to be found; what takes its place goes afterwards
+    return modules

@@ -53,7 +53,7 @@ def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *
         ValueError: if a ``type`` is unknown to mmdet.
     """
     plain = _plain(config)
-    for part in plain if isinstance(plain, list) else [plain]:
+    for part in plain if isinstance(plain, list) and plain else [plain]:
         if not isinstance(part, dict) or "type" not in part:
             raise TypeError(
                 f"{owner} takes a module or an mmdet config with 'type', got {type(config).__name__}"

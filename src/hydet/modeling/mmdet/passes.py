@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -37,33 +38,37 @@ def taking_the_path_of(detector: nn.Module, *, training: bool) -> Iterator[None]
 
 @contextmanager
 def shared_features(detector: Any) -> Iterator[None]:
-    """Within, ``detector.extract_feat`` computes the features of a batch once, and gives them in float32.
+    """Within, ``detector.extract_feat`` computes the features of a batch once, and heads run in float32.
 
-    mmdet casts regions of interest to the type of the features, and half precision cannot tell neighbouring pixels of
-    a large image apart.
+    Under autocast only ``extract_feat`` stays in half precision, and its result becomes float32: mmdet's heads make
+    anchors and cast regions in the type of the features, and half precision cannot tell neighbouring pixels of a
+    large image apart.
     """
     extract = getattr(detector, "extract_feat", None)
     if extract is None:
         yield
         return
+    device = next((p.device.type for p in detector.parameters()), "cpu")
+    outside = {"enabled": torch.is_autocast_enabled(device), "dtype": torch.get_autocast_dtype(device)}
     by_mode = any(hasattr(module, BRANCH) for module in detector.modules())
     kept: list[tuple[Tensor, bool, Any]] = []
 
     def extract_once(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if args or kwargs:
-            return extract(batch_inputs, *args, **kwargs)
         mode = by_mode and detector.training
-        if not kept or kept[0][0] is not batch_inputs or kept[0][1] != mode:
-            features = pytree.tree_map_only(
-                Tensor, lambda x: x.float() if x.is_floating_point() else x, extract(batch_inputs)
-            )
+        if kept and not (args or kwargs) and kept[0][0] is batch_inputs and kept[0][1] == mode:
+            return kept[0][2]
+        with torch.autocast(device, **outside):
+            features = extract(batch_inputs, *args, **kwargs)
+        features = pytree.tree_map_only(Tensor, lambda x: x.float() if x.is_floating_point() else x, features)
+        if not (args or kwargs):
             kept[:] = [(batch_inputs, mode, features)]
-        return kept[0][2]
+        return features
 
     own = vars(detector).get("extract_feat")
     object.__setattr__(detector, "extract_feat", extract_once)
     try:
-        yield
+        with torch.autocast(device, enabled=False):
+            yield
     finally:
         object.__delattr__(detector, "extract_feat")
         if own is not None:
