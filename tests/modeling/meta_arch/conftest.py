@@ -14,7 +14,8 @@ import hydet
 from hydet.modeling import DenseDetector
 from hydet.structures import BitMasks, Boxes, Instances, Keypoints, RotatedBoxes
 
-ARCHITECTURES = sorted(p.stem for p in (Path(hydet.conf.__path__[0]) / "model").glob("*.yaml"))
+MODELS = (Path(hydet.conf.__path__[0]) / "model").glob("*.yaml")
+ARCHITECTURES = sorted(p.stem for p in MODELS if p.stem != "mmdet")  # whose parts are not ours to make small
 CLASSES, KEYPOINTS, STUFF, IGNORED = 3, 5, 5, 255
 SIZES = ((64, 96), (64, 96))
 

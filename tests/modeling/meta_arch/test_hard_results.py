@@ -92,6 +92,11 @@ CHECKS = {
 }
 
 
+def boxes_of(result):
+    found = result.get("instances", result.get("proposals"))
+    return found.get("pred_boxes" if found.has("pred_boxes") else "proposal_boxes").tensor
+
+
 def count(result):
     """How many objects one result has; of semantic labels, one."""
     return next((len(v) for v in result.values() if isinstance(v, Instances)), 1)
@@ -99,11 +104,20 @@ def count(result):
 
 @torch.no_grad()
 def test_another_resolution(architecture, tools):
-    batch = architecture.batch()
+    model, batch = architecture.model().eval(), architecture.batch()
     batch[0].update(height=30, width=200)
-    results = architecture.model().eval()(batch)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bbox_pred.bias", "anchor_deltas.bias")):
+            parameter += 10.0  # boxes grow until they leave the image on every side
+    results = model(batch)
     check(architecture, tools, results, [(30, 200), (64, 96)])
     assert all(count(result) > 0 for result in results)
+    if architecture.has_boxes and not architecture.rotated:
+        boxes = torch.cat([boxes_of(result) for result in results])
+        limits = torch.tensor([[0, 0, 200, 30], [0, 0, 96, 64]]).repeat_interleave(
+            torch.tensor([count(result) for result in results]), dim=0
+        )
+        assert (boxes == limits).any(dim=0).all()
 
 
 @pytest.mark.parametrize(
