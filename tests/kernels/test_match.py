@@ -5,6 +5,7 @@ import torch
 from hydet.kernels import match_anchors
 from hydet.kernels.match.op import _match_anchors
 from hydet.kernels.match.reference import match_anchors_reference
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hydet.modeling.matcher import Matcher
 from hydet.structures import pairwise_iou
@@ -107,8 +108,43 @@ def test_degenerate_boxes_overlap_nothing(match):
 def test_other_types_and_strides(match, dtype):
     anchors, truths = make_boxes(50).to(dtype), make_boxes(5).to(dtype)
     expected = match(anchors.float(), truths.float(), *SETTINGS[0])
-    got = match(anchors.t().contiguous().t(), truths, *SETTINGS[0])
+    got = match(anchors.t().contiguous().t(), truths.t().contiguous().t(), *SETTINGS[0])
     assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that any operation returned."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.size = max(self.size, tensor.untyped_storage().nbytes())
+        return out
+
+
+def test_there_is_no_matrix():
+    anchors, truths = make_boxes(20_000), make_boxes(500)  # whose overlaps are 40 MB
+    with LargestTensor() as largest:
+        match_anchors_reference(anchors, truths, *SETTINGS[0])
+    assert largest.size <= 2 * 2**20
+
+
+@pytest.mark.gpu
+def test_thousands_of_truths_fit_in_a_gigabyte():
+    anchors, truths = make_boxes(270_000).cuda(), make_boxes(2000).cuda()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    matches, labels = match_anchors(
+        anchors, truths, thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True
+    )
+    torch.cuda.synchronize()
+    assert torch.cuda.max_memory_allocated() - before < 10**9
+    iou = pairwise_iou(truths, anchors[:3000])
+    assert torch.equal(matches[:3000], torch.where(iou.amax(dim=0) > 0, iou.argmax(dim=0), 0))
+    assert labels.shape == (270_000,)
 
 
 def test_bad_arguments():

@@ -101,6 +101,17 @@ def test_triton_on_bad_boxes_and_strides(triton_device):
     assert got.tolist() == nms_rotated_reference(boxes, scores, None, 0.2).tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_types(triton_device, dtype):
+    from hydet.kernels.nms_rotated.triton_impl import launch_nms_rotated
+
+    boxes, scores = make_boxes(40).to(dtype), torch.randperm(40).to(dtype)
+    expected = greedy(boxes.float(), scores.float(), 0.31)
+    assert nms_rotated(boxes, scores, 0.31).tolist() == expected
+    got = launch_nms_rotated(boxes.to(triton_device), scores.to(triton_device), None, 0.31)
+    assert got.tolist() == expected
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="scores must be"):
         nms_rotated(make_boxes(3), torch.rand(2), 0.5)
@@ -110,6 +121,7 @@ def test_bad_arguments():
 
 def test_registration():
     torch.library.opcheck(_nms_rotated, (make_boxes(6), torch.rand(6), None, 0.3))
+    torch.library.opcheck(_nms_rotated, (make_boxes(6), torch.rand(6), torch.arange(6) % 2, 0.3))
 
 
 def test_compiles_and_exports():

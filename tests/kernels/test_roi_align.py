@@ -1,3 +1,4 @@
+import importlib
 import math
 import shutil
 import sys
@@ -164,6 +165,42 @@ def test_any_memory_layout(way):
         torch.testing.assert_close(pool(way, maps, columns, levels, 2, True), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("way", GRAD_WAYS)
+def test_any_memory_layout_of_the_gradient(way):
+    rois, levels = make_rois()
+    shapes = [f.shape for f in make_maps()]
+    grad = torch.randn(6, 5, *SIZE, device=DEVICE)
+    expected = unpool("reference", grad, rois, levels, shapes, 2, True)
+    last = grad.to(memory_format=torch.channels_last)
+    for a, b in zip(unpool(way, last, rois.T.contiguous().T, levels, shapes, 2, True), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    same = torch.ones((), device=DEVICE).expand_as(grad)  # as that of a sum is
+    expected = unpool("reference", same.contiguous(), rois, levels, shapes, 2, True)
+    for a, b in zip(unpool(way, same, rois, levels, shapes, 2, True), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@needs_triton
+def test_triton_in_several_blocks(monkeypatch):
+    """Bins and channels of one region, and tiles of one map, that do not fit one program."""
+    triton_impl = importlib.import_module("hydet.kernels.roi_align.triton_impl")
+    monkeypatch.setattr(triton_impl, "_block_c", lambda channels: 16)
+    monkeypatch.setattr(triton_impl, "_block_p", lambda num_bins: 16)
+    features = [torch.randn(1, 18, 35, 34, device=DEVICE)]  # more than the 32 cells of a tile
+    rois = torch.tensor([[0, 20.0, 30.0, 66.0, 67.0], [0, 1.0, 50.0, 40.0, 60.0]], device=DEVICE)
+    args = features, rois, None, 2, True
+    expected = pool("reference", *args, size=(5, 4), scales=[0.5])
+    torch.testing.assert_close(
+        pool("triton", *args, size=(5, 4), scales=[0.5]), expected, rtol=1e-5, atol=1e-5
+    )
+    grad = torch.randn_like(expected)
+    shapes = [features[0].shape]
+    (wanted,) = unpool("reference", grad, rois, None, shapes, 2, True, scales=[0.5])
+    for way in ("triton_gather", "triton_scatter"):
+        (found,) = unpool(way, grad, rois, None, shapes, 2, True, scales=[0.5])
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("way", WAYS)
 def test_unusable_regions_give_zeros(way, ratio):
@@ -304,6 +341,49 @@ def test_backward_is_deterministic_on_request():
     finally:
         torch.use_deterministic_algorithms(was)
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@needs_triton
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_determinism_picks_the_kernel_that_gathers(monkeypatch, deterministic):
+    triton_impl = importlib.import_module("hydet.kernels.roi_align.triton_impl")
+    launch, asked = triton_impl.launch_backward, []
+
+    def watched(*args):
+        asked.append(args[-1])
+        return launch(*args)
+
+    monkeypatch.setattr(triton_impl, "launch_backward", watched)
+    monkeypatch.setenv("HYDET_KERNELS", "triton")
+    features, (rois, levels) = [f.requires_grad_() for f in make_maps(1)], make_rois()
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        found = roi_align(
+            features, rois[:1], output_size=(1, 1), spatial_scales=SCALES, levels=levels[:1], sampling_ratio=1
+        )
+        torch.autograd.grad(found.sum(), features)
+    finally:
+        torch.use_deterministic_algorithms(was)
+    assert asked == [deterministic]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_the_gradient_needs_memory_for_the_result_only(deterministic):
+    shapes = [(2, 64, 200, 336), (2, 64, 100, 168)]
+    corner = torch.rand(2000, 2, device="cuda") * 500
+    rois = torch.cat([corner[:, :1] % 2 // 1, corner, corner + 100], dim=1)
+    levels = torch.arange(2000, device="cuda") % 2
+    grad = torch.randn(2000, 64, 7, 7, device="cuda")
+    way = "triton_gather" if deterministic else "triton_scatter"
+    unpool(way, grad, rois, levels, shapes, 0, True, scales=(0.25, 0.125))
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    found = unpool(way, grad, rois, levels, shapes, 0, True, scales=(0.25, 0.125))
+    size = sum(f.numel() * 4 for f in found)
+    assert torch.cuda.max_memory_allocated() - before < size + 2 * 2**20
 
 
 class Pooler(torch.nn.Module):

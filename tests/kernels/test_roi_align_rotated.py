@@ -1,3 +1,4 @@
+import importlib
 import math
 import shutil
 from functools import partial
@@ -140,6 +141,19 @@ def test_reduced_precision_rounds_once(way, dtype):
     torch.testing.assert_close(found, expected, rtol=torch.finfo(dtype).eps, atol=1e-4)
 
 
+@needs_triton
+@pytest.mark.parametrize("way", ["triton_gather", "triton_scatter"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_reduced_precision_gradient_adds_in_float32(way, dtype):
+    rois, levels = make_rois()
+    shapes = [f.shape for f in make_maps()]
+    grad = torch.randn(rois.shape[0], 5, *SIZE, device=DEVICE).to(dtype)
+    expected = unpool("reference", grad.float(), rois, levels, shapes, 0)
+    for a, b in zip(unpool(way, grad, rois, levels, shapes, 0), expected, strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a, b.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-4)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_any_memory_layout(way):
     features, (rois, levels) = make_maps(), make_rois()
@@ -187,6 +201,18 @@ def test_nothing_to_pool(way):
     assert (pool(way, [f[:0] for f in features], rois, levels, 0) == 0).all()
 
 
+@pytest.mark.parametrize("way", GRAD_WAYS)
+def test_nothing_to_send_back(way):
+    rois, levels = make_rois()
+    shapes = [f.shape for f in make_maps()]
+    none = torch.zeros(0, 5, *SIZE, device=DEVICE)
+    for own, shape in zip(unpool(way, none, rois[:0], levels[:0], shapes, 0), shapes, strict=True):
+        assert own.shape == shape and (own == 0).all()
+    no_images = [(0, *shape[1:]) for shape in shapes]
+    grad = torch.ones(6, 5, *SIZE, device=DEVICE)
+    assert [g.shape[0] for g in unpool(way, grad, rois, levels, no_images, 0)] == [0, 0]
+
+
 def test_gradients_in_float64():
     features = [f.double().requires_grad_() for f in make_maps(channels=2)]
     rois, levels = make_rois(torch.float64)
@@ -205,6 +231,31 @@ def test_registration():
     grad = torch.randn(6, 5, *SIZE, device=DEVICE, requires_grad=True)
     op = torch.ops.hydet.roi_align_rotated_backward.default
     torch.library.opcheck(op, (grad, rois, levels, flatten_shapes(features), list(SCALES), 0))
+
+
+@needs_triton
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_determinism_picks_the_kernel_that_gathers(monkeypatch, deterministic):
+    triton_impl = importlib.import_module("hydet.kernels.roi_align_rotated.triton_impl")
+    launch, asked = triton_impl.launch_backward, []
+
+    def watched(*args):
+        asked.append(args[-1])
+        return launch(*args)
+
+    monkeypatch.setattr(triton_impl, "launch_backward", watched)
+    monkeypatch.setenv("HYDET_KERNELS", "triton")
+    features, (rois, levels) = [f.requires_grad_() for f in make_maps(1)], make_rois()
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        found = roi_align_rotated(
+            features, rois[:1], output_size=(1, 1), spatial_scales=SCALES, levels=levels[:1], sampling_ratio=1
+        )
+        torch.autograd.grad(found.sum(), features)
+    finally:
+        torch.use_deterministic_algorithms(was)
+    assert asked == [deterministic]
 
 
 class Pooler(torch.nn.Module):

@@ -121,6 +121,35 @@ def test_of_nothing_is_a_connected_zero(shape):
     assert loss.item() == 0 and all(level.grad.shape == level.shape for level in levels)
 
 
+@pytest.mark.parametrize("shape", [(0, (3,), 4), (2, (0, 0), 4)])
+def test_triton_on_nothing(triton_device, shape):
+    from hydet.kernels.sigmoid_focal_loss.triton_impl import (
+        launch_sigmoid_focal_loss,
+        launch_sigmoid_focal_loss_backward,
+    )
+
+    levels, targets = make_levels(*shape)
+    moved = [level.to(triton_device) for level in levels], targets.to(triton_device), 0.25, 2.0
+    assert launch_sigmoid_focal_loss(*moved).item() == 0
+    grads = launch_sigmoid_focal_loss_backward(torch.ones((), device=triton_device), *moved)
+    assert [g.shape for g in grads] == [level.shape for level in levels]
+
+
+def test_triton_hands_on_what_is_not_finite(triton_device):
+    from hydet.kernels.sigmoid_focal_loss.triton_impl import launch_sigmoid_focal_loss
+
+    for value, targets in ((torch.nan, [0, 2]), (torch.inf, [2, 2]), (-torch.inf, [0, 2])):
+        logits = torch.tensor([[[value, 0.0], [1.0, 2.0]]])
+        own = torch.tensor([targets])
+        found = launch_sigmoid_focal_loss([logits.to(triton_device)], own.to(triton_device), 0.25, 2.0)
+        expected = sigmoid_focal_loss([logits], own, alpha=0.25)
+        torch.testing.assert_close(found.cpu(), expected, equal_nan=True)
+        ignored = launch_sigmoid_focal_loss(
+            [logits.to(triton_device)], torch.full((1, 2), -1, device=triton_device), 0.25, 2.0
+        )
+        assert ignored.item() == 0
+
+
 def test_nan_reaches_the_loss():
     assert sigmoid_focal_loss(torch.tensor([[torch.nan, 0.0]]), torch.tensor([2])).isnan()
 

@@ -1,0 +1,122 @@
+"""Every op is one node of a graph, however it is captured, and compiled code gives the same numbers."""
+
+import shutil
+
+import pytest
+import torch
+
+from hydet import kernels
+
+
+def upright(count):
+    corner = torch.rand(count, 2) * 40
+    return torch.cat([corner, corner + 2 + torch.rand(count, 2) * 15], dim=1)
+
+
+def rotated(count):
+    return torch.rand(count, 5) * torch.tensor([40.0, 40, 15, 15, 360]) + torch.tensor([0.0, 0, 3, 3, 0])
+
+
+def with_image(boxes):
+    return torch.cat([torch.zeros(len(boxes), 1), boxes], dim=1)
+
+
+def pool_upright(fine, coarse, boxes, levels):
+    scales = [0.5, 0.25]
+    return kernels.roi_align([fine, coarse], boxes, output_size=(3, 2), spatial_scales=scales, levels=levels)
+
+
+def pool_rotated(fine, coarse, boxes, levels):
+    scales = [0.5, 0.25]
+    return kernels.roi_align_rotated(
+        [fine, coarse], boxes, output_size=(3, 2), spatial_scales=scales, levels=levels
+    )
+
+
+def match(anchors, truths):
+    return kernels.match_anchors(
+        anchors, truths, thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True
+    )
+
+
+def loss(fine, coarse, targets):
+    return kernels.sigmoid_focal_loss([fine, coarse], targets, alpha=0.25)
+
+
+def paste(masks, boxes):
+    return kernels.paste_masks(masks, boxes, (41, 53))
+
+
+def suppress(boxes, scores, groups):
+    return kernels.nms_padded(boxes, scores, 0.3, groups=groups, max_outputs=4)
+
+
+def suppress_rotated(boxes, scores, groups):
+    return kernels.batched_nms_rotated(boxes, scores, groups, 0.3)
+
+
+def make_cases():
+    torch.manual_seed(0)
+    maps = torch.randn(1, 4, 13, 17), torch.randn(1, 4, 7, 9)
+    levels, groups = torch.tensor([0, 1, 1, 0, 0]), torch.randint(0, 2, (9,))
+    return {
+        "roi_align": (pool_upright, (*maps, with_image(upright(5)), levels)),
+        "roi_align_rotated": (pool_rotated, (*maps, with_image(rotated(5)), levels)),
+        "box_iou_rotated": (kernels.box_iou_rotated, (rotated(5), rotated(4))),
+        "nms_rotated": (suppress_rotated, (rotated(9), torch.rand(9), groups)),
+        "nms_padded": (suppress, (upright(18).view(2, 9, 4), torch.rand(2, 9), groups.expand(2, -1))),
+        "match_anchors": (match, (upright(30), upright(4))),
+        "sigmoid_focal_loss": (loss, (torch.randn(2, 6, 3), torch.randn(2, 2, 3), torch.randint(-1, 4, (2, 8)))),
+        "paste_masks": (paste, (torch.rand(3, 7, 7), upright(3))),
+    }  # fmt: skip
+
+
+class Calls(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args):
+        return self.function(*args)
+
+
+def count_nodes(graph, name):
+    return sum(node.op == "call_function" and f"hydet.{name}." in str(node.target) for node in graph.nodes)
+
+
+@pytest.mark.parametrize("name", make_cases())
+def test_is_one_node_without_a_graph_break(name):
+    function, args = make_cases()[name]
+    graphs = []
+
+    def keep(module, example_inputs):
+        graphs.append(module.graph)
+        return module
+
+    torch._dynamo.reset()
+    found = torch.compile(Calls(function), fullgraph=True, backend=keep)(*args)
+    torch.testing.assert_close(found, function(*args))
+    assert [count_nodes(graph, name) for graph in graphs] == [1]
+    ours = [n for n in graphs[0].nodes if n.op == "call_function" and "hydet" in str(n.target)]
+    assert len(ours) == 1
+
+
+@pytest.mark.parametrize("name", make_cases())
+def test_is_one_node_of_an_exported_program(name):
+    function, args = make_cases()[name]
+    program = torch.export.export(Calls(function), args)
+    assert count_nodes(program.graph, name) == 1
+    torch.testing.assert_close(program.module()(*args), function(*args))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_inductor_takes_them_all():
+    cases = make_cases()
+    del cases["nms_rotated"]  # how many boxes stay is known at run time only; covered above
+
+    def everything(inputs):
+        return {name: cases[name][0](*args) for name, args in inputs.items()}
+
+    inputs = {name: args for name, (_, args) in cases.items()}
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(everything, fullgraph=True)(inputs), everything(inputs))
