@@ -39,6 +39,14 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def mmdet(session: nox.Session) -> None:
+    """hydet around mmdet's own models; elsewhere these tests are skipped, as mmdet pins its relatives."""
+    session.install("-e", ".[test,mmdet]")
+    session.run("pytest", "tests/modeling/mmdet", *session.posargs)
+    session.run("pytest", "tests/config/test_tree.py", "-k", "mmdet")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The main job on the generated dataset, then its checkpoint evaluated and used."""
     session.install("-e", ".")
@@ -67,6 +75,13 @@ def learn(session: nox.Session) -> None:
     """Every architecture trained on the generated dataset, an hour in all; fails if one learns too little."""
     session.install("-e", ".")
     session.run("python", "benchmarks/learn_shapes.py", *session.posargs)
+
+
+@nox.session
+def notebook(session: nox.Session) -> None:
+    """The example notebook from top to bottom; it asserts what it learned. ``-- --inplace`` keeps the new outputs."""
+    session.install("-e", ".", "nbclient>=0.10", "ipykernel>=6")
+    session.run("jupyter", "execute", "--timeout=900", "examples/build_a_detector.ipynb", *session.posargs)
 
 
 @nox.session
