@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -66,19 +66,15 @@ class PreciseBatchNorm(Callback):
     def renew(self, trainer: Trainer) -> None:
         """Compute the statistics now."""
         streams = random_state(trainer.device)
-        normalizers = [
-            (module, copy.deepcopy(module.training_state()))
-            for module in trainer.model.modules()
-            if hasattr(module, "training_state") and hasattr(module, "load_training_state")
-        ]
+        stateful: list[Any] = [m for m in trainer.model.modules() if hasattr(m, "load_training_state")]
+        states = [copy.deepcopy(module.training_state()) for module in stateful]
         ahead = islice(copy.copy(trainer.train_loader), self.batches)  # a copy: the run's own place stays
         try:
             with trainer.autocast():
-                update_bn(
-                    ((batch,) for batch in ahead), trainer.model
-                )  # it takes the first part of each entry
+                # Of each entry, torch gives the first part to the model.
+                update_bn(((batch,) for batch in ahead), trainer.model)
         finally:
-            for module, state in normalizers:
+            for module, state in zip(stateful, states, strict=True):
                 module.load_training_state(state)
             set_random_state(streams, trainer.device)
         trainer.print(f"statistics of batch normalisation renewed from {self.batches} batches")
