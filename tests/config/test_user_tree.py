@@ -188,7 +188,7 @@ def test_an_installed_plugin_needs_no_flag(home, tmp_path):
             ["model=center_detector", "+model.scroe_threshold=1"],
             ["CenterDetector", "'scroe_threshold'; nearest: 'score_threshold'"],
         ),
-        (["backbone=strip_net", "backbone.out_features=[half]"], ["StripNet has no feature maps ['half']"]),
+        (["backbone=strip_net", "+backbone.out_features=[half]"], ["StripNet has no feature maps ['half']"]),
     ],
 )
 def test_mistakes_in_ones_own_parts_are_one_line(arguments, words, home, run, tmp_path):

@@ -12,13 +12,15 @@ from omegaconf import DictConfig
 __all__ = ["arguments_of", "arguments_of_node"]
 
 
-def arguments_of(function: Callable[..., Any]) -> list[str] | None:
+def arguments_of(function: Callable[..., Any] | type) -> list[str] | None:
     """Names of the arguments of a class or function; ``None`` if they cannot be told, or any name will do.
 
     ``**kwargs`` of a constructor count as those of the next class in its method resolution order, since that is where
     they go.
     """
-    makers = [c.__init__ for c in function.__mro__ if "__init__" in c.__dict__] if _is_plain(function) else []
+    makers: list[Any] = []
+    if _is_plain(function):
+        makers = [c.__init__ for c in inspect.getmro(function) if "__init__" in c.__dict__]  # type: ignore[arg-type,misc]
     found: list[str] = []
     for maker in makers or [function]:
         try:

@@ -44,7 +44,8 @@ def with_search_path(overrides: Sequence[str], folders: Sequence[str | Path]) ->
     kept = []
     for override in overrides:
         if override.startswith(f"{SEARCH_PATH}="):
-            places += [str(place) for place in parsed[0].value()] if (parsed := _parsed([override])) else []
+            for value in (o.value() for o in _parsed([override])):
+                places += [str(place) for place in (value if isinstance(value, list) else [value])]
         else:
             kept.append(override)
     quoted = ",".join("'" + place.replace("'", "\\'") + "'" for place in places)
