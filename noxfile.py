@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
@@ -88,14 +89,31 @@ def notebook(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Tables of speed, each against something else in the same run."""
     session.install("-e", ".[test]")
-    session.run("python", "benchmarks/compare_torchvision.py", *session.posargs)
+    for threads in ("1", "2"):
+        session.run("python", "benchmarks/compare_torchvision.py", "--threads", threads, *session.posargs)
     session.run("python", "benchmarks/kernels.py")
 
 
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
-    """On a machine with a CUDA device, in the active environment: the tests marked ``gpu``, then all benchmarks."""
+    """On a machine with a CUDA device, in the active environment, without network: kernel tests, then all benchmarks.
+
+    The tests run compiled what the interpreter runs elsewhere. Arguments go to pytest, such as ``-- -n 8``. Benchmarks
+    run, and write ``benchmarks/results/``, also if a test fails.
+    """
     session.run("python", "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "-e", ".")
-    session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
-    session.run("python", "benchmarks/kernels.py", "--device", "cuda")
-    session.run("python", "benchmarks/compare_torchvision.py", "--device", "cuda")
+    shape = ["--size", "832", "1344", "--batch", "2"]
+    models = ["benchmarks/compare_torchvision.py", "--device", "cuda", *shape, "--runs", "20"]
+    failed = []
+    for command in (
+        ["-m", "pytest", "tests/kernels", *session.posargs],
+        ["benchmarks/kernels.py", "--device", "cuda"],
+        models,
+        [*models, "--dtype", "bfloat16"],
+    ):
+        try:
+            session.run("python", *command)
+        except CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error("failed: " + "; ".join(failed))

@@ -446,7 +446,8 @@ def report(args: argparse.Namespace, rows: list[dict], notes: list[str]) -> None
     today = datetime.date.today().isoformat()
     size = f"{args.size[0]}x{args.size[1]}"
     kind = torch.device(args.device).type
-    path = RESULTS / f"{today}-torchvision-{kind}-{args.dtype}-{size}-batch{args.batch}.md"
+    threads = f"-threads{torch.get_num_threads()}" if kind == "cpu" else ""
+    path = RESULTS / f"{today}-torchvision-{kind}-{args.dtype}-{size}-batch{args.batch}{threads}.md"
     lines = [
         f"# Mask R-CNN R50-FPN beside torchvision's, {today}",
         "",

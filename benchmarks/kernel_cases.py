@@ -35,7 +35,7 @@ class Case:
 
 @contextmanager
 def forced(backend: str) -> Iterator[None]:
-    """Make every op run by one backend."""
+    """Make every op run by one backend; an empty name leaves it to them."""
     before = os.environ.get("HYDET_KERNELS")
     os.environ["HYDET_KERNELS"] = backend
     try:
@@ -51,6 +51,17 @@ def under(backend: str, run: Run) -> Run:
     def call() -> object:
         with forced(backend):
             return run()
+
+    return call
+
+
+def deterministically(run: Run) -> Run:
+    def call() -> object:
+        torch.use_deterministic_algorithms(True)
+        try:
+            return run()
+        finally:
+            torch.use_deterministic_algorithms(False)
 
     return call
 
@@ -103,7 +114,8 @@ def both_ways(
         with forced(name):
             try:
                 out = run()
-            except (RuntimeError, NotImplementedError):
+            except Exception as error:  # the others are worth measuring all the same
+                print(f"  {name}: {error}")
                 continue
         grad = torch.ones_like(out)
         backward[name] = under(
@@ -114,9 +126,11 @@ def both_ways(
 
 def roi_align_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
     channels = 256
-    # (images, regions an image, with backward)
-    shapes = [(1, 1000, False), (8, 1000, False), (16, 512, True)] if full else [(1, 200, True)]
-    for num_images, regions, with_backward in shapes:
+    # (images, regions an image, bins): proposals in inference, samples in training, and their masks
+    shapes = [(1, 1000, 7), (8, 1000, 7), (16, 512, 7), (16, 128, 14)] if full else [
+        (1, 1000, 7), (1, 512, 7), (1, 100, 14)
+    ]  # fmt: skip
+    for num_images, regions, bins in shapes:
         features = [f.requires_grad_() for f in pyramid(num_images, channels, device, dtype)]
         boxes = upright_boxes(num_images * regions, device)
         image = torch.arange(num_images, device=device).repeat_interleave(regions)[:, None]
@@ -124,17 +138,21 @@ def roi_align_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str
         rois = torch.cat([image, boxes], dim=1)
         center, side = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         rotated = torch.cat([image, center, side, torch.rand(len(boxes), 1, device=device) * 360], dim=1)
-        settings = {"output_size": (7, 7), "spatial_scales": scales, "levels": levels}
-        what = f"{num_images} x {regions} regions, 4 levels, 7x7, adaptive"
-        moved = size_of(*features) + num_images * regions * channels * 49 * features[0].element_size()
+        settings = {"output_size": (bins, bins), "spatial_scales": scales, "levels": levels}
+        what = f"{num_images} x {regions} regions, 4 levels, {bins}x{bins}, adaptive"
+        moved = size_of(*features) + num_images * regions * channels * bins**2 * features[0].element_size()
         for op, run, backends in (
             ("roi_align", lambda f=features, r=rois, s=settings: kernels.roi_align(f, r, **s), ("torchvision",)),
             ("roi_align_rotated", lambda f=features, r=rotated, s=settings: kernels.roi_align_rotated(f, r, **s), ()),
         ):  # fmt: skip
             forward, backward = both_ways(run, features, ours + backends)
+            if device == "cuda" and "triton" in backward:
+                backward["triton, deterministic"] = deterministically(backward["triton"])
+            if device == "cpu" and backends:
+                ways = both_ways(run, features, ("",))
+                forward["default on a CPU"], backward["default on a CPU"] = ways[0][""], ways[1][""]
             yield Case(op, what + ", forward", name_of(dtype), forward, moved)
-            if with_backward:
-                yield Case(op, what + ", backward", name_of(dtype), backward, moved)
+            yield Case(op, what + ", backward", name_of(dtype), backward, moved)
 
 
 def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
@@ -190,7 +208,7 @@ def nms_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
         }
         if device == "cpu":
             runs["default on a CPU"] = under(
-                "torchvision", lambda b=boxes, s=scores, g=groups: kernels.nms_padded(b, s, 0.7, groups=g)
+                "", lambda b=boxes, s=scores, g=groups: kernels.nms_padded(b, s, 0.7, groups=g)
             )
         runs["torchvision"] = one_by_one
         what = f"{num_images} x {count} boxes, {num_groups} group{'s' if num_groups > 1 else ''}"
