@@ -12,10 +12,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hydet.config import compose, explain, register_resolvers
+from hydet.config import complete_command_line, compose_choices, explain, register_resolvers
 
 from . import sweep
 
@@ -63,16 +63,16 @@ def run_command(
 
     register_resolvers()
     before = sys.argv
-    if arguments is not None:
-        sys.argv = [sys.argv[0], *arguments]
+    typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        sys.argv = [sys.argv[0], *complete_command_line(typed, config_name=config_name)]
         hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(run)()
         if failure:
             raise failure[0]
     except EXPECTED as error:
         if full_error == "1":
             raise
-        print(f"error: {_one_line(error, config_name, sys.argv[1:])}", file=sys.stderr)
+        print(f"error: {_one_line(error, config_name, typed)}", file=sys.stderr)
         return 1
     finally:
         sweep.print_finished()
@@ -86,12 +86,7 @@ def run_command(
 
 def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
     if isinstance(error, HydraException):
-        # Without the values, so that the key that failed can be looked up in what there is.
-        choices = [
-            a for a in arguments if "=" in a and "." not in a.split("=")[0] and not a.startswith("hydra")
-        ]
-        config = _compose_what_works(config_name, choices)
-        return explain(error, config)
+        return explain(error, compose_choices(arguments, config_name=config_name))
     if isinstance(error, OmegaConfBaseException):
         return explain(error)
     if isinstance(error, FileNotFoundError) and error.filename:
@@ -99,14 +94,3 @@ def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) 
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _compose_what_works(config_name: str, choices: Sequence[str]) -> DictConfig | None:
-    for kept in (choices, []):
-        try:
-            found = compose(*kept, config_name=config_name)
-        except (ValueError, HydraException):
-            continue
-        OmegaConf.set_struct(found, False)
-        return found
-    return None
