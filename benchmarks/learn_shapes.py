@@ -51,7 +51,7 @@ class Run:
 SHORT, MIDDLE = "trainer.max_steps=300", "trainer.max_steps=500"
 # Dense detectors see an object at a few places of one map only, angles and stuff are learned on top of boxes: these
 # need more pictures, and larger steps.
-LONG = ["trainer.max_steps=1000", "evaluation.every=1000", "optimizer.lr=0.005"]
+LONG = ["trainer.max_steps=1200", "evaluation.every=1200", "optimizer.lr=0.005"]
 RUNS = {
     "faster_rcnn_fpn": Run("faster_rcnn_fpn", {"box/AP": 0.40}),
     "mask_rcnn_fpn": Run("mask_rcnn_fpn", {"box/AP": 0.40, "mask/AP": 0.40}),
