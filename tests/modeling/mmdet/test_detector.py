@@ -146,6 +146,26 @@ def test_losses_and_results_in_any_mode_from_one_pass(wrap, training):
     assert model.detector.passes == 3
 
 
+class TwoWays(nn.Conv2d):
+    """A layer of TridentNet's backbone: another one in training."""
+
+    test_branch_idx = 1
+
+    def forward(self, x):
+        return super().forward(x) * (2.0 if self.training else 1.0)
+
+
+def test_a_backbone_that_depends_on_the_mode_runs_in_both(wrap):
+    detector = PaperDetector()
+    detector.backbone = TwoWays(3, 4, 2, stride=2)
+    seen = []
+    detector.bbox_head.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+    wrap(detector).eval().losses_and_inference([picture()])
+    assert detector.passes == 2
+    torch.testing.assert_close(seen[0], 2 * seen[1])
+    assert not detector.backbone.training
+
+
 def test_everything_is_restored_after_an_error(wrap):
     model = wrap().eval()
     model.detector.bbox_head.forward = lambda features: 1 / 0

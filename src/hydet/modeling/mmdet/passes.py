@@ -25,10 +25,9 @@ def taking_the_path_of(detector: nn.Module, *, training: bool) -> Iterator[None]
     before = [(module, module.training) for module in detector.modules()]
     try:
         for module, _ in before:
-            is_layer = next(module.children(), None) is None or type(module).__module__.startswith(
-                "torch.nn."
-            )
-            if not is_layer:
+            made_of_parts = next(module.children(), None) is not None
+            of_torch = type(module).__module__.startswith("torch.nn.")
+            if (made_of_parts and not of_torch) or hasattr(module, BRANCH):
                 module.training = training
         yield
     finally:
