@@ -3,6 +3,7 @@ import torch
 from omegaconf import OmegaConf
 
 import hydet
+from hydet.config import check_targets
 
 
 def test_builds_nested_targets_with_plain_arguments():
@@ -77,6 +78,30 @@ def test_targets_outside_the_allowed_prefixes_are_refused_wherever_they_hide():
 def test_a_prefix_allows_whole_names_only():
     with pytest.raises(hydet.ConfigError, match="outside"):
         hydet.instantiate({"_target_": "torch.nnx.Linear"}, allowed=["torch.nn"])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "hydet.config.overrides.Path.unlink",
+        "torch.nn.modules.module.torch.load",
+        "hydet.config.composition.copy.copy",
+    ],
+)
+def test_what_an_allowed_package_merely_imports_is_not_allowed(target):
+    with pytest.raises(hydet.ConfigError, match=f"{target} is outside.*allow="):
+        check_targets({"part": [{"_target_": target}]}, ["hydet", "torch.nn"])
+
+
+def test_what_an_allowed_package_defines_is_allowed_wherever_it_is_exported():
+    names = (
+        "hydet.modeling.FPN",
+        "hydet.modeling.ResNet.make_stage",
+        "torch.nn.Linear",
+        "torch.nn.functional.relu",
+    )
+    check_targets([{"_target_": name} for name in names], ["hydet", "torch.nn"])
+    check_targets(hydet.compose("model=mask_rcnn_fpn").model, ["hydet"])
 
 
 def test_missing_value_is_named():

@@ -2,11 +2,12 @@
 
 from .composition import complete_command_line, compose, compose_choices
 from .errors import ConfigError, explain, nearest
-from .instantiation import instantiate
+from .instantiation import check_targets, instantiate
 from .resolvers import register_resolvers
 
 __all__ = [
     "ConfigError",
+    "check_targets",
     "complete_command_line",
     "compose",
     "compose_choices",

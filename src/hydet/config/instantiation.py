@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .arguments import arguments_of
 from .errors import ConfigError, explain, nearest
 
-__all__ = ["instantiate"]
+__all__ = ["check_targets", "instantiate"]
 
 SPECIAL_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
@@ -29,25 +29,19 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
 
     Args:
         config: a node of a composed config, or a plain mapping or list of the same form.
-        allowed: prefixes of importable names; any ``_target_`` outside is refused. Meant for configs that came
-            with somebody's checkpoint. By default everything importable is allowed.
+        allowed: see ``check_targets``. Meant for configs that came with somebody's checkpoint. By default everything
+            importable is allowed.
         **kwargs: further arguments of the outermost call, over those in ``config``.
 
     Raises:
         ConfigError: names the key of the config, the target and what was wrong.
     """
-    if not isinstance(config, DictConfig | ListConfig):
-        if not isinstance(config, Mapping | Sequence) or isinstance(config, str):
-            raise ConfigError(f"instantiate needs a mapping or a list, got {type(config).__name__}")
-        config = OmegaConf.create(dict(config) if isinstance(config, Mapping) else list(config))
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
-    root = str(config._get_full_key(None) or "")
+    plain, root = _resolved(config)
     calls = dict(_calls(plain, root))
     for path, node in calls.items():
-        _check_call(path, node, allowed, extra=kwargs if path == root else {})
+        if allowed is not None:
+            _check_allowed(path, node, allowed)
+        _check_call(path, node, extra=kwargs if path == root else {})
     try:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
     except HydraException as error:
@@ -63,6 +57,34 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
         raise ConfigError(f"{path or 'config'}: {kind}{cause}") from error
 
 
+def check_targets(config: Any, allowed: Sequence[str]) -> None:
+    """Refuse a config that would call anything but what was allowed, before any of it is called.
+
+    Args:
+        config: a node of a config, or a plain mapping or list.
+        allowed: prefixes of importable names. A target must stand below one of them by its name, and be defined below
+            one of them too: ``hydet.config.overrides.Path`` is pathlib's, although hydet imports it.
+
+    Raises:
+        ConfigError: names the key, the target, and what would allow it.
+    """
+    for path, node in _calls(*_resolved(config)):
+        _check_allowed(path, node, allowed)
+
+
+def _resolved(config: Any) -> tuple[Any, str]:
+    """A config as plain containers, and the key under which it stands in the whole."""
+    if not isinstance(config, DictConfig | ListConfig):
+        if not isinstance(config, Mapping | Sequence) or isinstance(config, str):
+            raise ConfigError(f"instantiate needs a mapping or a list, got {type(config).__name__}")
+        config = OmegaConf.create(dict(config) if isinstance(config, Mapping) else list(config))
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    return plain, str(config._get_full_key(None) or "")
+
+
 def _calls(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(node, Mapping):
         if "_target_" in node:
@@ -74,23 +96,37 @@ def _calls(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _calls(value, f"{path}[{i}]")
 
 
-def _check_call(
-    path: str, node: Mapping[str, Any], allowed: Sequence[str] | None, extra: Mapping[str, Any]
-) -> None:
-    target, where = node["_target_"], path or "config"
+def _check_allowed(path: str, node: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    target = node["_target_"]
+    place = target if isinstance(target, str) else type(target).__module__
+    if _is_below(place, allowed):
+        place = str(getattr(_found(path, target), "__module__", None))
+        if _is_below(place, allowed):
+            return
+    raise ConfigError(
+        f"{path or 'config'}: _target_ {target} is outside of what may be built here ({', '.join(allowed)}); "
+        f"if you trust it, allow=[{place.split('.')[0]}]"
+    )
+
+
+def _is_below(name: str, prefixes: Sequence[str]) -> bool:
+    return any(name == p or name.startswith(p.rstrip(".") + ".") for p in prefixes)
+
+
+def _found(path: str, target: str) -> Any:
+    try:
+        return hydra.utils.get_object(target)
+    except Exception as error:
+        raise ConfigError(
+            f"{path or 'config'}: _target_ {target} cannot be imported: {_hint(target, error)}"
+        ) from error
+
+
+def _check_call(path: str, node: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    target = node["_target_"]
     if not isinstance(target, str):
         return
-    if allowed is not None and not any(
-        target == a or target.startswith(a.rstrip(".") + ".") for a in allowed
-    ):
-        raise ConfigError(
-            f"{where}: _target_ {target} is outside of what may be built here ({', '.join(allowed)}); "
-            f"if you trust it, allow=[{target.split('.')[0]}]"
-        )
-    try:
-        function = hydra.utils.get_object(target)
-    except Exception as error:
-        raise ConfigError(f"{where}: _target_ {target} cannot be imported: {_hint(target, error)}") from error
+    function = _found(path, target)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
