@@ -38,9 +38,10 @@ def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: 
     """
     plain, root = _resolved(config)
     calls = dict(_calls(plain, root))
-    for path, node in calls.items():
-        if allowed is not None:
+    if allowed is not None:
+        for path, node in calls.items():
             _check_allowed(path, node, allowed)
+    for path, node in calls.items():
         _check_call(path, node, extra=kwargs if path == root else {})
     try:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
