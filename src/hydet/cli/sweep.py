@@ -49,7 +49,7 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     runs = []
     for file in sorted(folder.glob("*/.hydra/overrides.yaml")):
         run = file.parent.parent
-        overrides = dict(str(o).split("=", 1) for o in OmegaConf.load(file) if "=" in str(o))
+        overrides = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(file) if "=" in str(o))
         metrics_file = run / METRICS_FILE
         metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
         runs.append({"run": run.name, "overrides": overrides, "metrics": metrics})

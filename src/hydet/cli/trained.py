@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig
 from torch import nn
 
-from hydet.config import ConfigError
+from hydet.config import ConfigError, check_targets
 from hydet.data import Metadata
 from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
 
@@ -21,6 +21,8 @@ __all__ = ["TRUSTED", "TrainedModel", "load_trained"]
 
 # What a stored config may build without being asked; a user's own packages are added by `allow=[...]`.
 TRUSTED = ("hydet", "torch.nn", "torchvision")
+# What is built of a stored config besides its model.
+BUILT = ("augment", "data", "evaluators")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ def load_trained(
             f"checkpoint {checkpoint.path}: its config has {count} classes, its metadata "
             f"{some_names(metadata.thing_classes)}"
         )
+    for part in BUILT:
+        if config.get(part) is not None:
+            check_targets(config[part], [*TRUSTED, *allowed])
     model = build_model(config, allowed=[*TRUSTED, *allowed])
     load_weights(model, checkpoint.path)
     return TrainedModel(model.to(select_device(device)).eval(), config, metadata, checkpoint)
