@@ -324,8 +324,8 @@ def test_a_truncated_image(coco_folder, annotation):
         with pytest.raises(DataError, match=r"b\.png") as error:
             dataset[1]
         one_line(error)
-        with pytest.raises(DataError, match=r"b\.png"):
-            list(build_test_loader(dataset, mapper))
+    with pytest.raises(DataError, match=r"b\.png"):
+        list(build_test_loader(dataset, mapper))
     strict = iter(build_train_loader(dataset, mapper, batch_size=2))
     with pytest.raises(DataError, match=r"b\.png"):
         next(strict)
@@ -333,6 +333,11 @@ def test_a_truncated_image(coco_folder, annotation):
     with pytest.warns(UserWarning, match=r"b\.png"):
         batch = next(iter(build_train_loader(tolerant, mapper, batch_size=2)))
     assert [x["image_id"] for x in batch] == [5, 5]
+    assert tolerant.report().count("unreadable_image") == 1
+    tolerant = CocoDataset(**arguments, policy="drop")
+    with pytest.warns(UserWarning, match=r"b\.png"):
+        (batch,) = build_test_loader(tolerant, mapper)
+    assert [x["image_id"] for x in batch] == [5]
     assert tolerant.report().count("unreadable_image") == 1
     assert CocoDataset(**arguments).check().count("unreadable_image") == 1
 

@@ -252,8 +252,21 @@ def test_a_broken_image_is_replaced_in_training_alike_everywhere(mapper, workers
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_image_stops_evaluation_with_one_line(mapper, workers):
+def test_a_broken_image_is_left_out_of_an_evaluation(mapper, workers):
     torn = Torn(num_images=6, **SIZES)
+    loader = build_test_loader(torn, mapper, batch_size=3, num_workers=workers)
+    with pytest.warns(UserWarning, match=r"three\.png: torn; nothing is measured on it") as told:
+        found = [[x["image_id"] for x in batch] for _ in range(2) for batch in loader]
+    assert found == 2 * [[1, 2, 3], [5, 6]] and loader.left_out == 2 and len(told) == 1
+    alone = build_test_loader(torn, mapper, num_workers=workers)
+    with pytest.warns(UserWarning, match="torn"):
+        assert [x["image_id"] for batch in alone for x in batch] == [1, 2, 3, 5, 6]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_policy_raise_stops_an_evaluation_with_one_line(mapper, workers):
+    torn = Torn(num_images=6, **SIZES)
+    torn.policy = "raise"
     with pytest.raises(DataError) as caught:
         list(build_test_loader(torn, mapper, num_workers=workers))
     assert str(caught.value) == "three.png: torn"

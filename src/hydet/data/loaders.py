@@ -20,17 +20,21 @@ __all__ = ["TestLoader", "TrainLoader", "build_test_loader", "build_train_loader
 
 Mapper = Callable[..., dict[str, Any]]
 Batch = list[dict[str, Any]]
-_REPLACED = "_replaced"
+_BROKEN = "_broken"
 _ATTEMPTS = 10
 
 
 class _Mapped(Dataset):  # type: ignore[type-arg]
-    """What a worker does for one (index, seed): read, then map."""
+    """What a worker does for one (index, seed): read, then map.
 
-    def __init__(self, dataset: Any, mapper: Mapper, *, replace_broken: bool) -> None:
+    Where the dataset's policy is not to raise, another image takes the place of one that cannot be read; without a
+    seed, so in evaluation, nothing does.
+    """
+
+    def __init__(self, dataset: Any, mapper: Mapper) -> None:
         self.dataset = dataset
         self.mapper = mapper
-        self.replace_broken = replace_broken
+        self.raises = getattr(dataset, "policy", "raise") == "raise"
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -45,8 +49,10 @@ class _Mapped(Dataset):  # type: ignore[type-arg]
                 break
             except DataError as error:
                 broken.append(str(error))
-                if not self.replace_broken or seed is None:
+                if self.raises:
                     raise
+                if seed is None:
+                    return {_BROKEN: broken}
                 if len(broken) == _ATTEMPTS:
                     raise DataError(f"{broken[0]} ({_ATTEMPTS} images in a row cannot be read)") from error
                 tried.add(index)
@@ -54,7 +60,7 @@ class _Mapped(Dataset):  # type: ignore[type-arg]
                 while index in tried and len(tried) < len(self.dataset):
                     index = (index + 1) % len(self.dataset)
         if broken:
-            entry[_REPLACED] = broken
+            entry[_BROKEN] = broken
         return entry
 
     def __getitems__(self, items: Sequence[tuple[int, int | None]]) -> Any:
@@ -63,6 +69,30 @@ class _Mapped(Dataset):  # type: ignore[type-arg]
             return pack([self[item] for item in items])
         except DataError as error:
             return error
+
+
+class _Complaints:
+    """Counts the images that could not be read; warns and tells the dataset's report of each once."""
+
+    def __init__(self, dataset: Any, *, action: str, consequence: str) -> None:
+        self.dataset = dataset
+        self.action = action
+        self.consequence = consequence
+        self.count = 0
+        self._told: set[str] = set()
+
+    def take_from(self, entry: dict[str, Any]) -> bool:
+        """Whether there are any; they are not left in the entry."""
+        broken = entry.pop(_BROKEN, ())
+        for message in broken:
+            self.count += 1
+            if message not in self._told:
+                self._told.add(message)
+                warnings.warn(f"{message}; {self.consequence}", stacklevel=4)
+                report = getattr(self.dataset, "report", None)
+                if report is not None:
+                    report().add("unreadable_image", message, action=self.action)
+        return bool(broken)
 
 
 class TrainLoader:
@@ -96,17 +126,22 @@ class TrainLoader:
         self.pin_memory = pin_memory
         self.groups = _orientation(dataset) if aspect_ratio_grouping else None
         self.batches_taken = 0
-        self.replaced = 0  # images that could not be read
-        self._told: set[str] = set()
+        self._complaints = _Complaints(
+            dataset, action="replaced", consequence="another image takes its place"
+        )
+
+    @property
+    def replaced(self) -> int:
+        """How many images could not be read so far."""
+        return self._complaints.count
 
     def __iter__(self) -> Iterator[Batch]:
         stream = self.sampler.stream(self.rank, self.world_size)
         batches = islice(grouped_batches(stream, self.batch_size, self.groups), self.batches_taken, None)
-        policy = getattr(self.dataset, "policy", "raise")
-        source = _Mapped(self.dataset, self.mapper, replace_broken=policy != "raise")
+        source = _Mapped(self.dataset, self.mapper)
         for batch in _loaded(source, batches, self.num_workers, self.prefetch, self.pin_memory):
             for entry in batch:
-                self._report(entry.pop(_REPLACED, ()))
+                self._complaints.take_from(entry)
             self.batches_taken += 1
             yield batch
 
@@ -144,16 +179,6 @@ class TrainLoader:
             **self.sampler.setting(),
         }
 
-    def _report(self, broken: Sequence[str]) -> None:
-        for message in broken:
-            self.replaced += 1
-            if message not in self._told:
-                self._told.add(message)
-                warnings.warn(f"{message}; another image takes its place", stacklevel=3)
-                report = getattr(self.dataset, "report", None)
-                if report is not None:
-                    report().add("unreadable_image", message, action="replaced")
-
 
 class TestLoader:
     """The images of a dataset in order, once an iteration; see :func:`build_test_loader`."""
@@ -179,6 +204,12 @@ class TestLoader:
         self.prefetch = prefetch
         self.pin_memory = pin_memory
         self.indices = range(rank, len(dataset), world_size)
+        self._complaints = _Complaints(dataset, action="left out", consequence="nothing is measured on it")
+
+    @property
+    def left_out(self) -> int:
+        """How many images could not be read so far, in all iterations."""
+        return self._complaints.count
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -189,9 +220,12 @@ class TestLoader:
             [(index, None) for index in self.indices[start : start + self.batch_size]]
             for start in range(0, len(self.indices), self.batch_size)
         )
-        source = _Mapped(self.dataset, self.mapper, replace_broken=False)
+        source = _Mapped(self.dataset, self.mapper)
         workers = min(self.num_workers, len(self))
-        yield from _loaded(source, batches, workers, self.prefetch, self.pin_memory)
+        for batch in _loaded(source, batches, workers, self.prefetch, self.pin_memory):
+            readable = [entry for entry in batch if not self._complaints.take_from(entry)]
+            if readable:
+                yield readable
 
 
 def build_train_loader(
@@ -276,7 +310,8 @@ def build_test_loader(
 
     Raises:
         ValueError: if numbers are out of range.
-        DataError: while iterating, if an image cannot be read.
+        DataError: while iterating, if an image cannot be read and the dataset's ``policy`` is ``"raise"``. With
+            another policy it is left out, with a warning, and ``left_out`` counts it.
     """
     _check(batch_size, num_workers, rank, world_size)
     return TestLoader(
