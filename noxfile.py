@@ -12,9 +12,13 @@ nox.options.reuse_existing_virtualenvs = True
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite on a CPU: unit tests, parity with the reference's numbers, the commands end to end."""
+    """The whole suite on a CPU: unit tests, parity with the reference's numbers, the commands end to end.
+
+    ``-- -n 0 --pdb`` brings back one process.
+    """
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    # A test runs on one thread (tests/conftest.py), so every core takes a worker; the tests of a file share fixtures.
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
