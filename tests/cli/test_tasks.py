@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from hydet import compose
+from hydet.cli.build import build_mapper
 from hydet.cli.tasks import needs_proposals, primary_metric, tasks_of
 from hydet.data import ProposalFile, ShapesDataset
 
@@ -147,3 +149,15 @@ def test_models_of_others():
     assert tasks_of(Strange()) == ("box",) and primary_metric(Strange()) == "box/AP"
     assert primary_metric(Scores()) == "val_loss/total"
     assert not needs_proposals(Strange())
+
+
+class Segments(torch.nn.Module):
+    tasks = ("panoptic",)
+
+
+def test_a_model_of_segments_alone_gets_masks_and_semantic_labels(shapes_overrides):
+    config = compose(*shapes_overrides)
+    dataset = ShapesDataset(num_images=1, image_size=(64, 64))
+    entry = build_mapper(config, Segments(), training=True)(dataset[0], 0)
+    assert entry["sem_seg"].shape == entry["instances"].gt_masks.tensor.shape[1:]
+    assert "sem_seg" not in build_mapper(config, Strange(), training=True)(dataset[0], 0)

@@ -143,15 +143,16 @@ def build_mapper(
         labelled: False for pictures without annotations.
         augment: False leaves pictures as they are, for test-time augmentation.
     """
-    tasks = tasks_of(model) if labelled else ()
+    tasks = set(tasks_of(model) if labelled else ())
     steps = config.augment.train if training else config.augment.test
     return InputMapper(
         transforms=[instantiate(t) for t in steps.values() if t is not None] if augment else [],
         training=training,
-        mask_format="bitmask" if "mask" in tasks else None,
+        # Panoptic segmentation is learned from both, also by a model that predicts nothing else.
+        mask_format="bitmask" if tasks & {"mask", "panoptic"} else None,
         keypoints="keypoints" in tasks,
-        rotated="rotated" in tasks or "rotated_proposals" in tasks,
-        sem_seg="semantic" in tasks,
+        rotated=bool(tasks & {"rotated", "rotated_proposals"}),
+        sem_seg=bool(tasks & {"semantic", "panoptic"}),
         max_proposals=config.proposals.topk[0 if training else 1] if needs_proposals(model) else None,
         channel_order=getattr(model, "input_format", None) or "RGB",
     )
