@@ -48,7 +48,7 @@ def match_anchors_reference(
     truths, truth_area = _usable(gt_boxes)
     truths, truth_area = truths[:, :, None], truth_area[:, None]
     quality = torch.zeros(num_anchors, dtype=boxes.dtype, device=boxes.device)
-    tile_size = PAIRS_PER_TILE // min(num_truths, TRUTHS_PER_TILE)
+    tile_size = min(PAIRS_PER_TILE // min(num_truths, TRUTHS_PER_TILE), num_anchors)
     num_tiles = -(-num_anchors // tile_size)
     tile_best = torch.zeros(num_tiles, num_truths, dtype=boxes.dtype, device=boxes.device)
     number = torch.arange(num_truths, device=boxes.device)[:, None]
