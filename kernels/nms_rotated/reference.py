@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-from hydet.kernels.box_iou_rotated.reference import circles, meeting_pairs, pair_iou, pick, prepare
+from hydet.kernels.box_iou_rotated.reference import (
+    CIRCLE_TESTS_PER_CHUNK,
+    PAIRS_PER_CHUNK,
+    circles,
+    meeting_pairs,
+    pair_iou,
+    pick,
+    prepare,
+)
 from torch import Tensor
 
 __all__ = ["nms_rotated_reference", "survivors"]
 
 FIRST_BLOCK = 16
+LISTING_COSTS = 8  # circle tests of a table in the time of one of a list
 
 
 def survivors(suppressor: Tensor, suppressed: Tensor, count: int) -> Tensor:
@@ -35,6 +46,39 @@ def survivors(suppressor: Tensor, suppressed: Tensor, count: int) -> Tensor:
         keep = now
 
 
+def _meeting_pairs_in_groups(
+    a: Tensor, b: Tensor, groups_a: Tensor, groups_b: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``meeting_pairs`` of one group: from a table of all, or a list of those where most pairs are of two groups."""
+    by_group = groups_b.argsort(stable=True)
+    labels = groups_b[by_group]
+    first = torch.searchsorted(labels, groups_a)
+    counts = torch.searchsorted(labels, groups_a, right=True) - first
+    ends = counts.cumsum(0)
+    num_a, num_b = a.shape[1], b.shape[1]
+    if num_a == 0 or LISTING_COSTS * int(ends[-1]) > num_a * num_b:
+        yield from meeting_pairs(a, b, lambda rows: groups_a[rows, None] == groups_b)
+        return
+    begin = 0
+    while begin < num_a:
+        done = int(ends[begin - 1]) if begin > 0 else 0
+        end = int(torch.searchsorted(ends, done + CIRCLE_TESTS_PER_CHUNK, right=True))
+        rows = slice(begin, max(end, begin + 1))
+        i = torch.arange(begin, begin + counts[rows].shape[0], device=a.device)
+        i = i.repeat_interleave(counts[rows])
+        # how far into its group, counted from where the rows before ended
+        offset = first - (ends - counts)
+        j = by_group.index_select(0, torch.arange(done, done + i.shape[0], device=a.device) + offset[i])
+        ours, theirs = pick(a, i), pick(b, j)
+        reach = (ours[2] + theirs[2]).square_()
+        apart = (ours[0] - theirs[0]).square_().add_((ours[1] - theirs[1]).square_())
+        meet = (apart <= reach).nonzero().squeeze(1)
+        for part in meet.split(PAIRS_PER_CHUNK):
+            if part.shape[0] > 0:
+                yield i[part], j[part]
+        begin = rows.stop
+
+
 def _overlapping_pairs(
     prepared: Tensor,
     around: Tensor,
@@ -45,22 +89,24 @@ def _overlapping_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Pairs of boxes of one group, one out of ``better`` and one out of ``worse``, over the threshold.
 
-    ``prepared`` and ``around`` are all boxes, prepared, and their circles; ``better`` and ``worse`` are indices of boxes: the same
-    ones, then only pairs with the better one first count, or others, all behind. The result is positions in them.
+    ``prepared`` and ``around`` are all boxes, prepared, and their circles; ``better`` and ``worse`` are indices of
+    boxes: the same ones, then only pairs with the better one first count, or others, all behind. The result is
+    positions in them.
     """
-
-    def of_one_group(rows: slice) -> Tensor:
-        # the better of two boxes has the smaller index
-        mask = better[rows, None] < worse
-        return mask if groups is None else mask.logical_and_(groups[better[rows], None] == groups[worse])
-
-    ours, theirs = pick(prepared, better), pick(prepared, worse)
-    unconditional = groups is None and better is not worse
+    ours, theirs = pick(around, better), pick(around, worse)
+    if groups is not None:
+        meeting = _meeting_pairs_in_groups(ours, theirs, groups[better], groups[worse])
+    elif better is worse:
+        meeting = meeting_pairs(ours, theirs, lambda rows: better[rows, None] < worse)
+    else:
+        meeting = meeting_pairs(ours, theirs)
     pairs = [(better[:0], worse[:0])]
-    also = None if unconditional else of_one_group
-    for i, j in meeting_pairs(pick(around, better), pick(around, worse), also):
+    for i, j in meeting:
+        if groups is not None and better is worse:
+            ordered = i < j
+            i, j = i[ordered], j[ordered]
         # rounded as box_iou_rotated rounds, so that both agree on what exceeds the threshold
-        over = pair_iou(pick(ours, i), pick(theirs, j)).float() > iou_threshold
+        over = pair_iou(pick(prepared, better[i]), pick(prepared, worse[j])).float() > iou_threshold
         pairs.append((i[over], j[over]))
     first, second = (torch.cat(part) for part in zip(*pairs))
     return first, second

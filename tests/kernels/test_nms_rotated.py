@@ -48,6 +48,20 @@ def test_groups_do_not_suppress_one_another_at_any_coordinates():
     assert kept.tolist() == greedy(boxes, scores, 0.2, groups)
 
 
+@pytest.mark.parametrize("tests_per_chunk", [1, 7, 1 << 17])
+def test_many_groups_are_listed_in_chunks_of_any_size(monkeypatch, tests_per_chunk):
+    from hydet.kernels.nms_rotated import reference
+
+    monkeypatch.setattr(reference, "CIRCLE_TESTS_PER_CHUNK", tests_per_chunk)
+    boxes, scores = make_boxes(300, 40.0), torch.rand(300)
+    groups = torch.randint(0, 30, (300,)) * 1000 - 5000  # large ones, a few of them below zero
+    groups[:40] = 7  # and one that is larger than others
+    listed = batched_nms_rotated(boxes, scores, groups, 0.2)
+    monkeypatch.setattr(reference, "LISTING_COSTS", 10**9)  # never
+    assert listed.tolist() == batched_nms_rotated(boxes, scores, groups, 0.2).tolist()
+    assert listed.tolist() == greedy(boxes, scores, 0.2, groups)
+
+
 def test_a_chain_alternates():
     boxes = torch.tensor([[4.0 * i, 0, 10, 10, 0] for i in range(60)])
     assert nms_rotated(boxes, torch.linspace(1, 0, 60), 0.3).tolist() == list(range(0, 60, 2))
