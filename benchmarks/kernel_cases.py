@@ -183,6 +183,18 @@ def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Ca
                     b, s, skip_far=False
                 )
             yield Case("nms_rotated", what, "fp32", runs, size_of(boxes, scores))
+    # the proposals of a batch of small pictures: 8 images of 5 levels
+    boxes, scores = rotated_boxes(7000, device, spread=False), torch.rand(7000, device=device)
+    groups = torch.randint(0, 40, (7000,), device=device)
+    runs = {
+        name: under(name, lambda: kernels.batched_nms_rotated(boxes, scores, groups, 0.5)) for name in ours
+    }
+    loop = rotated_loop() if device == "cpu" else None
+    if loop is not None:
+        parts = [(boxes[groups == g], scores[groups == g]) for g in range(40)]
+        runs["C++ loop"] = lambda: [loop.nms(b, s, skip_far=True) for b, s in parts]
+        runs["C++ loop, no circle test"] = lambda: [loop.nms(b, s, skip_far=False) for b, s in parts]
+    yield Case("nms_rotated", "7000 boxes, crowded, 40 groups", "fp32", runs, size_of(boxes, scores))
 
 
 def nms_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:

@@ -60,7 +60,11 @@ RUNS = {
         "retinanet", {"box/AP": 0.40}, ["+model.head.norm=GN", "+model.box_reg_loss_type=giou", *LONG]
     ),
     "fcos": Run("fcos", {"box/AP": 0.40}, LONG),
-    "panoptic_fpn": Run("panoptic_fpn", {"panoptic/PQ": 0.40, "semantic/mIoU": 0.40}, LONG),
+    "panoptic_fpn": Run(
+        "panoptic_fpn",
+        {"panoptic/PQ": 0.40, "semantic/mIoU": 0.40},
+        ["trainer.max_steps=900", "evaluation.every=900", "optimizer.lr=0.005"],
+    ),
     "rotated_faster_rcnn_fpn": Run(
         "rotated_faster_rcnn_fpn", {"rotated/AP50": 0.50}, ["data=shapes_rotated", *LONG]
     ),
