@@ -34,7 +34,11 @@ EXPECTED = (
 
 
 def run_command(
-    task: Callable[[DictConfig], Any], *, config_name: str, arguments: Sequence[str] | None = None
+    task: Callable[[DictConfig], Any],
+    *,
+    config_name: str,
+    arguments: Sequence[str] | None = None,
+    prepare: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> int:
     """Run ``task`` under Hydra.
 
@@ -42,6 +46,7 @@ def run_command(
         task: takes the composed config.
         config_name: its primary config, a file at the top of the tree.
         arguments: the command line; by default that of the process.
+        prepare: gives Hydra's command line from the typed one.
 
     Returns:
         The exit status: 0, or 1 after an error that was printed in one line. ``HYDRA_FULL_ERROR=1`` shows the
@@ -65,6 +70,7 @@ def run_command(
     before = sys.argv
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        typed = list(prepare(typed))
         sys.argv = [sys.argv[0], *complete_command_line(typed, config_name=config_name)]
         hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(run)()
         if failure:

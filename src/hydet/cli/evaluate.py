@@ -19,7 +19,8 @@ from hydet.evaluation import evaluate as run_evaluation
 from hydet.evaluation.evaluator import Evaluator
 from hydet.modeling import DatasetMapperTTA, make_tta
 
-from .build import build_dataset, build_evaluators, build_mapper, build_validation_loader
+from .build import build_dataset, build_evaluators, build_mapper, build_validation_loader, plain
+from .changes import set_aside
 from .command import run_command
 from .result_files import ResultFiles
 from .sweep import METRICS_FILE
@@ -39,7 +40,9 @@ def evaluate(config: DictConfig) -> float | None:
         raise ConfigError(f"split must be train or val, got {config.split!r}")
     with distributed_session(config.device) as device:
         console = Console(quiet=rank() != 0)
-        trained = load_trained(config.checkpoint, device=device, allowed=config.allow)
+        trained = load_trained(
+            config.checkpoint, device=device, allowed=config.allow, changes=plain(config.changes)
+        )
         settings = merged_settings(config, trained)
         if needs_proposals(trained.model) and settings.proposals[config.split] is None:
             raise ConfigError(
@@ -125,7 +128,7 @@ def with_tta(tta: DictConfig, settings: DictConfig, model: nn.Module, dataset: A
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_command(evaluate, config_name="evaluate", arguments=arguments)
+    return run_command(evaluate, config_name="evaluate", arguments=arguments, prepare=set_aside)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from hydet.data.images import read_image
 from hydet.engine.atomic_files import write_atomically
 from hydet.visualization import draw_predictions, save_png
 
-from .build import build_mapper
+from .build import build_mapper, plain
+from .changes import set_aside
 from .command import run_command
 from .result_files import ResultFiles
 from .tasks import needs_proposals
@@ -45,7 +46,9 @@ def predict(config: DictConfig) -> None:
     if not 0 <= config.score_threshold <= 1:
         raise ConfigError(f"score_threshold must lie in [0, 1], got {config.score_threshold}")
     files = find_images(str(config.input))
-    trained = load_trained(config.checkpoint, device=config.device, allowed=config.allow)
+    trained = load_trained(
+        config.checkpoint, device=config.device, allowed=config.allow, changes=plain(config.changes)
+    )
     if needs_proposals(trained.model):
         raise ConfigError("the model takes proposals that come with the data; src.evaluate can give it some")
     output_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -186,7 +189,7 @@ def unlabelled_record(image: torch.Tensor, *, image_id: int, file_name: str) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_command(predict, config_name="predict", arguments=arguments)
+    return run_command(predict, config_name="predict", arguments=arguments, prepare=set_aside)
 
 
 if __name__ == "__main__":

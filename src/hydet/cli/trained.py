@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from hydet.config import ConfigError, check_targets
@@ -36,7 +37,11 @@ class TrainedModel:
 
 
 def load_trained(
-    path: str | Path, *, device: str | torch.device = "auto", allowed: Sequence[str] = ()
+    path: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    allowed: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
     """Build the model that a checkpoint's config describes, and load its weights.
 
@@ -44,6 +49,8 @@ def load_trained(
         path: a checkpoint or a run's output folder; the latter stands for its last checkpoint.
         device: see ``hydet.engine.select_device``.
         allowed: prefixes of importable names that the config may build, besides hydet's and torch's own.
+        changes: merged into the checkpoint's config first, such as
+            ``{"model": {"roi_heads": {"box_predictor": {"test_score_thresh": 0.3}}}}``.
 
     Returns:
         The model in evaluation mode on ``device``.
@@ -71,6 +78,9 @@ def load_trained(
             f"checkpoint {checkpoint.path}: its config has {count} classes, its metadata "
             f"{some_names(metadata.thing_classes)}"
         )
+    if changes:
+        config = DictConfig(OmegaConf.to_container(config))
+        config.merge_with(dict(changes))
     for part in BUILT:
         if config.get(part) is not None:
             check_targets(config[part], [*TRUSTED, *allowed])
