@@ -65,8 +65,8 @@ RUNS = {
         {"panoptic/PQ": 0.40, "semantic/mIoU": 0.40},
         [
             "+model.combine_instances_score_thresh=0.35",
-            "trainer.max_steps=900",
-            "evaluation.every=900",
+            "trainer.max_steps=1000",
+            "evaluation.every=1000",
             "optimizer.lr=0.005",
         ],
     ),
