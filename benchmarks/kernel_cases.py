@@ -156,6 +156,7 @@ def roi_align_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str
 
 
 def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
+    loop = rotated_loop() if device == "cpu" else None
     for count in (1000, 2000):
         for spread in (True, False):
             boxes, scores = rotated_boxes(count, device, spread=spread), torch.rand(count, device=device)
@@ -166,7 +167,6 @@ def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Ca
                 runs["torchvision"] = lambda b=boxes: torchvision.ops.box_iou(b, b, fmt="cxcywhr")
             except (TypeError, ValueError, RuntimeError):
                 pass  # before torchvision 0.27
-            loop = rotated_loop() if device == "cpu" else None
             if loop is not None:
                 torch.testing.assert_close(  # they must compute the same thing
                     loop.iou(boxes, skip_far=True), kernels.box_iou_rotated(boxes, boxes), rtol=0, atol=1e-5
@@ -189,7 +189,6 @@ def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Ca
     runs = {
         name: under(name, lambda: kernels.batched_nms_rotated(boxes, scores, groups, 0.5)) for name in ours
     }
-    loop = rotated_loop() if device == "cpu" else None
     if loop is not None:
         parts = [(boxes[groups == g], scores[groups == g]) for g in range(40)]
         runs["C++ loop"] = lambda: [loop.nms(b, s, skip_far=True) for b, s in parts]

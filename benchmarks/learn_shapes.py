@@ -47,11 +47,16 @@ class Run:
     proposals_of: str | None = None
 
 
-# Steps where the 700 of data=shapes are more than it takes to pass the floor.
+def steps(count: int, *, lr: float | None = None) -> list[str]:
+    """Overrides for another number of steps than the 700 of ``data=shapes``, measured after the last one."""
+    rate = [] if lr is None else [f"optimizer.lr={lr}"]
+    return [f"trainer.max_steps={count}", f"evaluation.every={count}", *rate]
+
+
+# Where 700 are more than it takes to pass the floor.
 SHORT, MIDDLE = "trainer.max_steps=300", "trainer.max_steps=500"
-# Dense detectors see an object at a few places of one map only, angles and stuff are learned on top of boxes: these
-# need more pictures, and larger steps.
-LONG = ["trainer.max_steps=1200", "evaluation.every=1200", "optimizer.lr=0.005"]
+# Dense detectors see an object at a few places of one map only: they need more pictures, and larger steps.
+LONG = steps(1200, lr=0.005)
 RUNS = {
     "faster_rcnn_fpn": Run("faster_rcnn_fpn", {"box/AP": 0.40}),
     "mask_rcnn_fpn": Run("mask_rcnn_fpn", {"box/AP": 0.40, "mask/AP": 0.40}),
@@ -63,27 +68,15 @@ RUNS = {
     "panoptic_fpn": Run(
         "panoptic_fpn",
         {"panoptic/PQ": 0.40, "semantic/mIoU": 0.40},
-        [
-            "+model.combine_instances_score_thresh=0.35",
-            "trainer.max_steps=1000",
-            "evaluation.every=1000",
-            "optimizer.lr=0.005",
-        ],
+        ["+model.combine_instances_score_thresh=0.35", *steps(1000, lr=0.005)],
     ),
     "rotated_faster_rcnn_fpn": Run(
         "rotated_faster_rcnn_fpn",
         {"rotated/AP50": 0.50},
-        [
-            "data=shapes_rotated",
-            "trainer.max_steps=900",
-            "evaluation.every=900",
-            "optimizer.lr=0.005",
-        ],
+        ["data=shapes_rotated", *steps(900, lr=0.005)],
     ),
     "rpn_fpn": Run("rpn_fpn", {"proposals/AR100": 0.50}, [SHORT]),
-    "semantic_fpn": Run(
-        "semantic_fpn", {"semantic/mIoU": 0.50}, ["trainer.max_steps=1000", "evaluation.every=1000"]
-    ),
+    "semantic_fpn": Run("semantic_fpn", {"semantic/mIoU": 0.50}, steps(1000)),
     "fast_rcnn_fpn": Run("fast_rcnn_fpn", {"box/AP": 0.30}, [MIDDLE], proposals_of="rpn_fpn"),
     "cascade_mask_rcnn_fpn": Run("cascade_mask_rcnn_fpn", {"box/AP": 0.30, "mask/AP": 0.30}, [MIDDLE]),
     # One map of 6 x 6 cells has all objects of a picture, and a whole stage of the backbone runs on each region.
@@ -107,10 +100,17 @@ RUNS = {
 
 def train(name: str, folder: Path, extra: Sequence[str], threads: int) -> dict[str, float]:
     """Train one, unless it was; gives its metrics, and the ``threads`` that it ran on."""
+    ended = folder / name / "threads.txt"
+    if not ended.exists():
+        call("src.train", arguments_of(name, folder, extra, threads), threads, folder / f"{name}.log")
+        ended.write_text(str(threads))
+    metrics = json.loads((folder / name / "metrics.json").read_text())
+    return {**metrics, "threads": int(ended.read_text())}
+
+
+def arguments_of(name: str, folder: Path, extra: Sequence[str], threads: int) -> list[str]:
+    """What is typed to train one; makes the proposals that it takes."""
     run = RUNS[name]
-    file, ended = folder / name / "metrics.json", folder / name / "threads.txt"
-    if ended.exists():
-        return {**json.loads(file.read_text()), "threads": int(ended.read_text())}
     overrides = [f"model={run.model}", *run.overrides, *extra]
     if run.proposals_of is not None:
         for split in ("train", "val"):
@@ -119,9 +119,7 @@ def train(name: str, folder: Path, extra: Sequence[str], threads: int) -> dict[s
                 source = [f"checkpoint={folder / run.proposals_of}", f"split={split}", f"output_dir={out}"]
                 call("src.evaluate", source, threads, folder / f"{name}.log")
             overrides.append(f"proposals.{split}={out / 'proposals.npz'}")
-    call("src.train", [*overrides, f"output_dir={folder / name}"], threads, folder / f"{name}.log")
-    ended.write_text(str(threads))
-    return {**json.loads(file.read_text()), "threads": threads}
+    return [*overrides, f"output_dir={folder / name}"]
 
 
 def call(module: str, arguments: Sequence[str], threads: int, log: Path) -> None:
