@@ -14,10 +14,18 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["box_iou_rotated_reference", "circles", "meeting_pairs", "pair_iou", "pick", "prepare"]
+__all__ = [
+    "box_iou_rotated_reference",
+    "circles",
+    "may_exceed",
+    "meeting_pairs",
+    "pair_iou",
+    "pick",
+    "prepare",
+]
 
-# Pairs handled at once: temporaries stay in the cache of one core.
-PAIRS_PER_CHUNK = 1 << 13
+# Pairs handled at once: temporaries stay in a cache, and starting an op costs little beside its work.
+PAIRS_PER_CHUNK = 1 << 14
 CIRCLE_TESTS_PER_CHUNK = 1 << 17
 
 
@@ -76,6 +84,28 @@ def pair_iou(a: Tensor, b: Tensor) -> Tensor:
     shared.masked_fill_(shared <= 1e-14 * area_b, 0)
     shared = torch.minimum(shared, torch.minimum(area_a, area_b))
     return shared / (area_a + area_b - shared)
+
+
+def may_exceed(a: Tensor, b: Tensor, threshold: float) -> Tensor:
+    """Which of P pairs of prepared boxes can have an IoU over a threshold, at a quarter of what ``pair_iou`` costs.
+
+    A is replaced by the upright rectangle around it in B's frame: that shares at least as much with B.
+    """
+    x, y, half_width, half_height, cos_a, sin_a = a.unbind()
+    center_x, center_y, p, q, cos_b, sin_b = b.unbind()
+    offset_x, offset_y = x - center_x, y - center_y
+    away_x = (offset_x * cos_b).sub_(offset_y * sin_b).abs_()
+    away_y = (offset_x * sin_b).add_(offset_y * cos_b).abs_()
+    cos = (cos_a * cos_b).add_(sin_a * sin_b).abs_()
+    sin = (sin_a * cos_b).sub_(cos_a * sin_b).abs_()
+    reach_x = (half_width * cos).add_(half_height * sin)
+    reach_y = (half_width * sin).add_(half_height * cos)
+    shared_x = torch.minimum(torch.minimum(reach_x, p).mul_(2), reach_x.add_(p).sub_(away_x))
+    shared_y = torch.minimum(torch.minimum(reach_y, q).mul_(2), reach_y.add_(q).sub_(away_y))
+    area_a, area_b = (half_width * half_height).mul_(4), (p * q).mul_(4)
+    shared = torch.minimum(shared_x.clamp_(min=0).mul_(shared_y.clamp_(min=0)), area_a)
+    # a little more than is known to be shared, so that no rounding loses a pair
+    return shared.mul_((1 + threshold) * (1 + 1e-3)) > area_a.add_(area_b).mul_(threshold)
 
 
 def circles(boxes: Tensor) -> Tensor:

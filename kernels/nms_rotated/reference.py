@@ -9,6 +9,7 @@ from hydet.kernels.box_iou_rotated.reference import (
     CIRCLE_TESTS_PER_CHUNK,
     PAIRS_PER_CHUNK,
     circles,
+    may_exceed,
     meeting_pairs,
     pair_iou,
     pick,
@@ -40,7 +41,7 @@ def survivors(suppressor: Tensor, suppressed: Tensor, count: int) -> Tensor:
     keep = torch.ones(count, dtype=torch.bool, device=suppressor.device)
     while True:
         now = torch.ones_like(keep)
-        now[suppressed[keep[suppressor]]] = False
+        now[suppressed.masked_select(keep.index_select(0, suppressor))] = False
         if torch.equal(now, keep):
             return keep
         keep = now
@@ -80,34 +81,27 @@ def _meeting_pairs_in_groups(
 
 
 def _overlapping_pairs(
-    prepared: Tensor,
-    around: Tensor,
-    groups: Tensor | None,
-    better: Tensor,
-    worse: Tensor,
-    iou_threshold: float,
+    prepared: Tensor, around: Tensor, groups: Tensor | None, size: int, iou_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Pairs of boxes of one group, one out of ``better`` and one out of ``worse``, over the threshold.
+    """Pairs over the threshold, and of one group, of one of the first ``size`` boxes and one behind it.
 
-    ``prepared`` and ``around`` are all boxes, prepared, and their circles; ``better`` and ``worse`` are indices of
-    boxes: the same ones, then only pairs with the better one first count, or others, all behind. The result is
-    positions in them.
+    ``prepared`` and ``around`` are all boxes that are left, prepared, and their circles; best ones first.
     """
-    ours, theirs = pick(around, better), pick(around, worse)
     if groups is not None:
-        meeting = _meeting_pairs_in_groups(ours, theirs, groups[better], groups[worse])
-    elif better is worse:
-        meeting = meeting_pairs(ours, theirs, lambda rows: better[rows, None] < worse)
+        meeting = _meeting_pairs_in_groups(around[:, :size], around, groups[:size], groups)
     else:
-        meeting = meeting_pairs(ours, theirs)
-    pairs = [(better[:0], worse[:0])]
+        place = torch.arange(around.shape[1], device=around.device)
+        meeting = meeting_pairs(around[:, :size], around, lambda rows: place[:size][rows, None] < place)
+    pairs = [(prepared.new_empty(0, dtype=torch.int64),) * 2]
     for i, j in meeting:
-        if groups is not None and better is worse:
-            ordered = i < j
-            i, j = i[ordered], j[ordered]
+        if groups is not None:
+            ordered = (i < j).nonzero().squeeze(1)
+            i, j = i.index_select(0, ordered), j.index_select(0, ordered)
+        likely = may_exceed(pick(prepared, i), pick(prepared, j), iou_threshold).nonzero().squeeze(1)
+        i, j = i.index_select(0, likely), j.index_select(0, likely)
         # rounded as box_iou_rotated rounds, so that both agree on what exceeds the threshold
-        over = pair_iou(pick(prepared, better[i]), pick(prepared, worse[j])).float() > iou_threshold
-        pairs.append((i[over], j[over]))
+        over = (pair_iou(pick(prepared, i), pick(prepared, j)).float() > iou_threshold).nonzero().squeeze(1)
+        pairs.append((i.index_select(0, over), j.index_select(0, over)))
     first, second = (torch.cat(part) for part in zip(*pairs))
     return first, second
 
@@ -117,27 +111,29 @@ def nms_rotated_reference(
 ) -> Tensor:
     """See ``batched_nms_rotated``; ``groups`` None puts all boxes in one group.
 
-    Takes the best boxes that are left, a block at a time: settles them among themselves, then lets those that stay
-    suppress the rest. Where few stay, most pairs are never compared; where most stay, the blocks grow, so that
-    there are few of them.
+    Takes the best boxes that are left, a block at a time, compares them with all behind them, settles them among
+    themselves, and lets those that stay suppress the rest. Where few stay, most pairs are never compared; where
+    most stay, the blocks grow, so that there are few of them.
     """
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order]
-    groups = groups[order] if groups is not None else None
+    left = scores.argsort(descending=True, stable=True)
     prepared, around = prepare(boxes), circles(boxes)
-    left = torch.arange(boxes.shape[0], device=boxes.device)
     kept, size = [left[:0]], FIRST_BLOCK
-    while True:
-        block, left = left[:size], left[size:]
-        i, j = _overlapping_pairs(prepared, around, groups, block, block, iou_threshold)
-        stay = block[survivors(i, j, block.shape[0])]
-        kept.append(stay)
-        if left.shape[0] == 0:
-            break
-        _, gone = _overlapping_pairs(prepared, around, groups, stay, left, iou_threshold)
+    while left.shape[0] > 0:
+        i, j = _overlapping_pairs(
+            pick(prepared, left),
+            pick(around, left),
+            groups[left] if groups is not None else None,
+            size,
+            iou_threshold,
+        )
+        block = left[:size]
+        inside = (j < size).nonzero().squeeze(1)
+        stay = survivors(i.index_select(0, inside), j.index_select(0, inside), block.shape[0])
+        kept.append(block[stay])
         still = torch.ones_like(left, dtype=torch.bool)
-        still[gone] = False
+        still[:size] = False
+        still[j.masked_select(stay.index_select(0, i))] = False
         left = left[still]
-        if 2 * stay.shape[0] > size:
-            size *= 4
-    return order[torch.cat(kept)]
+        if 2 * kept[-1].shape[0] > size:
+            size *= 2
+    return torch.cat(kept)

@@ -174,6 +174,21 @@ def test_pairs_are_not_lost_between_chunks(monkeypatch):
     torch.testing.assert_close(box_iou_rotated(a, b), expected)
 
 
+@pytest.mark.parametrize("name", scenes())
+def test_may_exceed_loses_no_pair_and_rules_others_out(name):
+    from hydet.kernels.box_iou_rotated.reference import may_exceed, prepare
+
+    a, b = scenes()[name]
+    iou = clipped_ious(a, b)
+    rows, columns = torch.ones_like(iou).nonzero().unbind(1)
+    ruled_out = 0
+    for threshold in (-1.5, 0.0, 0.3, 0.7, 1.0):
+        may = may_exceed(prepare(a)[:, rows], prepare(b)[:, columns], threshold).view_as(iou)
+        assert may[iou > threshold].all()
+        ruled_out += int((~may).sum())
+    assert ruled_out > iou.numel()
+
+
 def test_result_has_no_gradient():
     assert not box_iou_rotated(make_boxes(2).requires_grad_(), make_boxes(2)).requires_grad
 
