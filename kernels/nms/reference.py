@@ -134,6 +134,14 @@ def nms_padded_torchvision(
     """``nms_padded`` by torchvision's op for each image and group, but small groups together; asks the host for sizes."""
     from torchvision.ops import nms
 
+    if groups is None and valid is None:
+        indices = scores.new_zeros(scores.shape[0], max_outputs, dtype=torch.int64)
+        counts = []
+        for own, own_boxes, own_scores in zip(indices, boxes.float(), scores.float(), strict=True):
+            best = nms(own_boxes, own_scores, iou_threshold)[:max_outputs]
+            own[: best.shape[0]] = best
+            counts.append(best.shape[0])
+        return indices, torch.tensor(counts, dtype=torch.int64, device=scores.device)
     order = sort_by_score(scores)
     rows, sizes = _groups_apart(order, groups, valid)
     ranked = boxes.gather(1, order[..., None].expand(-1, -1, 4)).flatten(0, 1)[rows].float()

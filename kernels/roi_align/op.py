@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from hydet.kernels.dispatch import choose, forced_backend, triton_available
 from hydet.kernels.roi_align.reference import (
     backward_reference,
     backward_torchvision,
+    count_samples,
     forward_reference,
     forward_torchvision,
     upright_regions,
@@ -72,14 +73,19 @@ def unflatten_shapes(flat: Sequence[int]) -> list[tuple[int, int, int, int]]:
     return [(flat[0], flat[1], flat[i], flat[i + 1]) for i in range(2, len(flat), 2)]
 
 
-def _backend(pooled: Sequence[int], shapes: Sequence[Sequence[int]], like: Tensor, *, backward: bool) -> str:
+def _backend(
+    pooled: Sequence[int],
+    shapes: Sequence[Sequence[int]],
+    like: Tensor,
+    samples: Callable[[], int] | None = None,
+) -> str:
     """Backend for a call: the preferred one, but for what torchvision is known to do badly.
 
     Args:
         pooled: shape of the output, ``(R, C, h, w)``.
         shapes: ``(N, C, H, W)`` of each map.
         like: a tensor of the dtype and on the device.
-        backward: whether the gradient is wanted.
+        samples: counts those of all bins; None for the gradient.
     """
     backend = choose("roi_align", like.device)
     if backend != "torchvision" or forced_backend() is not None:
@@ -87,11 +93,13 @@ def _backend(pooled: Sequence[int], shapes: Sequence[Sequence[int]], like: Tenso
     if like.device.type == "cpu":
         # The torch path pays for a pass over the maps, which turns cells into rows of channels, and for the numbers of
         # each sample; torchvision for each sample and channel, in one thread. Measured: 1,000 regions of 256 channels
-        # forward 106 to 384 ms, 512 backward 62 to 616 ms; as fast as each other about where this changes its mind.
+        # forward 106 to 384 ms, 512 backward 62 to 616 ms; as fast as each other a little before this changes its mind.
         regions, channels, height, width = pooled
-        bins = regions * height * width
         cells = sum(shape[0] * shape[2] * shape[3] for shape in shapes)
-        many = (20 * bins >= cells and channels >= 16) if backward else (7 * bins >= cells and channels >= 32)
+        if samples is None:
+            many = channels >= 16 and 20 * regions * height * width >= cells
+        else:
+            many = channels >= 32 and samples() >= 0.8 * cells
         return "reference" if many else "torchvision"
     if like.dtype in (torch.float16, torch.bfloat16) and triton_available():
         return "triton"  # torchvision has no bfloat16 there, and adds in half what is half
@@ -111,14 +119,19 @@ def _roi_align(
 ) -> Tensor:
     size = (output_height, output_width)
     pooled = (rois.shape[0], features[0].shape[1], *size)
-    backend = _backend(pooled, [f.shape for f in features], features[0], backward=False)
+    geometry = partial(upright_regions, output_size=size, sampling_ratio=sampling_ratio, aligned=aligned)
+    backend = _backend(
+        pooled,
+        [f.shape for f in features],
+        features[0],
+        lambda: count_samples(rois, levels, size, spatial_scales, geometry),
+    )
     if backend == "triton":
         from hydet.kernels.roi_align.triton_impl import launch_forward
 
         return launch_forward(features, rois, levels, size, spatial_scales, sampling_ratio, aligned)
     if backend == "torchvision":
         return forward_torchvision(features, rois, levels, size, spatial_scales, sampling_ratio, aligned)
-    geometry = partial(upright_regions, output_size=size, sampling_ratio=sampling_ratio, aligned=aligned)
     return forward_reference(features, rois, levels, size, spatial_scales, geometry)
 
 
@@ -148,7 +161,7 @@ def _roi_align_backward(
     aligned: bool,
 ) -> list[Tensor]:
     unflat = unflatten_shapes(shapes)
-    backend = _backend(grad.shape, unflat, grad, backward=True)
+    backend = _backend(grad.shape, unflat, grad)
     deterministic = torch.are_deterministic_algorithms_enabled()
     if backend == "torchvision" and grad.is_cuda and deterministic:
         backend = "triton" if triton_available() else "reference"

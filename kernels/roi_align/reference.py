@@ -25,6 +25,7 @@ __all__ = [
     "Regions",
     "backward_reference",
     "backward_torchvision",
+    "count_samples",
     "forward_reference",
     "forward_torchvision",
     "upright_regions",
@@ -96,6 +97,20 @@ def upright_regions(
     rows = samples_a_bin(bin_height, sampling_ratio)
     columns = samples_a_bin(bin_width, sampling_ratio)
     return Regions(top, left, bin_height, bin_width, rows * usable, columns * usable)
+
+
+def count_samples(
+    rois: Tensor,
+    levels: Tensor | None,
+    output_size: tuple[int, int],
+    spatial_scales: Sequence[float],
+    geometry: Geometry,
+) -> int:
+    """How many samples all bins of all regions have together."""
+    scales = rois.new_tensor(spatial_scales)
+    level = 0 if levels is None else levels.clamp(0, len(spatial_scales) - 1)
+    regions = geometry(rois, scales[level].expand(rois.shape[0])[:, None])
+    return int((regions.rows * regions.columns).sum()) * output_size[0] * output_size[1]
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from hydet.kernels import backends, roi_align, triton_available
-from hydet.kernels.roi_align.op import flatten_shapes
+from hydet.kernels.roi_align.op import _backend, flatten_shapes
 from hydet.kernels.roi_align.reference import (
     backward_reference,
     backward_torchvision,
+    count_samples,
     forward_reference,
     forward_torchvision,
     upright_regions,
@@ -327,6 +328,26 @@ def test_every_backend_can_be_forced(monkeypatch, backend):
     expected = unpool("reference", 2 * found.detach(), rois, levels, [f.shape for f in features], 0, True)
     for feature, own in zip(features, expected, strict=True):
         torch.testing.assert_close(feature.grad, own, rtol=1e-5, atol=1e-4)
+
+
+def test_samples_are_counted_as_they_are_taken():
+    rois, _ = make_rois()
+    rois = torch.cat([rois[4:5], rois[5:], torch.full_like(rois[:1], math.nan)])
+    levels = torch.tensor([0, 1, 9], device=DEVICE)  # the last is of no level, and not finite
+    # 3 x 2 bins of 3.5 x 5.5 and of 5.5 x 7.75 cells
+    for ratio, of_bins in ((2, 4 + 4), (0, 2 * 3 + 2 * 4)):
+        geometry = partial(upright_regions, output_size=SIZE, sampling_ratio=ratio, aligned=True)
+        assert count_samples(rois, levels, SIZE, SCALES, geometry) == of_bins * SIZE[0] * SIZE[1]
+
+
+def test_torchvision_takes_the_few_samples_on_a_cpu(monkeypatch):
+    monkeypatch.delenv("HYDET_KERNELS", raising=False)
+    like, shapes = torch.empty(0), [(1, 256, 100, 100), (1, 256, 50, 50)]
+    assert _backend((20, 256, 14, 14), shapes, like, lambda: 20 * 14 * 14) == "torchvision"
+    assert _backend((20, 256, 14, 14), shapes, like, lambda: 20 * 14 * 14 * 4) == "reference"
+    assert _backend((20, 3, 14, 14), shapes, like, lambda: 20 * 14 * 14 * 4) == "torchvision"
+    assert _backend((2, 256, 14, 14), shapes, like) == "torchvision"
+    assert _backend((20, 256, 14, 14), shapes, like) == "reference"
 
 
 def test_backward_is_deterministic_on_request():
