@@ -9,17 +9,22 @@ from hydet.kernels.box_iou_rotated.reference import (
     CIRCLE_TESTS_PER_CHUNK,
     PAIRS_PER_CHUNK,
     circles,
+    circles_meet,
+    listed,
     may_exceed,
     meeting_pairs,
     pair_iou,
     pick,
     prepare,
 )
+from hydet.kernels.chunks import chunks
 from torch import Tensor
 
 __all__ = ["nms_rotated_reference", "survivors"]
 
-FIRST_BLOCK = 16
+FIRST_BLOCK = 32
+FEW_PAIRS = 1024  # so many are clipped in the time that it takes to ask which of them need it
+CROWDED = 3  # where of so many pairs one meets
 LISTING_COSTS = 8  # circle tests of a table in the time of one of a list
 
 
@@ -60,13 +65,8 @@ def _meeting_pairs_in_groups(
     if num_a == 0 or LISTING_COSTS * int(ends[-1]) > num_a * num_b:
         yield from meeting_pairs(a, b, lambda rows: groups_a[rows, None] == groups_b)
         return
-    begin = 0
-    while begin < num_a:
-        done = int(ends[begin - 1]) if begin > 0 else 0
-        end = int(torch.searchsorted(ends, done + CIRCLE_TESTS_PER_CHUNK, right=True))
-        rows = slice(begin, max(end, begin + 1))
-        i = torch.arange(begin, begin + counts[rows].shape[0], device=a.device)
-        i = i.repeat_interleave(counts[rows])
+    for rows, done in chunks(ends, CIRCLE_TESTS_PER_CHUNK):
+        i = torch.arange(rows.start, rows.stop, device=a.device).repeat_interleave(counts[rows])
         # how far into its group, counted from where the rows before ended
         offset = first - (ends - counts)
         j = by_group.index_select(0, torch.arange(done, done + i.shape[0], device=a.device) + offset[i])
@@ -77,33 +77,71 @@ def _meeting_pairs_in_groups(
         for part in meet.split(PAIRS_PER_CHUNK):
             if part.shape[0] > 0:
                 yield i[part], j[part]
-        begin = rows.stop
 
 
 def _overlapping_pairs(
-    prepared: Tensor, around: Tensor, groups: Tensor | None, size: int, iou_threshold: float
+    prepared: Tensor,
+    around: Tensor,
+    groups: Tensor | None,
+    better: Tensor,
+    worse: Tensor,
+    iou_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """Pairs over the threshold, and of one group, of one of the first ``size`` boxes and one behind it.
+    """Pairs of boxes of one group, one out of ``better`` and one out of ``worse``, over the threshold.
 
-    ``prepared`` and ``around`` are all boxes that are left, prepared, and their circles; best ones first.
+    ``prepared`` and ``around`` are all boxes, prepared, and their circles; ``better`` and ``worse`` are indices of
+    boxes: the same ones, then only pairs with the better one first count, or others, all behind. The result is
+    positions in them.
     """
-    if groups is not None:
-        meeting = _meeting_pairs_in_groups(around[:, :size], around, groups[:size], groups)
-    else:
-        place = torch.arange(around.shape[1], device=around.device)
-        meeting = meeting_pairs(around[:, :size], around, lambda rows: place[:size][rows, None] < place)
-    pairs = [(prepared.new_empty(0, dtype=torch.int64),) * 2]
-    for i, j in meeting:
-        if groups is not None:
-            ordered = (i < j).nonzero().squeeze(1)
-            i, j = i.index_select(0, ordered), j.index_select(0, ordered)
-        likely = may_exceed(pick(prepared, i), pick(prepared, j), iou_threshold).nonzero().squeeze(1)
-        i, j = i.index_select(0, likely), j.index_select(0, likely)
+    boxes, others = pick(prepared, better), pick(prepared, worse)
+    candidates = _likely_pairs(
+        boxes,
+        others,
+        pick(around, better),
+        pick(around, worse),
+        (groups[better], groups[worse]) if groups is not None else None,
+        iou_threshold,
+    )
+    pairs = [(better[:0], better[:0])]
+    for i, j in candidates:
+        if better is worse:
+            i, j = _both(i, j, i < j)
         # rounded as box_iou_rotated rounds, so that both agree on what exceeds the threshold
-        over = (pair_iou(pick(prepared, i), pick(prepared, j)).float() > iou_threshold).nonzero().squeeze(1)
-        pairs.append((i.index_select(0, over), j.index_select(0, over)))
+        iou = pair_iou(pick(boxes, i), pick(others, j)).float()
+        pairs.append(_both(i, j, iou > iou_threshold))
     first, second = (torch.cat(part) for part in zip(*pairs))
     return first, second
+
+
+def _likely_pairs(
+    boxes: Tensor,
+    others: Tensor,
+    ours: Tensor,
+    theirs: Tensor,
+    groups: tuple[Tensor, Tensor] | None,
+    iou_threshold: float,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of one group that may exceed the threshold, from prepared boxes and their circles ``ours`` and ``theirs``."""
+    size = boxes.shape[1] * others.shape[1]
+    if groups is None and FEW_PAIRS < size <= CIRCLE_TESTS_PER_CHUNK:
+        meet = circles_meet(ours, theirs)
+        if CROWDED * int(meet.count_nonzero()) > size:
+            # asking all of a table takes less time than listing those that meet
+            yield from listed(meet & may_exceed(boxes[:, :, None], others[:, None], iou_threshold))
+            return
+    if groups is not None:
+        meeting = _meeting_pairs_in_groups(ours, theirs, *groups)
+    else:
+        meeting = meeting_pairs(ours, theirs)
+    for i, j in meeting:
+        if i.shape[0] > FEW_PAIRS:
+            i, j = _both(i, j, may_exceed(pick(boxes, i), pick(others, j), iou_threshold))
+        yield i, j
+
+
+def _both(i: Tensor, j: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    where = mask.nonzero().squeeze(1)  # once for both, which is faster than indexing by the mask
+    return i.index_select(0, where), j.index_select(0, where)
 
 
 def nms_rotated_reference(
@@ -111,29 +149,24 @@ def nms_rotated_reference(
 ) -> Tensor:
     """See ``batched_nms_rotated``; ``groups`` None puts all boxes in one group.
 
-    Takes the best boxes that are left, a block at a time, compares them with all behind them, settles them among
-    themselves, and lets those that stay suppress the rest. Where few stay, most pairs are never compared; where
-    most stay, the blocks grow, so that there are few of them.
+    Takes the best boxes that are left, a block at a time: settles them among themselves, then lets those that stay
+    suppress the rest. Where few stay, most pairs are never compared; where most stay, the blocks grow, so that
+    there are few of them.
     """
     left = scores.argsort(descending=True, stable=True)
     prepared, around = prepare(boxes), circles(boxes)
     kept, size = [left[:0]], FIRST_BLOCK
     while left.shape[0] > 0:
-        i, j = _overlapping_pairs(
-            pick(prepared, left),
-            pick(around, left),
-            groups[left] if groups is not None else None,
-            size,
-            iou_threshold,
-        )
-        block = left[:size]
-        inside = (j < size).nonzero().squeeze(1)
-        stay = survivors(i.index_select(0, inside), j.index_select(0, inside), block.shape[0])
-        kept.append(block[stay])
+        block, left = left[:size], left[size:]
+        i, j = _overlapping_pairs(prepared, around, groups, block, block, iou_threshold)
+        stay = block[survivors(i, j, block.shape[0])]
+        kept.append(stay)
+        if left.shape[0] == 0:
+            break
+        _, gone = _overlapping_pairs(prepared, around, groups, stay, left, iou_threshold)
         still = torch.ones_like(left, dtype=torch.bool)
-        still[:size] = False
-        still[j.masked_select(stay.index_select(0, i))] = False
+        still[gone] = False
         left = left[still]
-        if 2 * kept[-1].shape[0] > size:
-            size *= 2
+        if 2 * stay.shape[0] > size:
+            size *= 4
     return torch.cat(kept)

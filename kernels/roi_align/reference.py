@@ -16,6 +16,7 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
+from hydet.kernels.chunks import chunks
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
@@ -156,15 +157,9 @@ def _entries(
     """
     num_bins = output_size[0] * output_size[1]
     samples = torch.where(places.usable, regions.rows * regions.columns, 0) * num_bins
-    ends = samples.cumsum(0)
-    first = 0
-    while first < samples.shape[0]:
-        done = int(ends[first - 1]) if first > 0 else 0
-        last = int(torch.searchsorted(ends, done + samples_per_chunk, right=True))
-        part = slice(first, min(max(last, first + 1), samples.shape[0]))
+    for part, _ in chunks(samples.cumsum(0), samples_per_chunk):
         bins = slice(part.start * num_bins, part.stop * num_bins)
         yield bins, *_entries_of(regions.some(part), places.some(part), output_size)
-        first = part.stop
 
 
 def _entries_of(

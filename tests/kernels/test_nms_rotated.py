@@ -41,6 +41,22 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch, first_block):
         assert kept.tolist() == greedy(boxes, scores, 0.3, groups)
 
 
+@pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.4])
+def test_a_table_and_a_list_of_pairs_agree(monkeypatch, threshold):
+    from hydet.kernels.nms_rotated import reference
+
+    boxes, scores = make_boxes(150, 30.0), torch.rand(150)
+    boxes[::11, 2] = 0  # meets nothing
+    boxes[5, 0], boxes[6, 3] = torch.nan, torch.inf
+    monkeypatch.setattr(reference, "FEW_PAIRS", 0)
+    kept = []
+    for crowded in (0, 10**9):
+        monkeypatch.setattr(reference, "CROWDED", crowded)
+        kept.append(nms_rotated(boxes, scores, threshold).tolist())
+    assert kept[0] == kept[1]
+    assert threshold < 0 or kept[0] == greedy(boxes, scores, threshold)
+
+
 def test_groups_do_not_suppress_one_another_at_any_coordinates():
     boxes, scores, groups = make_boxes(90) - 1000, torch.rand(90), torch.randint(-2, 3, (90,))
     boxes[:, 2:] += 1000
