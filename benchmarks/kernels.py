@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import platform
 import statistics
 import time
@@ -41,22 +42,23 @@ def time_cuda(run: Run, repeats: int) -> float:
     return statistics.median(times)
 
 
-def time_cpu(run: Run, repeats: int) -> float:
-    """Smallest CPU seconds of this process, which runs one thread."""
+def time_cpu(run: Run) -> float:
+    """CPU seconds of this process, which runs one thread."""
+    start = time.process_time()
     run()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return min(times)
+    return time.process_time() - start
 
 
-def measure(cases: list[Case], device: str, repeats: int) -> None:
-    for case in cases:
+def measure(case: Case, device: str, repeats: int) -> None:
+    """Time all ways to compute a case; on a CPU in turns, so that a slow spell of the machine meets all of them."""
+    for _ in range(1 if device == "cuda" else repeats):
         for backend, run in case.runs.items():
+            before = case.seconds.get(backend, math.inf)
+            if isinstance(before, str):
+                continue
             try:
-                case.seconds[backend] = (time_cuda if device == "cuda" else time_cpu)(run, repeats)
+                seconds = time_cuda(run, repeats) if device == "cuda" else time_cpu(run)
+                case.seconds[backend] = min(before, seconds)
             except (
                 Exception
             ) as error:  # out of memory, a dtype without a kernel, a kernel that does not compile
@@ -64,16 +66,20 @@ def measure(cases: list[Case], device: str, repeats: int) -> None:
                     torch.cuda.empty_cache()
                 case.seconds[backend] = "-"
                 print(f"  {case.op}, {case.what}, {backend}: {str(error).splitlines()[0]}")
-        shown = ", ".join(f"{name} {show(seconds)}" for name, seconds in case.seconds.items())
-        print(f"{case.op}: {case.what} {case.dtype}: {shown}", flush=True)
+    shown = ", ".join(f"{name} {show(seconds)}" for name, seconds in case.seconds.items())
+    print(f"{case.op}: {case.what} {case.dtype}: {shown}", flush=True)
 
 
 def copy_bandwidth(device: str, repeats: int) -> float:
     """Bytes a second that a copy reads and writes."""
     source = torch.empty((256 if device == "cuda" else 64) * 2**20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = (time_cuda if device == "cuda" else time_cpu)(lambda: target.copy_(source), repeats)
-    return 2 * size_of(source) / seconds
+    case = Case("copy", "", "", {"copy": lambda: target.copy_(source)}, 2 * size_of(source))
+    measure(case, device, repeats)
+    seconds = case.seconds["copy"]
+    if isinstance(seconds, str):
+        raise RuntimeError(f"no copy could be measured on {device}")
+    return case.bytes / seconds
 
 
 def show(seconds: float | str | None) -> str:
@@ -135,7 +141,7 @@ def report(cases: list[Case], device: str, full: bool, bandwidth: float) -> str:
     how = (
         "Median of CUDA events, the second-level cache emptied before each run."
         if device == "cuda"
-        else "CPU seconds of one thread, the smallest of the repeats. **No CUDA device was available: nothing here says "
+        else "CPU seconds of one thread, the smallest of repeats that take turns. **No CUDA device was available: nothing here says "
         "anything about the Triton kernels**, which were run by the interpreter and compiled for sm_80 and sm_90 only."
     )
     return "\n".join(
@@ -172,13 +178,13 @@ def main() -> None:
     )
     parser.add_argument("--full", action="store_true", help="the shapes of a GPU on a CPU too (slow)")
     parser.add_argument("--ops", nargs="*", help="only these ops; nothing is written then")
-    parser.add_argument("--repeats", type=int, help="runs of each (default: 20 on CUDA, 3 on a CPU)")
+    parser.add_argument("--repeats", type=int, help="runs of each (default: 20 on CUDA, 5 on a CPU)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the table")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda, but torch finds no CUDA device")
     full = args.full or args.device == "cuda"
-    repeats = args.repeats or (20 if args.device == "cuda" else 3)
+    repeats = args.repeats or (20 if args.device == "cuda" else 5)
     torch.manual_seed(0)
     if args.device == "cpu":
         torch.set_num_threads(1)
@@ -188,7 +194,7 @@ def main() -> None:
     for case in all_cases(args.device, full):
         if args.ops and case.op not in args.ops:
             continue
-        measure([case], args.device, repeats)
+        measure(case, args.device, repeats)
         case.runs.clear()  # frees its tensors
         cases.append(case)
     text = report(cases, args.device, full, bandwidth)
