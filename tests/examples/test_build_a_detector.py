@@ -33,7 +33,7 @@ def test_every_cell_runs_with_few_steps(without_ipython, capsys):
     names = {"__name__": "notebook"}
     for i, cell in enumerate(CODE):
         if not is_check_of_quality(cell):
-            source = "".join(cell["source"]).replace("STEPS = 150", "STEPS = 6")
+            source = "".join(cell["source"]).replace("STEPS = 250", "STEPS = 6")
             exec(compile(source, f"cell {i}", "exec"), names)
     assert names["STEPS"] == 6
     first, last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")][:3:2]
