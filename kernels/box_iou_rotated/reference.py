@@ -126,10 +126,10 @@ def circles(boxes: Tensor) -> Tensor:
 
 
 def circles_meet(a: Tensor, b: Tensor) -> Tensor:
-    """``(N, M)`` bool of ``(3, N)`` and ``(3, M)`` circles."""
-    distance = (a[0, :, None] - b[0]).square_()
-    distance += (a[1, :, None] - b[1]).square_()
-    return distance <= (a[2, :, None] + b[2]).square_()
+    """Which pairs of circles meet, ``(3, P)`` each, or other shapes that broadcast."""
+    distance = (a[0] - b[0]).square_()
+    distance += (a[1] - b[1]).square_()
+    return distance <= (a[2] + b[2]).square_()
 
 
 def listed(mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -158,7 +158,7 @@ def meeting_pairs(
     rows_per_chunk = max(1, CIRCLE_TESTS_PER_CHUNK // max(1, num_b))
     for first in range(0, num_a if num_b > 0 else 0, rows_per_chunk):
         rows = slice(first, first + rows_per_chunk)
-        meet = circles_meet(a[:, rows], b)
+        meet = circles_meet(a[:, rows, None], b[:, None])
         if also is not None:
             meet &= also(rows)
         for i, j in listed(meet):

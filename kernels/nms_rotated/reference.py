@@ -70,10 +70,7 @@ def _meeting_pairs_in_groups(
         # how far into its group, counted from where the rows before ended
         offset = first - (ends - counts)
         j = by_group.index_select(0, torch.arange(done, done + i.shape[0], device=a.device) + offset[i])
-        ours, theirs = pick(a, i), pick(b, j)
-        reach = (ours[2] + theirs[2]).square_()
-        apart = (ours[0] - theirs[0]).square_().add_((ours[1] - theirs[1]).square_())
-        meet = (apart <= reach).nonzero().squeeze(1)
+        meet = circles_meet(pick(a, i), pick(b, j)).nonzero().squeeze(1)
         for part in meet.split(PAIRS_PER_CHUNK):
             if part.shape[0] > 0:
                 yield i[part], j[part]
@@ -123,16 +120,17 @@ def _likely_pairs(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs of one group that may exceed the threshold, from prepared boxes and their circles ``ours`` and ``theirs``."""
     size = boxes.shape[1] * others.shape[1]
-    if groups is None and FEW_PAIRS < size <= CIRCLE_TESTS_PER_CHUNK:
-        meet = circles_meet(ours, theirs)
-        if CROWDED * int(meet.count_nonzero()) > size:
+    if groups is not None:
+        meeting = _meeting_pairs_in_groups(ours, theirs, *groups)
+    elif size > CIRCLE_TESTS_PER_CHUNK:
+        meeting = meeting_pairs(ours, theirs)
+    else:
+        meet = circles_meet(ours[:, :, None], theirs[:, None])
+        if size > FEW_PAIRS and CROWDED * int(meet.count_nonzero()) > size:
             # asking all of a table takes less time than listing those that meet
             yield from listed(meet & may_exceed(boxes[:, :, None], others[:, None], iou_threshold))
             return
-    if groups is not None:
-        meeting = _meeting_pairs_in_groups(ours, theirs, *groups)
-    else:
-        meeting = meeting_pairs(ours, theirs)
+        meeting = listed(meet)
     for i, j in meeting:
         if i.shape[0] > FEW_PAIRS:
             i, j = _both(i, j, may_exceed(pick(boxes, i), pick(others, j), iou_threshold))
