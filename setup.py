@@ -1,9 +1,19 @@
-"""Lists the packages of the mapped layout, so that a new folder needs no entry anywhere."""
+"""Map `kernels/` and `conf/` into the package where git checked out their links as text files.
+
+`src/hydet/kernels` and `src/hydet/conf` are relative links, so that installers, type checkers and editors find them as
+ordinary packages. Git on Windows writes a link as a file that holds the target unless `core.symlinks` is set; there,
+setuptools is given the top-level folders instead.
+"""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
-setup(
-    packages=find_packages("src", include=["hydet", "hydet.*"])
-    + ["hydet.kernels", "hydet.conf"]
-    + [f"hydet.kernels.{name}" for name in find_packages("kernels")]
-)
+package_dir = {"": "src"}
+packages = find_packages("src", include=["hydet", "hydet.*"])
+for name in ("kernels", "conf"):
+    if not (Path(__file__).parent / "src" / "hydet" / name).is_dir():
+        package_dir[f"hydet.{name}"] = name
+        packages += [f"hydet.{name}", *(f"hydet.{name}.{child}" for child in find_packages(name))]
+
+setup(package_dir=package_dir, packages=packages)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.box_iou_rotated.reference import box_iou_rotated_reference
 from hydet.kernels.dispatch import choose
-from torch import Tensor
 
 __all__ = ["box_iou_rotated"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from hydet.kernels.dispatch import triton_interprets
 from torch import Tensor
+
+from hydet.kernels.dispatch import triton_interprets
 
 __all__ = ["launch_box_iou_rotated", "load_rotated", "rotated_iou"]
 

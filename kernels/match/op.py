@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.dispatch import choose
 from hydet.kernels.match.reference import match_anchors_reference
-from torch import Tensor
 
 __all__ = ["match_anchors"]
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
-from hydet.kernels.dispatch import triton_interprets
 from torch import Tensor
+
+from hydet.kernels.dispatch import triton_interprets
 
 __all__ = ["launch_match_anchors"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.dispatch import choose
 from hydet.kernels.nms.reference import nms_padded_reference, nms_padded_torchvision
-from torch import Tensor
 
 __all__ = ["nms_padded"]
 

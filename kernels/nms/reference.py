@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from hydet.kernels.nms_rotated.reference import survivors
 from torch import Tensor
+
+from hydet.kernels.nms_rotated.reference import survivors
 
 __all__ = ["nms_padded_reference", "nms_padded_torchvision", "pack_survivors", "sort_by_score"]
 

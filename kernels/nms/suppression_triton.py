@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from hydet.kernels.dispatch import triton_interprets
 from torch import Tensor
+
+from hydet.kernels.dispatch import triton_interprets
 
 __all__ = ["WORD", "launch_suppression", "pack_word"]
 

@@ -7,10 +7,11 @@ import math
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from hydet.kernels.dispatch import triton_interprets
 from hydet.kernels.nms.reference import pack_survivors, sort_by_score
 from hydet.kernels.nms.suppression_triton import WORD, launch_suppression, pack_word
-from torch import Tensor
 
 __all__ = ["launch_nms_padded", "round_down"]
 

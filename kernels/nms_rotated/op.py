@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.box_iou_rotated.op import check_rotated
 from hydet.kernels.dispatch import choose
 from hydet.kernels.nms_rotated.reference import nms_rotated_reference
-from torch import Tensor
 
 __all__ = ["batched_nms_rotated", "nms_rotated"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.box_iou_rotated.reference import (
     CIRCLE_TESTS_PER_CHUNK,
     PAIRS_PER_CHUNK,
@@ -18,7 +20,6 @@ from hydet.kernels.box_iou_rotated.reference import (
     prepare,
 )
 from hydet.kernels.chunks import chunks
-from torch import Tensor
 
 __all__ = ["nms_rotated_reference", "survivors"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from hydet.kernels.box_iou_rotated.triton_impl import load_rotated, rotated_iou
 from hydet.kernels.dispatch import triton_interprets
 from hydet.kernels.nms.suppression_triton import WORD, launch_suppression, pack_word
-from torch import Tensor
 
 __all__ = ["launch_nms_rotated"]
 

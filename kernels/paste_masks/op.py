@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.dispatch import choose
 from hydet.kernels.paste_masks.reference import paste_masks_reference
-from torch import Tensor
 
 __all__ = ["paste_masks"]
 

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.dispatch import choose, forced_backend, triton_available
 from hydet.kernels.roi_align.reference import (
     backward_reference,
@@ -16,7 +18,6 @@ from hydet.kernels.roi_align.reference import (
     forward_torchvision,
     upright_regions,
 )
-from torch import Tensor
 
 __all__ = ["check_pooling", "flatten_shapes", "roi_align", "unflatten_shapes"]
 

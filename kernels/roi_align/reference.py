@@ -16,9 +16,10 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from hydet.kernels.chunks import chunks
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
+
+from hydet.kernels.chunks import chunks
 
 __all__ = [
     "LONGEST_SIDE",

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from hydet.kernels.dispatch import triton_interprets
 from hydet.kernels.roi_align.reference import LONGEST_SIDE
-from torch import Tensor
 
 __all__ = ["backward_regions", "forward_regions", "launch_backward", "launch_forward"]
 

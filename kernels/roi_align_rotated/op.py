@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.dispatch import choose
 from hydet.kernels.roi_align.op import check_pooling, flatten_shapes, unflatten_shapes
 from hydet.kernels.roi_align.reference import backward_reference, forward_reference
 from hydet.kernels.roi_align_rotated.reference import rotated_regions
-from torch import Tensor
 
 __all__ = ["roi_align_rotated"]
 

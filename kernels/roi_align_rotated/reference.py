@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from hydet.kernels.roi_align.reference import Regions, samples_a_bin, usable_sides
 from torch import Tensor
+
+from hydet.kernels.roi_align.reference import Regions, samples_a_bin, usable_sides
 
 __all__ = ["rotated_regions"]
 

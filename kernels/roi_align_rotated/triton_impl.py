@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hydet.kernels.roi_align.triton_impl import backward_regions, forward_regions
 from torch import Tensor
+
+from hydet.kernels.roi_align.triton_impl import backward_regions, forward_regions
 
 __all__ = ["launch_backward", "launch_forward"]
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from hydet.kernels.dispatch import choose
 from hydet.kernels.sigmoid_focal_loss.reference import (
     sigmoid_focal_loss_backward_reference,
     sigmoid_focal_loss_reference,
 )
-from torch import Tensor
 
 __all__ = ["sigmoid_focal_loss"]
 

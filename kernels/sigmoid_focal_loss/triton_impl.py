@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from hydet.kernels.dispatch import triton_interprets
 from hydet.kernels.sigmoid_focal_loss.reference import weights
-from torch import Tensor
 
 __all__ = ["MAX_LEVELS", "launch_sigmoid_focal_loss", "launch_sigmoid_focal_loss_backward"]
 

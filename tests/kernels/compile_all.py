@@ -7,6 +7,10 @@ import sys
 
 import torch
 import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
 from hydet.kernels.box_iou_rotated.triton_impl import launch_box_iou_rotated
 from hydet.kernels.match.triton_impl import launch_match_anchors
 from hydet.kernels.nms.triton_impl import launch_nms_padded
@@ -18,9 +22,6 @@ from hydet.kernels.sigmoid_focal_loss.triton_impl import (
     launch_sigmoid_focal_loss,
     launch_sigmoid_focal_loss_backward,
 )
-from triton.backends.compiler import GPUTarget
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
 
 
 class NamedDevice:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from hydet.kernels import box_iou_rotated
 from hydet.kernels.box_iou_rotated.op import _box_iou_rotated
 from hydet.kernels.box_iou_rotated.reference import box_iou_rotated_reference

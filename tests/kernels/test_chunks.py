@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hydet.kernels.chunks import chunks
 
 

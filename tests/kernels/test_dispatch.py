@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from hydet.kernels import backends, box_iou_rotated, choose, dispatch
 
 

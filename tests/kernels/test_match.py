@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from hydet.kernels import match_anchors
 from hydet.kernels.match.op import _match_anchors
 from hydet.kernels.match.reference import match_anchors_reference
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from hydet.modeling.matcher import Matcher
 from hydet.structures import pairwise_iou
 

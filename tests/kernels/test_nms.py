@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torchvision.ops import nms
+
 from hydet.kernels import nms_padded
 from hydet.kernels.nms.op import _nms_padded
 from hydet.kernels.nms.reference import nms_padded_reference, nms_padded_torchvision
-from torchvision.ops import nms
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy, in the interpreter
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hydet.kernels import batched_nms_rotated, box_iou_rotated, nms_rotated
 from hydet.kernels.nms_rotated.op import _nms_rotated
 from hydet.kernels.nms_rotated.reference import nms_rotated_reference

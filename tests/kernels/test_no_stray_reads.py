@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from hydet.kernels.box_iou_rotated.reference import box_iou_rotated_reference
 from hydet.kernels.match.reference import match_anchors_reference
 from hydet.kernels.nms.reference import nms_padded_reference

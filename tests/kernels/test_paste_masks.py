@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+
 from hydet.kernels import paste_masks, triton_available
 from hydet.kernels.paste_masks.reference import paste_masks_reference
 

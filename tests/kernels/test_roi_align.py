@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+
 from hydet.kernels import backends, roi_align, triton_available
 from hydet.kernels.roi_align.op import _backend, flatten_shapes
 from hydet.kernels.roi_align.reference import (

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+
 from hydet.kernels import roi_align_rotated, triton_available
 from hydet.kernels.roi_align.op import flatten_shapes
 from hydet.kernels.roi_align.reference import backward_reference, forward_reference

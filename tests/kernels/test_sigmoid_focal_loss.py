@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss as one_hot_focal_loss
+
 from hydet.kernels import sigmoid_focal_loss
 from hydet.kernels.sigmoid_focal_loss.op import _sigmoid_focal_loss, _sigmoid_focal_loss_backward
-from torchvision.ops import sigmoid_focal_loss as one_hot_focal_loss
 
 SETTINGS = [(0.25, 2.0), (-1.0, 2.0), (0.5, 0.0), (0.25, 1.5)]
 SHAPES = [(2, (7, 0, 33), 5), (1, (300, 70), 80), (1, (1,), 1)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from hydet.kernels import dispatch, triton_available
 
 HERE = Path(__file__).parent

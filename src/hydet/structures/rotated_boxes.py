@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from hydet.kernels import box_iou_rotated
 from torch import Tensor
 
+from hydet.kernels import box_iou_rotated
 from hydet.structures._pytree import register_tensor_container
 from hydet.structures.boxes import Boxes
 

@@ -5,12 +5,12 @@ import functools
 from pathlib import Path
 from types import SimpleNamespace
 
-import hydet.conf
 import pytest
 import torch
 from torch import nn
 
 import hydet
+import hydet.conf
 from hydet.modeling import DenseDetector
 from hydet.structures import BitMasks, Boxes, Instances, Keypoints, RotatedBoxes
 
