@@ -47,7 +47,7 @@ def parity(session: nox.Session) -> None:
 def mmdet(session: nox.Session) -> None:
     """hydet around mmdet's own models; elsewhere these tests are skipped, as mmdet pins its relatives."""
     session.install("-e", ".[test,mmdet]")
-    session.run("pytest", "tests/modeling/mmdet", *session.posargs)
+    session.run("pytest", "tests/interop", *session.posargs)
     session.run("pytest", "tests/config/test_tree.py", "-k", "mmdet")
 
 

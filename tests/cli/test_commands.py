@@ -10,10 +10,10 @@ from PIL import Image
 import hydet
 from hydet.cli import train
 from hydet.cli.predict import find_images, picture_names
-from hydet.cli.trained import load_trained
-from hydet.data.images import read_image
+from hydet.data.images.reading import read_image
 from hydet.engine import load_checkpoint, load_weights
 from hydet.evaluation import results_to_coco_json
+from hydet.runs.open_checkpoint import open_checkpoint
 
 
 def test_training_leaves_metrics_pictures_and_a_checkpoint(trained):
@@ -242,7 +242,7 @@ def test_instantiate_plain_constructors_and_the_command_predict_the_same(
         "instantiate": hydet.instantiate(config.model),
         "by hand": built_by_hand(OmegaConf.to_container(config.size, resolve=True), config.num_classes),
     }
-    metadata = load_trained(trained).metadata
+    metadata = open_checkpoint(trained).metadata
     image = read_image(file).flip(0)  # BGR
     for name, model in models.items():
         load_weights(model, checkpoint.path)

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from hydet import compose
-from hydet.cli.build import build_mapper
-from hydet.cli.tasks import needs_proposals, primary_metric, tasks_of
 from hydet.data import ProposalFile, ShapesDataset
+from hydet.runs.build import build_mapper
+from hydet.runs.tasks import needs_proposals, primary_metric, tasks_of
 
 KINDS = {
     "rotated_faster_rcnn_fpn": (["data=shapes_rotated"], "rotated/AP", ["rotated/AP50"]),

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import hydet
-from hydet.cli.tasks import MEASURED_BY
+from hydet.runs.tasks import MEASURED_BY
 
 TREE = Path(__file__).parents[2] / "conf"
 

@@ -10,7 +10,7 @@ from PIL import Image
 import hydet
 from hydet.config import ConfigError
 from hydet.data import InputMapper
-from hydet.data.coco_panoptic import ids_to_rgb
+from hydet.data.coco.panoptic import ids_to_rgb
 
 H, W = 12, 16
 SQUARE = [[2.0, 3.0, 8.0, 3.0, 8.0, 9.0, 2.0, 9.0]]

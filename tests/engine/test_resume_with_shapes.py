@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from hydet.data import ShapesDataset
-from hydet.data.loaders import build_test_loader, build_train_loader
-from hydet.data.mapper import InputMapper
+from hydet.data.loading.loaders import build_test_loader, build_train_loader
+from hydet.data.mapping.mapper import InputMapper
 from hydet.engine import load_checkpoint
 from hydet.engine.callbacks import Checkpoints, Evaluation
 from hydet.evaluation import CocoEvaluator

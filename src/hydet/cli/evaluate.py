@@ -18,14 +18,14 @@ from hydet.engine import distributed_session, rank
 from hydet.evaluation import evaluate as run_evaluation
 from hydet.evaluation.evaluator import Evaluator
 from hydet.modeling import DatasetMapperTTA, make_tta
+from hydet.runs.build import build_dataset, build_evaluators, build_mapper, build_validation_loader, plain
+from hydet.runs.open_checkpoint import LoadedDetector, open_checkpoint
+from hydet.runs.result_files import ResultFiles
+from hydet.runs.tasks import needs_proposals, primary_metric
 
-from .build import build_dataset, build_evaluators, build_mapper, build_validation_loader, plain
-from .changes import set_aside
+from .checkpoint_overrides import collect_overrides
 from .command import run_command
-from .result_files import ResultFiles
 from .sweep import METRICS_FILE
-from .tasks import needs_proposals, primary_metric
-from .trained import TrainedModel, load_trained
 
 __all__ = ["evaluate", "main"]
 
@@ -40,7 +40,7 @@ def evaluate(config: DictConfig) -> float | None:
         raise ConfigError(f"split must be train or val, got {config.split!r}")
     with distributed_session(config.device) as device:
         console = Console(quiet=rank() != 0)
-        trained = load_trained(
+        trained = open_checkpoint(
             config.checkpoint, device=device, allowed=config.allow, changes=plain(config.changes)
         )
         settings = merged_settings(config, trained)
@@ -78,7 +78,7 @@ def evaluate(config: DictConfig) -> float | None:
         return metrics.get(metric)
 
 
-def merged_settings(config: DictConfig, trained: TrainedModel) -> DictConfig:
+def merged_settings(config: DictConfig, trained: LoadedDetector) -> DictConfig:
     """The checkpoint's config with what this command line replaces in it."""
     settings = trained.config.copy()
     OmegaConf.set_struct(settings, False)
@@ -128,7 +128,7 @@ def with_tta(tta: DictConfig, settings: DictConfig, model: nn.Module, dataset: A
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_command(evaluate, config_name="evaluate", arguments=arguments, prepare=set_aside)
+    return run_command(evaluate, config_name="evaluate", arguments=arguments, prepare=collect_overrides)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,16 @@ from torch import nn
 
 from hydet.config import ConfigError
 from hydet.data import DataError, InputMapper, Record
-from hydet.data.images import read_image
+from hydet.data.images.reading import read_image
 from hydet.engine.atomic_files import write_atomically
+from hydet.runs.build import build_mapper, plain
+from hydet.runs.open_checkpoint import open_checkpoint
+from hydet.runs.result_files import ResultFiles
+from hydet.runs.tasks import needs_proposals
 from hydet.visualization import draw_predictions, save_png
 
-from .build import build_mapper, plain
-from .changes import set_aside
+from .checkpoint_overrides import collect_overrides
 from .command import run_command
-from .result_files import ResultFiles
-from .tasks import needs_proposals
-from .trained import load_trained
 
 __all__ = ["find_images", "main", "predict", "predict_files"]
 
@@ -46,7 +46,7 @@ def predict(config: DictConfig) -> None:
     if not 0 <= config.score_threshold <= 1:
         raise ConfigError(f"score_threshold must lie in [0, 1], got {config.score_threshold}")
     files = find_images(str(config.input))
-    trained = load_trained(
+    trained = open_checkpoint(
         config.checkpoint, device=config.device, allowed=config.allow, changes=plain(config.changes)
     )
     if needs_proposals(trained.model):
@@ -189,7 +189,7 @@ def unlabelled_record(image: torch.Tensor, *, image_id: int, file_name: str) -> 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    return run_command(predict, config_name="predict", arguments=arguments, prepare=set_aside)
+    return run_command(predict, config_name="predict", arguments=arguments, prepare=collect_overrides)
 
 
 if __name__ == "__main__":

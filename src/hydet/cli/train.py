@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from hydet.config import ConfigError, instantiate
 from hydet.data import Metadata, build_train_loader
+from hydet.distributed import broadcast_from_main
 from hydet.engine import (
     Trainer,
     distributed_session,
@@ -29,9 +30,7 @@ from hydet.engine import (
     world_size,
 )
 from hydet.engine.callbacks import Evaluation
-from hydet.evaluation.gathering import broadcast_from_main
-
-from .build import (
+from hydet.runs.build import (
     build_dataset,
     build_evaluators,
     build_mapper,
@@ -42,9 +41,10 @@ from .build import (
     plain,
     some_names,
 )
+from hydet.runs.tasks import primary_metric, tasks_of
+
 from .command import run_command
 from .sweep import METRICS_FILE
-from .tasks import primary_metric, tasks_of
 
 __all__ = ["build_trainer", "main", "train"]
 

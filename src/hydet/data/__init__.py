@@ -1,25 +1,26 @@
 """Datasets, augmentation and loaders: from files to the inputs of a model."""
 
-from hydet.data.category_weights import frequency_weights
-from hydet.data.coco import CocoDataset
-from hydet.data.coco_writer import write_coco
+from hydet.data.coco.dataset import CocoDataset
+from hydet.data.coco.writer import write_coco
+from hydet.data.datasets.category_weights import frequency_weights
+from hydet.data.datasets.metadata import Metadata
+from hydet.data.datasets.record import Proposals, Record, Segment, segment_to_mask
+from hydet.data.datasets.report import DataReport, Problem
 from hydet.data.errors import DataError
-from hydet.data.images import read_image
-from hydet.data.loaders import TestLoader, TrainLoader, build_test_loader, build_train_loader
-from hydet.data.mapper import InputMapper
-from hydet.data.metadata import Metadata
-from hydet.data.proposal_file import ProposalFile, write_proposals
-from hydet.data.record import Proposals, Record, Segment, segment_to_mask
-from hydet.data.report import DataReport, Problem
-from hydet.data.samplers import (
+from hydet.data.images.reading import read_image
+from hydet.data.loading.loaders import TestLoader, TrainLoader, build_test_loader, build_train_loader
+from hydet.data.loading.samplers import (
     RepeatFactorSampler,
     ShuffleSampler,
     make_repeat_factor_sampler,
     make_shuffle_sampler,
     repeat_factors,
 )
+from hydet.data.mapping.mapper import InputMapper
+from hydet.data.proposals.proposal_file import ProposalFile, write_proposals
+from hydet.data.proposals.with_proposals import WithProposals
 from hydet.data.shapes import SHAPE_CLASSES, SHAPE_KEYPOINTS, ShapesDataset
-from hydet.data.transforms import (
+from hydet.data.transforms.transforms import (
     ColorJitter,
     FixedSizeCrop,
     RandomCrop,
@@ -30,7 +31,6 @@ from hydet.data.transforms import (
     ScaleJitter,
     shortest_edge_size,
 )
-from hydet.data.with_proposals import WithProposals
 
 __all__ = [
     "SHAPE_CLASSES",

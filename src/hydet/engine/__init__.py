@@ -1,5 +1,16 @@
 """Training: the loop, its callbacks, checkpoints, schedules and several processes."""
 
+from hydet.distributed import (
+    barrier,
+    distributed_session,
+    is_main_process,
+    local_rank,
+    rank,
+    resolve_precision,
+    select_device,
+    world_size,
+)
+
 from . import callbacks
 from .callbacks import Callback
 from .checkpoint import (
@@ -9,8 +20,6 @@ from .checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from .devices import resolve_precision, select_device
-from .distributed import barrier, distributed_session, is_main_process, local_rank, rank, world_size
 from .interruption import TrainingInterrupted
 from .parameters import ViTLayerDecay, build_optimizer, parameter_groups
 from .schedules import constant, scale_lr, warmup_cosine, warmup_multistep

@@ -18,10 +18,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from hydet.distributed import (
+    all_gather,
+    any_process,
+    barrier,
+    is_main_process,
+    rank,
+    resolve_precision,
+    select_device,
+    world_size,
+)
+
 from .callbacks.callback import Callback
 from .checkpoint import Checkpoint, find_last_checkpoint, load_checkpoint, save_checkpoint
-from .devices import resolve_precision, select_device
-from .distributed import all_gather, any_process, barrier, is_main_process, rank, world_size
 from .interruption import InterruptionWatch, TrainingInterrupted
 from .parameters import build_optimizer, parameter_groups
 from .seeding import random_state, seed_everything, set_random_state

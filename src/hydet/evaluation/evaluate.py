@@ -10,8 +10,9 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from hydet.distributed import cuda_rng_devices, is_main_process, sum_over_processes
+
 from .evaluator import Evaluator
-from .gathering import cuda_devices, is_main, summed_over_processes
 
 __all__ = ["evaluate"]
 
@@ -66,7 +67,7 @@ def evaluate(
                     weighted = value.detach().double() * len(batch)
                     sums[name] = sums[name] + weighted if name in sums else weighted
     counted = {name: float(value) for name, value in sums.items()}
-    total = summed_over_processes({"images/all": images, "images/losses": images_with_losses, **counted})
+    total = sum_over_processes({"images/all": images, "images/losses": images_with_losses, **counted})
     if not total.pop("images/all"):
         raise ValueError("evaluate: the loader gave no batch")
     num_images = total.pop("images/losses")
@@ -103,13 +104,13 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_randomness() -> Iterator[None]:
-    with torch.random.fork_rng(devices=cuda_devices()):
+    with torch.random.fork_rng(devices=cuda_rng_devices()):
         torch.manual_seed(SEED)
         yield
 
 
 def _shown(loader: Iterable[Any], progress: bool | Progress) -> Iterator[Any]:
-    if progress is False or not is_main():
+    if progress is False or not is_main_process():
         yield from loader
         return
     length = (len(loader) if isinstance(loader, Sized) else 0) or None

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from hydet.distributed import compute_on_main
+
 from .blocks import percent, table_in_blocks
-from .gathering import computed_on_main
 from .ground_truth import ground_truth_map, image_name
 
 __all__ = ["PanopticEvaluator"]
@@ -85,7 +86,7 @@ class PanopticEvaluator:
         Raises:
             ValueError: if there are no results.
         """
-        return computed_on_main((self._sums, self._num_images), self._measure)
+        return compute_on_main((self._sums, self._num_images), self._measure)
 
     def tables(self) -> list[Any]:
         """A summary and the numbers of each category that occurs; empty before ``compute`` and on processes other

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .gathering import computed_on_main
+from hydet.distributed import compute_on_main
+
 from .ground_truth import image_name
 
 __all__ = ["PerImageEvaluator"]
@@ -50,7 +51,7 @@ class PerImageEvaluator:
                 raise ValueError("no image was evaluated: the loader is empty")
             return self._measure(dict(sorted(results.items())))
 
-        return computed_on_main(self._results, measure)
+        return compute_on_main(self._results, measure)
 
     def tables(self) -> list[Any]:
         """What to print; empty before ``compute`` and on processes other than the main one."""

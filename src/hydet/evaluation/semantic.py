@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from hydet.distributed import compute_on_main
+
 from .blocks import percent, table_in_blocks
-from .gathering import computed_on_main
 from .ground_truth import ground_truth_map, image_name
 
 __all__ = ["SemanticEvaluator"]
@@ -75,7 +76,7 @@ class SemanticEvaluator:
         Raises:
             ValueError: if there are no results, or processes saw different numbers of classes.
         """
-        return computed_on_main((self._confusion, self._num_images), self._measure)
+        return compute_on_main((self._confusion, self._num_images), self._measure)
 
     def tables(self) -> list[Any]:
         """A summary and the numbers of each class; empty before ``compute`` and on other than the main process."""

@@ -1,4 +1,7 @@
-"""Every public part of a detector, flat: ``from hydet.modeling import FPN, RPN, StandardROIHeads``."""
+"""All public parts of a detector, flat: ``from hydet.modeling import FPN, RPN, StandardROIHeads``."""
+
+from importlib import import_module
+from typing import Any
 
 from . import (
     anchors,
@@ -6,10 +9,10 @@ from . import (
     box_regression,
     matcher,
     meta_arch,
-    mmdet,
     poolers,
     postprocessing,
     proposal_generators,
+    protocols,
     roi_heads,
     sampling,
     test_time_augmentation,
@@ -19,10 +22,10 @@ from .backbones import *
 from .box_regression import *
 from .matcher import *
 from .meta_arch import *
-from .mmdet import *
 from .poolers import *
 from .postprocessing import *
 from .proposal_generators import *
+from .protocols import *
 from .roi_heads import *
 from .sampling import *
 from .test_time_augmentation import *
@@ -33,11 +36,20 @@ __all__ = [
     *box_regression.__all__,
     *matcher.__all__,
     *meta_arch.__all__,
-    *mmdet.__all__,
+    "MMDetBackbone",  # noqa: F405
+    "MMDetDetector",  # noqa: F405
     *poolers.__all__,
     *postprocessing.__all__,
     *proposal_generators.__all__,
+    *protocols.__all__,
     *roi_heads.__all__,
     *sampling.__all__,
     *test_time_augmentation.__all__,
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The mmdet wrappers are documented names of this package, but live above it, in hydet.interop.
+    if name in ("MMDetBackbone", "MMDetDetector"):
+        return getattr(import_module("hydet.interop.mmdet"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from hydet.structures.masks import (
     polygons_to_bitmask,
     rasterize_polygons_within_box,
 )
+from hydet.structures.model_io import Losses, ModelInput, ModelOutput, SegmentInfo
 from hydet.structures.rotated_boxes import RotatedBoxes, pairwise_iou_rotated
 
 __all__ = [
@@ -28,9 +29,13 @@ __all__ = [
     "ImageList",
     "Instances",
     "Keypoints",
+    "Losses",
+    "ModelInput",
+    "ModelOutput",
     "PolygonMasks",
     "ROIMasks",
     "RotatedBoxes",
+    "SegmentInfo",
     "heatmaps_to_keypoints",
     "matched_pairwise_iou",
     "pairwise_intersection",

@@ -10,7 +10,7 @@ from functools import partial
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from hydet.data.coco_writer import write_coco
+from hydet.data.coco.writer import write_coco
 from hydet.data.shapes.dataset import SHAPE_CLASSES, ShapesDataset
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from hydet.data.datasets.metadata import Metadata
+from hydet.data.datasets.record import Record
 from hydet.data.hashing import hashed, uniform
-from hydet.data.metadata import Metadata
-from hydet.data.record import Record
 from hydet.data.shapes.outlines import KEYPOINTS, SHAPES
 from hydet.data.shapes.scene import TEXTURES, Scene, SceneStyle, draw_scene
 

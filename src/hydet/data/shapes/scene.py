@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
-from hydet.data.polygons import rasterized
+from hydet.data.annotations.polygons import rasterized
 from hydet.data.shapes import outlines
 
 __all__ = ["TEXTURES", "Scene", "SceneStyle", "draw_scene"]

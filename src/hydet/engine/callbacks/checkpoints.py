@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from hydet.distributed import barrier, is_main_process
+
 from ..atomic_files import discard, point_to, pointer_target, remove_garbage
 from ..checkpoint import find_last_checkpoint, list_checkpoints
-from ..distributed import barrier, is_main_process
 from ..interruption import TrainingInterrupted
 from .best_value import check_mode, is_better, read_metric
 from .callback import Callback

@@ -18,7 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ..distributed import is_main_process
+from hydet.distributed import is_main_process
+
 from .callback import Callback
 from .loss_window import LossWindow, check_every, is_due
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
+from hydet.distributed import world_size
 from hydet.evaluation import Evaluator, evaluate
 
-from ..distributed import world_size
 from .callback import Callback
 from .loss_window import check_every, is_due
 

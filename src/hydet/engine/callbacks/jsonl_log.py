@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from hydet.distributed import is_main_process
+
 from ..atomic_files import write_atomically
-from ..distributed import is_main_process
 from .callback import Callback
 from .loss_window import LossWindow, check_every, is_due
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..distributed import mean_over_processes, world_size
+from hydet.distributed import mean_over_processes, world_size
 
 if TYPE_CHECKING:
     from ..trainer import Trainer

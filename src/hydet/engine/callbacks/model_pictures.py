@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from hydet.distributed import is_main_process
 from hydet.visualization import save_png
 
-from ..distributed import is_main_process
 from .callback import Callback
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import torch
 from rich.markup import escape
 from torch import Tensor
 
+from hydet.distributed import is_main_process
 from hydet.visualization import draw_ground_truth, draw_predictions, picture_grid, save_png
 
-from ..distributed import is_main_process
 from .callback import Callback
 
 if TYPE_CHECKING:

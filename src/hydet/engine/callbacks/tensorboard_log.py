@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..distributed import is_main_process
+from hydet.distributed import is_main_process
+
 from .callback import Callback
 from .loss_window import LossWindow, check_every, is_due
 

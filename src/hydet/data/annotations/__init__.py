@@ -1,0 +1,1 @@
+"""Polygons and run-length codes of COCO annotations."""

@@ -1,0 +1,114 @@
+"""Writing a dataset as COCO files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hydet.data.coco.panoptic import ids_to_rgb
+from hydet.data.datasets.record import Record
+
+__all__ = ["write_coco"]
+
+
+def write_coco(
+    dataset: Any,
+    folder: str | Path,
+    *,
+    split: str = "train",
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Path]:
+    """Write images and annotations::
+
+        folder/annotations/instances_<split>.json    objects: boxes, masks, keypoints, rotated boxes
+        folder/annotations/panoptic_<split>.json     segments, where the dataset has them
+        folder/<split>/*.png                         images
+        folder/panoptic_<split>/*.png                segment ids as colours
+        folder/semantic_<split>/*.png                semantic labels
+
+    The JSON files come last, each at once, so an interrupted call leaves no half of one.
+
+    Args:
+        dataset: gives records and ``to_coco()``.
+        folder: is made if it is not there; files of the same names are replaced.
+        split: names the files.
+        progress: called after each image with the number of images written.
+
+    Returns:
+        Paths: ``instances``, ``images``, and where there are such ``panoptic``, ``panoptic_images``, ``semantic``.
+    """
+    root = Path(folder)
+    paths = {"instances": root / "annotations" / f"instances_{split}.json", "images": root / split}
+    segments: list[dict[str, Any]] = []
+    names: dict[int, str] = {}
+    for index in range(len(dataset)):
+        record = dataset[index]
+        name = str(Path(record.file_name).with_suffix(".png"))
+        names[record.image_id] = name
+        _write_png(record.image.permute(1, 2, 0).numpy(), paths["images"] / name)
+        if record.panoptic_seg is not None:
+            paths["panoptic"] = root / "annotations" / f"panoptic_{split}.json"
+            paths["panoptic_images"] = root / f"panoptic_{split}"
+            _write_png(ids_to_rgb(record.panoptic_seg.numpy()), paths["panoptic_images"] / name)
+            segments.append(_segments(record, name))
+        if record.sem_seg is not None:
+            paths["semantic"] = root / f"semantic_{split}"
+            _write_png(record.sem_seg.numpy().astype(np.uint8), paths["semantic"] / name)
+        if progress is not None:
+            progress(index + 1)
+    coco = dataset.to_coco()
+    for image in coco["images"]:
+        image["file_name"] = names[image["id"]]
+    if segments:
+        content = {
+            "info": {},
+            "images": coco["images"],
+            "annotations": segments,
+            "categories": _panoptic_categories(dataset.metadata),
+        }
+        _write_json(content, paths["panoptic"])
+    _write_json(coco, paths["instances"])
+    return paths
+
+
+def _segments(record: Record, name: str) -> dict[str, Any]:
+    metadata, info = record.metadata, []
+    assert metadata is not None and record.panoptic_seg is not None
+    for segment in record.segments_info or ():
+        ids = metadata.thing_ids if segment["isthing"] else metadata.stuff_ids
+        rows, columns = (record.panoptic_seg == segment["id"]).numpy().nonzero()
+        x, y = int(columns.min()), int(rows.min())
+        info.append(
+            {
+                "id": segment["id"],
+                "category_id": ids[segment["category_id"]],
+                "iscrowd": int(segment["iscrowd"]),
+                "area": segment["area"],
+                "bbox": [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y],
+            }
+        )
+    return {"image_id": record.image_id, "file_name": name, "segments_info": info}
+
+
+def _panoptic_categories(metadata: Any) -> list[dict[str, Any]]:
+    things = [{"id": i, "name": n, "isthing": 1} for i, n in zip(metadata.thing_ids, metadata.thing_classes)]
+    stuff = [{"id": i, "name": n, "isthing": 0} for i, n in zip(metadata.stuff_ids, metadata.stuff_classes)]
+    return things + stuff[1:]  # label 0 stands for the things
+
+
+def _write_png(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
+
+
+def _write_json(content: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(json.dumps(content))
+    os.replace(unfinished, path)

@@ -1,0 +1,1 @@
+"""What a dataset is: its protocol, records, metadata and data report."""

@@ -1,0 +1,1 @@
+"""Samplers, worker processes and batches."""

@@ -1,0 +1,131 @@
+"""Interfaces between the parts of a model, and between a model and whoever trains or runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from hydet.layers import ShapeSpec
+from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
+
+__all__ = ["BackboneProtocol", "Detector", "ProposalGenerator", "RegionHeads", "Task"]
+
+Task = Literal[
+    "box",
+    "mask",
+    "keypoints",
+    "rotated",
+    "semantic",
+    "panoptic",
+    "proposals",
+    "rotated_proposals",
+]
+
+
+class BackboneProtocol(Protocol):
+    """Images to feature maps."""
+
+    @property
+    def size_divisibility(self) -> int:
+        """Height and width of the input must be multiples of this; 0 accepts any size."""
+        ...
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        """Arguments for ``ImageList.from_tensors``: ``size_divisibility`` and ``square_size``."""
+        ...
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Return channels and stride of each feature map."""
+        ...
+
+    def __call__(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute ``(B, C_l, H_l, W_l)`` feature maps by name from ``(B, C, H, W)`` normalized images."""
+        ...
+
+
+class ProposalGenerator(Protocol):
+    """Feature maps to class-agnostic regions."""
+
+    @property
+    def box_dim(self) -> int:
+        """Numbers per box: 4 for upright boxes, 5 for rotated boxes."""
+        ...
+
+    def __call__(
+        self,
+        images: ImageList,
+        features: Mapping[str, Tensor],
+        gt_instances: Sequence[Instances] | None = None,
+    ) -> tuple[list[Instances], Losses]:
+        """Return one ``Instances`` of proposals per image, and losses if ``gt_instances`` are given."""
+        ...
+
+
+class RegionHeads(Protocol):
+    """Per-region predictions of a two-stage detector (``ROIHeads``)."""
+
+    num_classes: int
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the heads predict."""
+        ...
+
+    def __call__(
+        self,
+        images: ImageList,
+        features: Mapping[str, Tensor],
+        proposals: Sequence[Instances],
+        targets: Sequence[Instances] | None = None,
+    ) -> tuple[list[Instances], Losses]:
+        """Return sampled proposals and losses if ``targets`` are given, else detections and no losses."""
+        ...
+
+    def forward_with_given_boxes(
+        self, features: Mapping[str, Tensor], instances: Sequence[Instances]
+    ) -> list[Instances]:
+        """Predict masks and keypoints for known boxes."""
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A whole model: a batch of inputs to losses and results. ``MetaArchitecture`` implements it."""
+
+    training: bool
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model predicts, most important first."""
+        ...
+
+    @property
+    def input_format(self) -> str | None:
+        """Channel order of ``image``: ``"RGB"``, ``"BGR"``, or None if the model does not declare one (RGB)."""
+        ...
+
+    @property
+    def needs_proposals(self) -> bool:
+        """True if each input must carry ``proposals``."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        ...
+
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
+        """Compute losses against the ground truth in the inputs, in any mode."""
+        ...
+
+    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+        """Compute one result per image, in any mode."""
+        ...
+
+    def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses and results from one backbone pass, in any mode."""
+        ...

@@ -1,0 +1,81 @@
+"""Types of one model input and one model result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
+
+from torch import Tensor
+
+from .instances import Instances
+
+__all__ = ["Losses", "ModelInput", "ModelOutput", "SegmentInfo"]
+
+# Scalar losses by name; their sum is what training minimizes.
+Losses = dict[str, Tensor]
+
+
+class ModelInput(TypedDict):
+    """One image of a batch, and what is known about it.
+
+    Keys:
+        image: ``(C, H, W)`` in 0 to 255, channels in the model's ``input_format``.
+        instances: ground truth in the frame of ``image``, with ``gt_boxes``, ``gt_classes`` and, as the model needs
+            them, ``gt_masks`` and ``gt_keypoints``.
+        sem_seg: ``(H, W)`` integer labels.
+        proposals: ``proposal_boxes`` and ``objectness_logits``, for models without a proposal generator.
+        height: height of the results in pixels; the height of ``image`` by default.
+        width: width of the results in pixels; the width of ``image`` by default.
+        file_name: path of the image file, for messages.
+        image_id: id of the image in its dataset.
+        ground_truth: labels in the frame of the original image, for evaluators; models ignore it.
+    """
+
+    image: Tensor
+    instances: NotRequired[Instances]
+    sem_seg: NotRequired[Tensor]
+    proposals: NotRequired[Instances]
+    height: NotRequired[int]
+    width: NotRequired[int]
+    file_name: NotRequired[str]
+    image_id: NotRequired[int]
+    ground_truth: NotRequired[Mapping[str, Any]]
+
+
+class SegmentInfo(TypedDict):
+    """One segment of a panoptic result.
+
+    Keys:
+        id: value of the segment's pixels in the panoptic map; 0 is no segment.
+        isthing: True for objects, False for stuff.
+        category_id: contiguous class of the object, or label of the stuff.
+        score: confidence of an object.
+        instance_id: index of the object in ``instances``.
+        area: pixels of a stuff segment.
+        iscrowd: ground truth only; True for a group of objects that evaluation ignores.
+    """
+
+    id: int
+    isthing: bool
+    category_id: int
+    score: NotRequired[float]
+    instance_id: NotRequired[int]
+    area: NotRequired[float]
+    iscrowd: NotRequired[bool]
+
+
+class ModelOutput(TypedDict, total=False):
+    """Results for one image; a model gives the keys that belong to its tasks.
+
+    Keys:
+        instances: detections in the output frame, with ``pred_boxes``, ``scores``, ``pred_classes`` and, as the
+            model predicts them, ``pred_masks`` and ``pred_keypoints``.
+        proposals: ``proposal_boxes`` and ``objectness_logits``.
+        sem_seg: ``(S, H, W)`` scores of the semantic labels.
+        panoptic_seg: ``(H, W)`` int32 map of segment ids, and the segments.
+    """
+
+    instances: Instances
+    proposals: Instances
+    sem_seg: Tensor
+    panoptic_seg: tuple[Tensor, list[SegmentInfo]]

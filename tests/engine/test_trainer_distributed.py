@@ -1,0 +1,158 @@
+import multiprocessing as mp
+import os
+import signal
+import socket
+from functools import partial
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from hydet.distributed import all_gather, any_process, mean_over_processes
+from hydet.engine import Callback, TrainingInterrupted, distributed_session, load_checkpoint, rank, world_size
+from hydet.engine.callbacks import Checkpoints, Evaluation, JsonlLog
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(rank())  # DDP must make them equal
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, batch):
+        return self.compute_losses(batch)
+
+    def compute_losses(self, batch):
+        x, y = torch.stack([e["x"] for e in batch]), torch.stack([e["y"] for e in batch])
+        return {"error": (self.layer(x)[:, 0] - y).square().mean()}
+
+    def losses_and_inference(self, batch):
+        return self.compute_losses(batch), [{"value": e["y"]} for e in batch]
+
+
+def build(tiny, folder, callbacks=(), **options):
+    loader = tiny.Loader(batch_size=4 // world_size(), rank=rank(), world_size=world_size())
+    options = {"optimizer": partial(torch.optim.SGD, lr=0.05), "clip_norm": None, "max_steps": 4, **options}
+    return tiny.build_trainer(folder, model=Plain(), loader=loader, callbacks=callbacks, **options)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def work(index, port, task, tiny, folder, queue):
+    os.environ.update(
+        RANK=str(index), LOCAL_RANK=str(index), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    with distributed_session("cpu"):
+        queue.put((index, task(tiny, folder)))
+        queue.close()
+        queue.join_thread()
+
+
+def on_two_processes(task, tiny, folder):
+    context = mp.get_context("fork")
+    queue, port = context.Queue(), free_port()
+    processes = [context.Process(target=work, args=(i, port, task, tiny, folder, queue)) for i in range(2)]
+    for process in processes:
+        process.start()
+    answers = dict(queue.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    return [answers[0], answers[1]]
+
+
+def train(tiny, folder):
+    trainer = build(tiny, folder, [JsonlLog(every=4), Checkpoints(every=2)])
+    trainer.fit(resume="auto")
+    return trainer.model.layer.weight.detach().tolist()
+
+
+def test_two_processes_learn_like_one_with_the_same_images(tiny, tmp_path):
+    first, second = on_two_processes(train, tiny, tmp_path / "two")
+    assert first == second
+    single = build(tiny, tmp_path / "one")
+    single.fit()
+    torch.testing.assert_close(torch.tensor(first), single.model.layer.weight.detach())
+    assert load_checkpoint(tmp_path / "two").metadata["world_size"] == 2
+    assert len(load_checkpoint(tmp_path / "two").training_state()["random"]) == 2
+
+
+def train_half_then_rest(tiny, folder):
+    build(tiny, folder, [Checkpoints(every=2)], max_steps=2).fit()
+    return train(tiny, folder)
+
+
+def test_two_processes_resume_exactly(tiny, tmp_path):
+    whole = on_two_processes(train, tiny, tmp_path / "whole")
+    assert on_two_processes(train_half_then_rest, tiny, tmp_path / "cut") == whole
+
+
+class SumOfAll:
+    def reset(self):
+        self.seen = []
+
+    def update(self, inputs, outputs):
+        self.seen.extend(float(o["value"]) for o in outputs)
+
+    def compute(self):
+        return {"sum": sum(sum(part) for part in all_gather(self.seen))}
+
+    def tables(self):
+        return []
+
+
+def validate(tiny, folder):
+    batches = tiny.make_batches(3)
+    share = batches[rank() :: world_size()]
+    trainer = build(tiny, folder, [Evaluation(every=4, loader=share, evaluators=SumOfAll())])
+    trainer.fit()
+    return trainer.metrics
+
+
+def test_evaluation_merges_the_processes(tiny, tmp_path):
+    first, second = on_two_processes(validate, tiny, tmp_path / "two")
+    assert first == second
+    assert first == pytest.approx(validate(tiny, tmp_path / "one"), rel=1e-5)
+
+
+class SignalOne(Callback):
+    def on_step_start(self, trainer):
+        if trainer.step == 1 and rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupted(tiny, folder):
+    trainer = build(tiny, folder, [SignalOne(), Checkpoints(every=100)])
+    try:
+        trainer.fit()
+    except TrainingInterrupted as error:
+        return error.code, trainer.step
+    return None
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tiny, tmp_path):
+    assert on_two_processes(interrupted, tiny, tmp_path) == [(143, 2), (143, 2)]
+    assert load_checkpoint(tmp_path).step == 2
+
+
+def helpers(tiny, folder):
+    means = mean_over_processes({"a": float(rank()), **({"b": 3.0} if rank() else {})})
+    return dist.get_backend(), all_gather(rank()), any_process(rank() == 1), any_process(False), means
+
+
+def test_helpers(tiny, tmp_path):
+    expected = ("gloo", [0, 1], True, False, {"a": 0.5, "b": 3.0})
+    assert on_two_processes(helpers, tiny, tmp_path) == [expected, expected]
+
+
+def test_alone():
+    with distributed_session("cpu") as device:
+        assert device.type == "cpu" and world_size() == 1 and rank() == 0
+    assert any_process(True) and not any_process(False)
+    assert all_gather(3) == [3] and mean_over_processes({"a": 1.0}) == {"a": 1.0}
