@@ -97,7 +97,7 @@ class GeneralizedRCNN(MetaArchitecture):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         if detected_instances is None:
-            proposals = self._proposals(batched_inputs, images, features)
+            proposals = self.get_proposals(batched_inputs, images, features)
             results, _ = self.roi_heads(images, features, proposals)
         else:
             known = [found.to(self.device) for found in detected_instances]
@@ -145,9 +145,10 @@ class GeneralizedRCNN(MetaArchitecture):
             self.visualize_training(batched_inputs, proposals)
         return {**detector_losses, **proposal_losses}, proposals
 
-    def _proposals(
+    def get_proposals(
         self, batched_inputs: Sequence[ModelInput], images: ImageList, features: dict[str, Tensor]
     ) -> list[Instances]:
+        """Return the proposals of the generator, or those of the inputs if the model has no generator."""
         if self.proposal_generator is None:
             return self._given_proposals(batched_inputs)
         return self.proposal_generator(images, features)[0]

@@ -71,7 +71,7 @@ class PanopticFPN(GeneralizedRCNN):
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         logits, _ = self.sem_seg_head(features)
-        proposals = self._proposals(batched_inputs, images, features)
+        proposals = self.get_proposals(batched_inputs, images, features)
         detections, _ = self.roi_heads(images, features, proposals)
         if not do_postprocess:
             return detections, logits
