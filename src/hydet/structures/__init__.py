@@ -1,4 +1,4 @@
-"""Containers of boxes, masks, keypoints and images, and the geometry on them."""
+"""Containers for boxes, masks, keypoints and images, and geometry on them."""
 
 from hydet.structures.box_mode import BoxMode
 from hydet.structures.boxes import (
@@ -10,12 +10,14 @@ from hydet.structures.boxes import (
     pairwise_point_box_distance,
 )
 from hydet.structures.image_list import ImageList
+from hydet.structures.image_resizing import resize_nearest, resize_with_pillow, shortest_edge_size
 from hydet.structures.instances import Instances
 from hydet.structures.keypoints import Keypoints, heatmaps_to_keypoints
 from hydet.structures.masks import (
     BitMasks,
     PolygonMasks,
     ROIMasks,
+    paste_masks_in_image,
     polygons_to_bitmask,
     rasterize_polygons_within_box,
 )
@@ -43,6 +45,10 @@ __all__ = [
     "pairwise_iou",
     "pairwise_iou_rotated",
     "pairwise_point_box_distance",
+    "paste_masks_in_image",
     "polygons_to_bitmask",
     "rasterize_polygons_within_box",
+    "resize_nearest",
+    "resize_with_pillow",
+    "shortest_edge_size",
 ]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
+
+from hydet.structures import resize_with_pillow, shortest_edge_size
 
 __all__ = ["DatasetMapperTTA", "ResizeAndFlip", "default_mapper"]
 
@@ -81,7 +81,7 @@ class DatasetMapperTTA:
         output = (int(dataset_dict.get("height", size[0])), int(dataset_dict.get("width", size[1])))
         found = []
         for min_size in self.min_sizes:
-            target = shortest_edge_size(size, min_size, self.max_size)
+            target = shortest_edge_size(*size, min_size, self.max_size)
             resized = _resize(image, target)
             for flip in (False, True) if self.flip else (False,):
                 found.append(
@@ -99,22 +99,7 @@ def default_mapper() -> DatasetMapperTTA:
     return DatasetMapperTTA(min_sizes=range(400, 1201, 100), max_size=4000, flip=True)
 
 
-def shortest_edge_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
-    """(height, width) with the shorter side ``shortest``, less if the longer one would exceed ``longest``."""
-    scale = shortest / min(size)
-    height, width = (shortest, scale * size[1]) if size[0] < size[1] else (scale * size[0], shortest)
-    if max(height, width) > longest:
-        scale = longest / max(height, width)
-        height, width = height * scale, width * scale
-    return int(height + 0.5), int(width + 0.5)
-
-
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     if image.dtype == torch.uint8:
-        # Pillow itself: torchvision's 8-bit kernel rounds a few pixels in a thousand the other way.
-        planes = [
-            Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR)
-            for plane in image.cpu().numpy()
-        ]
-        return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).to(image.device)
+        return resize_with_pillow(image, size)
     return F.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,80 @@
+"""Resizing of images, masks and label maps, shared by augmentation, test-time augmentation and drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["resize_nearest", "resize_with_pillow", "shortest_edge_size"]
+
+
+def shortest_edge_size(height: int, width: int, short: int, max_size: int | None) -> tuple[int, int]:
+    """Return the size that makes the shorter side ``short`` and keeps the aspect ratio.
+
+    Args:
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        short: length of the shorter side in pixels.
+        max_size: bound of the longer side in pixels; where it would be exceeded, both sides shrink. None for no bound.
+
+    Returns:
+        ``(height, width)``, rounded half up as the reference does, each at least 1.
+    """
+    scale = short / min(height, width)
+    new_height, new_width = (short, scale * width) if height < width else (scale * height, short)
+    if max_size is not None and max(new_height, new_width) > max_size:
+        scale = max_size / max(new_height, new_width)
+        new_height, new_width = new_height * scale, new_width * scale
+    return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
+
+
+def resize_with_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize 8-bit channels with Pillow's antialiased bilinear filter.
+
+    Published weights were trained and evaluated with this filter. torchvision's 8-bit kernel rounds a few pixels in a
+    thousand the other way.
+
+    Args:
+        image: ``(..., C, H, W)`` uint8.
+        size: ``(height, width)`` of the result in pixels.
+
+    Returns:
+        ``(..., C, height, width)`` uint8 on the device of ``image``.
+    """
+    if image.ndim > 3:
+        resized = torch.stack([resize_with_pillow(item, size) for item in image.flatten(0, -4)])
+        return resized.reshape(*image.shape[:-2], *size)
+    width_height = size[::-1]
+    if image.shape[0] == 3:  # Pillow resizes three channels at once faster than one by one
+        interleaved = Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())  # (H, W, 3)
+        pixels = np.array(interleaved.resize(width_height, Image.Resampling.BILINEAR))
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(image.device)
+    channels = [
+        np.array(Image.fromarray(channel).resize(width_height, Image.Resampling.BILINEAR))
+        for channel in image.cpu().numpy()
+    ]
+    return torch.from_numpy(np.stack(channels)).to(image.device)
+
+
+def resize_nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize masks or label maps to the nearest pixel, in any dtype.
+
+    Args:
+        maps: ``(..., H, W)``.
+        size: ``(height, width)`` of the result in pixels.
+
+    Returns:
+        ``(..., height, width)`` in the dtype of ``maps``; ``maps`` itself if it has that size.
+    """
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    rows, columns = (
+        # The source pixel under the center of each target pixel.
+        ((torch.arange(new) + 0.5) * (old / new)).long().clamp_(max=old - 1)
+        for new, old in zip(size, maps.shape[-2:])
+    )
+    return maps[..., rows[:, None], columns]
