@@ -16,7 +16,7 @@ Losses = dict[str, Tensor]
 
 
 class ModelInput(TypedDict):
-    """One image of a batch, and what is known about it.
+    """One image of a batch, and its annotations.
 
     Keys:
         image: ``(C, H, W)`` in 0 to 255, channels in the model's ``input_format``.

@@ -2,12 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hydet.layers import paste_masks_in_image
-from hydet.structures import Boxes
+from hydet.structures import Boxes, paste_masks_in_image
 
 
-def sampled(masks, boxes, size):
-    """What pasting means, by grid_sample over the whole image."""
+def sample_image(masks, boxes, size):
+    """Define pasting by grid_sample over the whole image."""
     height, width = size
     y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
     y = (y - boxes[:, 1:2]) / (boxes[:, 3:] - boxes[:, 1:2]) * 2 - 1
@@ -23,27 +22,27 @@ def random_boxes(count, size):
 
 @pytest.fixture(params=["eager", "exported"])
 def paste(request, monkeypatch):
-    if request.param == "exported":  # the form that is traced, run as it is
+    if request.param == "exported":  # run the traced form eagerly
         monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     return paste_masks_in_image
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.2, 0.9])
 @pytest.mark.parametrize("cells", [(28, 28), (7, 7), (5, 9)])
-def test_pasting_is_bilinear_sampling(paste, threshold, cells):
+def test_pasting_matches_bilinear_sampling(paste, threshold, cells):
     masks, boxes = torch.rand(9, *cells), random_boxes(9, 60)
-    values = sampled(masks, boxes, (40, 50))
+    values = sample_image(masks, boxes, (40, 50))
     got = paste(masks, boxes, (40, 50), threshold)
     assert got.dtype == torch.bool
     clear = (values - threshold).abs() > 1e-4
     assert torch.equal(got[clear], (values >= threshold)[clear])
 
 
-def test_negative_threshold_gives_values(paste):
+def test_negative_threshold_returns_values(paste):
     masks, boxes = torch.rand(4, 12, 12), random_boxes(4, 30)
     got = paste(masks, boxes, (24, 30), -1)
     assert got.dtype == torch.uint8
-    assert (got.float() - sampled(masks, boxes, (24, 30)) * 255).abs().max() <= 1.01
+    assert (got.float() - sample_image(masks, boxes, (24, 30)) * 255).abs().max() <= 1.01
 
 
 def test_threshold_zero_fills_the_image(paste):
@@ -61,13 +60,13 @@ def test_threshold_zero_fills_the_image(paste):
         [0, 0, float("inf"), 5],
     ],
 )
-def test_boxes_outside_or_degenerate_give_empty_masks(paste, box):
+def test_outside_and_degenerate_boxes_give_empty_masks(paste, box):
     boxes = torch.tensor([box, [2.0, 2, 10, 10]])
     got = paste(torch.ones(2, 7, 7), boxes, (16, 20))
     assert got.flatten(1).sum(dim=1).tolist() == [0, 64]
 
 
-def test_no_masks_no_pixels_and_boxes_as_container():
+def test_empty_inputs_and_boxes_container():
     assert paste_masks_in_image(torch.zeros(0, 28, 28), torch.zeros(0, 4), (6, 7)).shape == (0, 6, 7)
     assert paste_masks_in_image(torch.zeros(0, 28, 28), torch.zeros(0, 4), (6, 7), -1).dtype == torch.uint8
     assert paste_masks_in_image(torch.ones(1, 4, 4), torch.ones(1, 4), (0, 7)).shape == (1, 0, 7)
@@ -84,7 +83,7 @@ def test_half_precision_and_strided_masks():
     )
 
 
-def test_counts_and_shapes_are_checked():
+def test_mismatched_counts_and_shapes_raise():
     with pytest.raises(ValueError, match=r"boxes must be \(2, 4\)"):
         paste_masks_in_image(torch.ones(2, 4, 4), torch.zeros(3, 4), (6, 7))
     with pytest.raises(ValueError, match=r"\(N, M, M\)"):
