@@ -3,6 +3,7 @@
 from hydet.data.coco.dataset import CocoDataset
 from hydet.data.coco.writer import write_coco
 from hydet.data.datasets.category_weights import frequency_weights
+from hydet.data.datasets.dataset import BaseDataset, DetectionDataset, RecordSource, as_detection_dataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Proposals, Record, Segment, segment_to_mask
 from hydet.data.datasets.report import DataReport, Problem
@@ -35,10 +36,12 @@ from hydet.data.transforms.transforms import (
 __all__ = [
     "SHAPE_CLASSES",
     "SHAPE_KEYPOINTS",
+    "BaseDataset",
     "CocoDataset",
     "ColorJitter",
     "DataError",
     "DataReport",
+    "DetectionDataset",
     "FixedSizeCrop",
     "InputMapper",
     "Metadata",
@@ -49,6 +52,7 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomVerticalFlip",
     "Record",
+    "RecordSource",
     "RepeatFactorSampler",
     "Resize",
     "ResizeShortestEdge",
@@ -59,6 +63,7 @@ __all__ = [
     "TestLoader",
     "TrainLoader",
     "WithProposals",
+    "as_detection_dataset",
     "build_test_loader",
     "build_train_loader",
     "frequency_weights",

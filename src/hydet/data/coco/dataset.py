@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from hydet.data.coco.flat_storage import FlatIntegers, FlatStrings
-from hydet.data.coco.json_file import FEDERATED, POLICIES, CocoFile, Policy
+from hydet.data.coco.json_file import FEDERATED, CocoFile
 from hydet.data.coco.panoptic import PanopticLabels
+from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record, Segment
-from hydet.data.datasets.report import DataReport
+from hydet.data.datasets.report import POLICIES, DataReport, Policy
 from hydet.data.errors import DataError
 from hydet.data.images.reading import read_image, read_labels
 
@@ -46,7 +47,7 @@ _PERSON_SIGMAS = tuple(
 _DEFAULT_SIGMA = 0.05
 
 
-class CocoDataset:
+class CocoDataset(BaseDataset):
     """Images and annotations from a COCO-format JSON and a folder.
 
     Annotations are polygons or run-length codes (compressed or not), crowds included; boxes of five numbers

@@ -7,21 +7,19 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
 from hydet.data.annotations.rle import runs_of
 from hydet.data.coco.flat_storage import AnnotationBuilder
-from hydet.data.datasets.report import DataReport
+from hydet.data.datasets.report import DataReport, Policy
 from hydet.data.errors import DataError
 from hydet.data.images.reading import read_image_size
 
-__all__ = ["FEDERATED", "POLICIES", "CocoFile", "CocoImage", "Policy", "read_json"]
+__all__ = ["FEDERATED", "CocoFile", "CocoImage", "read_json"]
 
-Policy = Literal["drop", "clamp", "raise"]
-POLICIES = ("drop", "clamp", "raise")
 FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
 _NUMBERS = {int, float}
 _TOLERANCE = 1.0  # pixels by which a box may stick out: files round

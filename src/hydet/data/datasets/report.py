@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
-__all__ = ["DataReport", "Problem"]
+__all__ = ["POLICIES", "DataReport", "Policy", "Problem"]
+
+Policy = Literal["drop", "clamp", "raise"]
+POLICIES: tuple[Policy, ...] = ("drop", "clamp", "raise")
 
 _EXAMPLES = 20  # kept of each kind
 

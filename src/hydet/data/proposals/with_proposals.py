@@ -1,4 +1,4 @@
-"""A dataset together with regions that were found in its images beforehand."""
+"""A dataset combined with precomputed proposals."""
 
 from __future__ import annotations
 
@@ -8,68 +8,88 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hydet.data.datasets.dataset import BaseDataset, RecordSource, as_detection_dataset
 from hydet.data.datasets.record import Record
+from hydet.data.datasets.report import DataReport
 from hydet.data.errors import DataError
 from hydet.data.proposals.proposal_file import ProposalFile
 
 __all__ = ["WithProposals"]
 
-_SHOWN = 5
+_MAX_LISTED_IDS = 5
 
 
-class WithProposals:
-    """Any dataset, its records filled with ``proposals``: what a detector without proposal generator learns from.
+class WithProposals(BaseDataset):
+    """Add precomputed ``proposals`` to the records of a dataset, for detectors without a proposal generator.
 
     Everything else, such as ``metadata``, ``aspect_ratios`` and ``to_coco()``, is that of the inner dataset.
 
     Args:
-        dataset: with ``image_ids``, as those of :mod:`hydet.data` have.
-        proposals: a file, or the path of one; see :meth:`ProposalFile.read`.
-        missing: what to do if the file lacks an image: ``"raise"``, or ``"empty"`` for no proposals.
+        dataset: the inner dataset.
+        proposals: a proposal file or its path; see :meth:`ProposalFile.read`.
+        missing: treatment of images that the file does not contain: ``"raise"``, or ``"empty"`` for no proposals.
 
     Raises:
-        DataError: if the file is broken, or lacks images and ``missing`` is ``"raise"``.
-        TypeError: if the dataset has no ``image_ids``.
-        ValueError: for another ``missing``.
+        DataError: if the file is broken, or does not contain all images and ``missing`` is ``"raise"``.
+        ValueError: if ``missing`` has another value.
 
-    Source: Girshick 2015 (arXiv:1504.08083), where proposals come from elsewhere.
+    Source: Girshick 2015 (arXiv:1504.08083), which trains on selective-search proposals.
     """
 
     def __init__(
         self,
         *,
-        dataset: Any,
+        dataset: RecordSource,
         proposals: str | Path | ProposalFile,
         missing: Literal["raise", "empty"] = "raise",
     ) -> None:
         if missing not in ("raise", "empty"):
-            raise ValueError(f'WithProposals: missing is "raise" or "empty", got {missing!r}')
-        if not hasattr(dataset, "image_ids"):
-            raise TypeError(
-                f"WithProposals: {type(dataset).__name__} has no image_ids, one number for each image in order"
-            )
-        self.dataset = dataset
+            raise ValueError(f'WithProposals: missing must be "raise" or "empty", got {missing!r}')
+        self.dataset = as_detection_dataset(dataset)
+        self.metadata = self.dataset.metadata
+        self.policy = self.dataset.policy
+        self.keypoint_offset = self.dataset.keypoint_offset
         self.proposals = proposals if isinstance(proposals, ProposalFile) else ProposalFile.read(proposals)
         if missing == "raise":
-            ids = np.asarray(dataset.image_ids)
-            lacking = ids[~self.proposals.has(ids)]
-            if len(lacking):
-                shown = ", ".join(str(i) for i in lacking[:_SHOWN])
-                raise DataError(
-                    f"{self.proposals.name}: lacks {len(lacking)} of {len(ids)} images: "
-                    f'{shown}{", ..." if len(lacking) > _SHOWN else ""}; missing="empty" gives them no proposals'
-                )
+            self._check_all_images_have_proposals()
+
+    def _check_all_images_have_proposals(self) -> None:
+        image_ids = self.image_ids
+        missing_ids = image_ids[~self.proposals.has(image_ids)]
+        if len(missing_ids):
+            listed = ", ".join(str(image_id) for image_id in missing_ids[:_MAX_LISTED_IDS])
+            more = ", ..." if len(missing_ids) > _MAX_LISTED_IDS else ""
+            raise DataError(
+                f"{self.proposals.name}: has no entry for {len(missing_ids)} of {len(image_ids)} images: "
+                f'{listed}{more}; missing="empty" uses no proposals for them'
+            )
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Record:
-        """The inner dataset's record with its proposals; raises what the inner dataset raises."""
+    def __getitem__(self, index: int, /) -> Record:
+        """Return the record of the inner dataset with its proposals; raises the errors of the inner dataset."""
         record = self.dataset[index]
         return dataclasses.replace(record, proposals=self.proposals.of_image(record.image_id))
 
-    def __getattr__(self, name: str) -> Any:
-        # Private names stay with each object; and while one is unpickled, there is no inner dataset to ask yet.
-        if name.startswith("_") or "dataset" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(self.dataset, name)
+    @property
+    def image_ids(self) -> np.ndarray:
+        """``(N,)`` int64 image ids of the inner dataset."""
+        return self.dataset.image_ids
+
+    @property
+    def aspect_ratios(self) -> np.ndarray:
+        """``(N,)`` float64 width divided by height, from the inner dataset."""
+        return self.dataset.aspect_ratios
+
+    def classes_of_images(self) -> list[list[int]]:
+        """Return the distinct classes in each image of the inner dataset, without crowds."""
+        return self.dataset.classes_of_images()
+
+    def report(self) -> DataReport:
+        """Return the report of the inner dataset."""
+        return self.dataset.report()
+
+    def to_coco(self) -> dict[str, Any]:
+        """Return the ground truth of the inner dataset as COCO's JSON."""
+        return self.dataset.to_coco()

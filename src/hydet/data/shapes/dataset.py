@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
 from hydet.data.hashing import hashed, uniform
@@ -28,7 +29,7 @@ _PALETTE = dict(
 _MOST_OBJECTS = 64  # annotation ids of an image start at a multiple of it
 
 
-class ShapesDataset:
+class ShapesDataset(BaseDataset):
     """Pictures of simple shapes, generated from a seed: nothing to download, and every annotation exact.
 
     Each picture depends only on the seed and its index. Held-out data is the same dataset with another seed.
