@@ -9,7 +9,7 @@ GEOMETRIES = [{}, {"stride": 2}, {"padding": 2, "dilation": 2}, {"groups": 2}, {
 
 
 @pytest.mark.parametrize("options", GEOMETRIES)
-def test_without_offsets_it_is_a_convolution(options):
+def test_zero_offsets_match_convolution(options):
     geometry = {"padding": 1, **options}
     layer = DeformConv(in_channels=4, out_channels=6, kernel_size=3, **geometry)
     geometry.pop("deformable_groups", None)
@@ -26,7 +26,7 @@ def test_without_offsets_it_is_a_convolution(options):
     )
 
 
-def test_whole_offsets_shift_the_input():
+def test_integer_offsets_shift_input():
     layer = DeformConv(in_channels=2, out_channels=3, kernel_size=1)
     x, offset = torch.randn(1, 2, 6, 7), torch.zeros(1, 2, 6, 7)
     offset[:, 0] = 1  # one row down
@@ -36,7 +36,7 @@ def test_whole_offsets_shift_the_input():
     assert y[..., -1, :].eq(0).all()
 
 
-def test_norm_and_activation_come_last():
+def test_norm_and_activation_are_applied_last():
     norm = nn.BatchNorm2d(3).eval()
     nn.init.constant_(norm.bias, -0.2)
     layer = DeformConv(in_channels=2, out_channels=3, kernel_size=1, norm=norm, activation=F.relu)
@@ -44,8 +44,8 @@ def test_norm_and_activation_come_last():
     torch.testing.assert_close(layer(x, torch.zeros(1, 2, 4, 4)), norm(F.conv2d(x, layer.weight)).relu())
 
 
-def test_bad_arguments_say_what_was_wanted():
-    with pytest.raises(ValueError, match="no bias"):
+def test_invalid_arguments_raise():
+    with pytest.raises(ValueError, match="does not support a bias"):
         DeformConv(in_channels=4, out_channels=4, kernel_size=3, bias=True)
     with pytest.raises(ValueError, match="groups=3 does not divide in_channels=4"):
         ModulatedDeformConv(in_channels=4, out_channels=3, kernel_size=3, groups=3)

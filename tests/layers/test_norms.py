@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hydet.layers import (
-    CycleBatchNormList,
-    FrozenBatchNorm2d,
-    LayerNorm,
-    NaiveSyncBatchNorm,
-    get_norm,
-)
+from hydet.layers import CycleBatchNormList, FrozenBatchNorm2d, LayerNorm, NaiveSyncBatchNorm, get_norm
 
 
 def random_batch_norm(channels=4, **options):
@@ -25,16 +19,40 @@ def random_batch_norm(channels=4, **options):
     return norm
 
 
+@pytest.fixture
+def two_processes(monkeypatch):
+    """Simulate two processes by threads; an all-reduce adds the tensors of both, with their graph."""
+    contributions, meeting = {}, threading.Barrier(2, timeout=30)
+
+    def all_reduce(tensor):
+        contributions[threading.get_ident()] = tensor
+        meeting.wait()
+        total = sum(contributions.values())
+        meeting.wait()
+        contributions.pop(threading.get_ident())
+        return total
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.nn.functional.all_reduce", all_reduce)
+
+    def run(function, *inputs):
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(function, *inputs))
+
+    return run
+
+
 @pytest.mark.parametrize("size", [(2, 4, 5, 6), (1, 4, 1, 1), (0, 4, 5, 6)])
 @pytest.mark.parametrize("needs_grad", [False, True])
-def test_frozen_equals_batch_norm_in_evaluation(size, needs_grad):
+def test_frozen_matches_batch_norm_in_evaluation(size, needs_grad):
     norm = random_batch_norm(eps=1e-3).eval()
     frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(copy.deepcopy(norm)).train()
     x = torch.randn(size, requires_grad=needs_grad)
     torch.testing.assert_close(frozen(x), norm(x))
 
 
-def test_frozen_takes_channels_last_and_keeps_the_format():
+def test_frozen_keeps_channels_last():
     frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(random_batch_norm())
     x = torch.randn(2, 4, 5, 6)
     last = x.to(memory_format=torch.channels_last).requires_grad_()
@@ -50,7 +68,7 @@ def test_frozen_keeps_bfloat16():
     torch.testing.assert_close(frozen(x).float(), frozen(x.detach().float()), atol=0.05, rtol=0.05)
 
 
-def test_frozen_remembers_no_activation_for_backward():
+def test_frozen_saves_no_activation_for_backward():
     frozen, x = FrozenBatchNorm2d(num_features=4), torch.randn(2, 4, 5, 6, requires_grad=True)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
@@ -58,14 +76,14 @@ def test_frozen_remembers_no_activation_for_backward():
     assert max(saved) <= 4
 
 
-def test_frozen_has_no_parameters_and_starts_as_identity():
+def test_new_frozen_layer_is_identity_without_parameters():
     frozen, x = FrozenBatchNorm2d(num_features=4), torch.randn(2, 4, 5, 6)
     assert not list(frozen.parameters())
     assert set(frozen.state_dict()) == {"weight", "bias", "running_mean", "running_var"}
     torch.testing.assert_close(frozen(x), x)
 
 
-def test_frozen_loads_files_with_and_without_statistics_and_counter():
+def test_frozen_loads_state_dicts_without_statistics_or_counter():
     fresh = FrozenBatchNorm2d(num_features=4)
     fresh.load_state_dict(random_batch_norm().state_dict())
     converted = FrozenBatchNorm2d.convert_frozen_batchnorm(random_batch_norm())
@@ -100,7 +118,7 @@ def test_freezing_keeps_shared_layers_shared():
     assert tree["a"] is tree["b"] and isinstance(tree["a"], FrozenBatchNorm2d)
 
 
-def test_freezing_copies_and_handles_layers_without_tensors():
+def test_freezing_copies_and_accepts_layers_without_tensors():
     norm = random_batch_norm()
     frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(norm)
     norm.weight.data.zero_()
@@ -109,7 +127,7 @@ def test_freezing_copies_and_handles_layers_without_tensors():
     assert isinstance(FrozenBatchNorm2d.convert_frozen_batchnorm(bare), FrozenBatchNorm2d)
 
 
-def test_freezing_refuses_to_lose_an_activation():
+def test_freezing_rejects_custom_forward():
     class Activated(nn.BatchNorm2d):
         def forward(self, x):
             return super().forward(x).relu()
@@ -118,7 +136,7 @@ def test_freezing_refuses_to_lose_an_activation():
         FrozenBatchNorm2d.convert_frozen_batchnorm(nn.Sequential(Activated(4)))
 
 
-def test_layer_norm_normalises_each_place_over_channels():
+def test_layer_norm_normalizes_each_position_over_channels():
     x = torch.randn(2, 8, 3, 4) * 5 + 2
     y = LayerNorm(normalized_shape=8)(x)
     torch.testing.assert_close(y.mean(dim=1), torch.zeros(2, 3, 4), atol=1e-5, rtol=0)
@@ -126,44 +144,20 @@ def test_layer_norm_normalises_each_place_over_channels():
 
 
 @pytest.mark.parametrize("mode", ["", "N"])
-def test_naive_sync_is_batch_norm_in_one_process(mode):
+def test_naive_sync_matches_batch_norm_in_one_process(mode):
     x = torch.randn(3, 4, 5, 5)
     ours, theirs = NaiveSyncBatchNorm(4, stats_mode=mode), nn.BatchNorm2d(4)
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
-def test_naive_sync_rejects_an_unknown_mode():
+def test_naive_sync_rejects_unknown_mode():
     with pytest.raises(ValueError, match="stats_mode"):
         NaiveSyncBatchNorm(4, stats_mode="M")
 
 
-@pytest.fixture
-def two_processes(monkeypatch):
-    """Two threads play processes; a reduction adds what both brought, with its graph."""
-    brought, meet = {}, threading.Barrier(2, timeout=30)
-
-    def all_reduce(tensor):
-        brought[threading.get_ident()] = tensor
-        meet.wait()
-        total = sum(brought.values())
-        meet.wait()
-        brought.pop(threading.get_ident())
-        return total
-
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr("torch.distributed.nn.functional.all_reduce", all_reduce)
-
-    def run(function, *inputs):
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(function, *inputs))
-
-    return run
-
-
 @pytest.mark.parametrize(("mode", "sizes"), [("", [2, 2]), ("N", [1, 3]), ("N", [0, 4])])
-def test_naive_sync_over_two_processes_is_batch_norm_over_all(two_processes, mode, sizes):
+def test_naive_sync_over_two_processes_matches_batch_norm_over_all(two_processes, mode, sizes):
     norms = [NaiveSyncBatchNorm(4, stats_mode=mode) for _ in range(2)]
     x = torch.randn(4, 4, 5, 5, requires_grad=True)
     y = torch.cat(two_processes(lambda norm, part: norm(part), norms, x.split(sizes)))
@@ -177,18 +171,18 @@ def test_naive_sync_over_two_processes_is_batch_norm_over_all(two_processes, mod
         torch.testing.assert_close(norm.running_mean, together.running_mean)
 
 
-def test_naive_sync_of_nothing_anywhere_changes_no_statistics(two_processes):
+def test_naive_sync_of_empty_batches_keeps_statistics(two_processes):
     norms = [NaiveSyncBatchNorm(4, stats_mode="N") for _ in range(2)]
     two_processes(lambda norm: norm(torch.zeros(0, 4, 5, 5)), norms)
     assert norms[0].running_var.eq(1).all() and norms[0].running_mean.eq(0).all()
 
 
-def test_naive_sync_refuses_an_empty_batch_that_it_cannot_weigh(two_processes):
+def test_naive_sync_rejects_empty_batch_without_weights(two_processes):
     with pytest.raises(ValueError, match="stats_mode='N'"):
         NaiveSyncBatchNorm(4)(torch.zeros(0, 4, 5, 5))
 
 
-def test_cycle_keeps_statistics_apart_and_affine_together():
+def test_cycle_separates_statistics_and_shares_affine_parameters():
     norms = CycleBatchNormList(length=2, num_features=4)
     for shift in (0.0, 100.0, 0.0, 100.0):
         norms(torch.randn(2, 4, 8, 8) + shift)
@@ -199,7 +193,7 @@ def test_cycle_keeps_statistics_apart_and_affine_together():
     assert norms(torch.randn(1, 4, 2, 2)).eq(3).all()
 
 
-def test_get_norm_by_name_by_function_and_none():
+def test_get_norm_by_name_function_and_none():
     assert get_norm("", 4) is None and get_norm(None, 4) is None
     assert get_norm("GN", 64).num_groups == 32
     assert get_norm("LN", 8).eps == 1e-6

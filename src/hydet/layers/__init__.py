@@ -1,4 +1,4 @@
-"""Layers, wrappers and losses that models are made of."""
+"""Layers, layer wrappers and losses."""
 
 from .aspp import ASPP
 from .blocks import CNNBlockBase, DepthwiseSeparableConv2d

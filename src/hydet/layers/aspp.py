@@ -18,23 +18,24 @@ __all__ = ["ASPP"]
 
 
 class ASPP(nn.Module):
-    """Parallel convolutions of growing reach and a pooled context, joined by a 1x1 convolution.
+    """Atrous spatial pyramid pooling: parallel dilated convolutions and a pooled branch, fused by a 1x1 convolution.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of every branch and of the result.
-        dilations: of the three 3x3 branches.
-        norm: after each convolution but that of the pooled branch, see ``get_norm``. Only with ``""`` do the
-            convolutions have biases (the pooled branch always has one).
-        activation: a function or module after each convolution; each branch gets its own copy.
-        pool_kernel_size: (height, width) of the average pooling, which must divide the input; ``None`` pools all of it.
+        out_channels: channels of each branch and of the output.
+        dilations: dilation of each of the three 3x3 branches.
+        norm: see ``get_norm``; applied after each convolution except that of the pooled branch, whose 1x1 map leaves
+            nothing to normalize. Convolutions have a bias only if ``norm`` is ``""``; the pooled branch always has one.
+        activation: function or module applied after each convolution; each branch gets a copy.
+        pool_kernel_size: ``(height, width)`` of the average pooling, which must divide the input; None pools the whole
+            input.
         dropout: probability of zeroing an output value in training.
-        use_depthwise_separable_conv: make the 3x3 branches of ``DepthwiseSeparableConv2d``.
+        use_depthwise_separable_conv: build the 3x3 branches from ``DepthwiseSeparableConv2d``.
 
     Raises:
-        ValueError: if there are not three dilations.
+        ValueError: if the number of dilations is not three.
 
-    Source: Chen et al. 2017 (arXiv:1706.05587), section 3.3; the separable form is that of arXiv:1802.02611.
+    Source: Chen et al. 2017 (arXiv:1706.05587), section 3.3; the separable variant is from arXiv:1802.02611.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class ASPP(nn.Module):
         self.project = conv(5 * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``.
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``.
 
         Raises:
             ValueError: if ``pool_kernel_size`` does not divide ``(H, W)``.
@@ -109,9 +110,9 @@ class ASPP(nn.Module):
             height, width = self.pool_kernel_size
             if size[0] % height or size[1] % width:
                 raise ValueError(
-                    f"ASPP: pool_kernel_size {self.pool_kernel_size} must divide the input's size {tuple(size)}"
+                    f"ASPP: pool_kernel_size {self.pool_kernel_size} must divide the input size {tuple(size)}"
                 )
-        found = [branch(x) for branch in self.convs]
-        found[-1] = F.interpolate(found[-1], size=size, mode="bilinear", align_corners=False)
-        x = self.project(torch.cat(found, dim=1))  # 5 x (N, C, H, W) -> (N, C, H, W)
+        outputs = [branch(x) for branch in self.convs]
+        outputs[-1] = F.interpolate(outputs[-1], size=size, mode="bilinear", align_corners=False)
+        x = self.project(torch.cat(outputs, dim=1))  # 5 x (N, C, H, W) -> (N, C, H, W)
         return F.dropout(x, self.dropout, self.training) if self.dropout > 0 else x

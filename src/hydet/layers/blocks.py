@@ -15,12 +15,12 @@ Norm = str | Callable[[int], nn.Module] | None
 
 
 class CNNBlockBase(nn.Module):
-    """A block of known channels and stride.
+    """Base of residual blocks, with declared channels and stride.
 
     Args:
-        in_channels: of its input.
-        out_channels: of its output.
-        stride: input cells an output cell.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: ratio of input to output resolution.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, stride: int) -> None:
@@ -30,7 +30,7 @@ class CNNBlockBase(nn.Module):
         self.stride = stride
 
     def freeze(self) -> CNNBlockBase:
-        """Stop training: no gradients, and batch normalisations become constants. Returns the block."""
+        """Freeze the block: disable gradients and replace batch norms by ``FrozenBatchNorm2d``. Return self."""
         for parameter in self.parameters():
             parameter.requires_grad = False
         FrozenBatchNorm2d.convert_frozen_batchnorm(self)
@@ -38,18 +38,18 @@ class CNNBlockBase(nn.Module):
 
 
 class DepthwiseSeparableConv2d(nn.Module):
-    """A convolution of each channel by itself, then one across channels (Chollet 2016, arXiv:1610.02357).
+    """A depthwise convolution followed by a pointwise one (Chollet 2016, arXiv:1610.02357).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        kernel_size: of the depthwise convolution.
-        padding: likewise.
-        dilation: likewise.
-        norm1: after the depthwise convolution, see ``get_norm``.
-        activation1: after ``norm1``.
-        norm2: after the pointwise convolution.
-        activation2: after ``norm2``.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: kernel size of the depthwise convolution.
+        padding: padding of the depthwise convolution.
+        dilation: dilation of the depthwise convolution.
+        norm1: normalization after the depthwise convolution, see ``get_norm``.
+        activation1: activation after ``norm1``.
+        norm2: normalization after the pointwise convolution.
+        activation2: activation after ``norm2``.
     """
 
     def __init__(
@@ -87,4 +87,6 @@ class DepthwiseSeparableConv2d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(x))
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H', W')``."""
+        output: Tensor = self.pointwise(self.depthwise(x))
+        return output

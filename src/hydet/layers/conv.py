@@ -1,4 +1,4 @@
-"""Convolutions that carry their normalisation and activation."""
+"""Convolution with normalization and activation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Linear = nn.Linear
 
 
 class Conv2d(nn.Conv2d):
-    """``nn.Conv2d``, then ``norm``, then ``activation``.
+    """``nn.Conv2d`` followed by ``norm`` and ``activation``.
 
     Args:
-        norm: a normalisation layer, or ``None``.
-        activation: a function or module, or ``None``.
-
-    All other arguments are those of ``nn.Conv2d``. The layer is called ``norm`` in the state dict.
+        *args: positional arguments of ``nn.Conv2d``.
+        norm: normalization layer, or None. Its state dict keys start with ``norm``.
+        activation: function or module, or None.
+        **kwargs: keyword arguments of ``nn.Conv2d``.
 
     Raises:
-        TypeError: if ``norm`` is a name; ``get_norm`` makes a layer of it.
+        TypeError: if ``norm`` is a string; ``get_norm`` turns it into a layer.
     """
 
     def __init__(
@@ -34,12 +34,15 @@ class Conv2d(nn.Conv2d):
         **kwargs: Any,
     ) -> None:
         if isinstance(norm, str):
-            raise TypeError(f"Conv2d takes a norm layer, got the name {norm!r}; get_norm makes a layer of it")
+            raise TypeError(
+                f"Conv2d takes a norm layer, got the name {norm!r}; get_norm turns it into a layer"
+            )
         super().__init__(*args, **kwargs)
         self.norm = norm
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, C_in, H, W)`` to ``(N, C_out, H', W')``."""
         x = self._conv_forward(x, self.weight, self.bias)
         if self.norm is not None:
             x = self.norm(x)

@@ -1,4 +1,4 @@
-"""Convolutions that sample where they are told to."""
+"""Deformable convolutions (v1, v2)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-class _Deformable(nn.Module):
+class _DeformableConv(nn.Module):
+    """Weights, checks and the call into torchvision, shared by both versions."""
+
     def __init__(
         self,
         *,
@@ -49,14 +51,15 @@ class _Deformable(nn.Module):
     def _sample(self, x: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
         taps = self.deformable_groups * self.kernel_size[0] * self.kernel_size[1]
         if offset.shape[1] != 2 * taps or (mask is not None and mask.shape[1] != taps):
-            came = [offset.shape[1]] if mask is None else [offset.shape[1], mask.shape[1]]
-            raise ValueError(f"offset needs {2 * taps} channels and a mask {taps}, got {came}")
+            got = [offset.shape[1]] if mask is None else [offset.shape[1], mask.shape[1]]
+            raise ValueError(f"offset needs {2 * taps} channels and a mask {taps}, got {got}")
         x = deform_conv2d(x, offset, self.weight, self.bias, self.stride, self.padding, self.dilation, mask)
         if self.norm is not None:
             x = self.norm(x)
         return x if self.activation is None else self.activation(x)
 
     def extra_repr(self) -> str:
+        """Return the arguments for ``repr``."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding}, dilation={self.dilation}, groups={self.groups}, "
@@ -64,21 +67,24 @@ class _Deformable(nn.Module):
         )
 
 
-class DeformConv(_Deformable):
+class DeformConv(_DeformableConv):
     """Deformable convolution (Dai et al. 2017, arXiv:1703.06211).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        kernel_size: one number or (height, width), like the next three.
-        stride: of the output grid.
-        padding: with zeros.
-        dilation: between taps.
-        groups: of the convolution.
-        deformable_groups: groups of input channels with offsets of their own.
-        bias: must be false, as in the reference.
-        norm: applied to the output.
-        activation: applied last.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: one number or ``(height, width)``.
+        stride: one number or ``(height, width)``.
+        padding: zeros added to each side, one number or ``(height, width)``.
+        dilation: one number or ``(height, width)``.
+        groups: groups of the convolution.
+        deformable_groups: number of groups of input channels; each group has its own offsets.
+        bias: must be False, as in the reference.
+        norm: normalization layer applied to the output, or None.
+        activation: function or module applied last, or None.
+
+    Raises:
+        ValueError: if ``bias`` is True, or the groups do not divide the channels.
     """
 
     def __init__(
@@ -97,7 +103,7 @@ class DeformConv(_Deformable):
         activation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if bias:
-            raise ValueError("DeformConv has no bias; ModulatedDeformConv may have one")
+            raise ValueError("DeformConv does not support a bias; ModulatedDeformConv does")
         super().__init__(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -113,11 +119,12 @@ class DeformConv(_Deformable):
         )
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """Convolve.
+        """Convolve at the offset positions.
 
         Args:
             x: ``(B, in_channels, H, W)``.
-            offset: ``(B, 2 * deformable_groups * kh * kw, H', W')``, in cells, as (y, x) for each tap.
+            offset: ``(B, 2 * deformable_groups * kh * kw, H', W')`` as ``(y, x)`` for each kernel position, in cells of
+                ``x``.
 
         Returns:
             ``(B, out_channels, H', W')``.
@@ -125,21 +132,24 @@ class DeformConv(_Deformable):
         return self._sample(x, offset, None)
 
 
-class ModulatedDeformConv(_Deformable):
-    """Deformable convolution whose taps are weighted (Zhu et al. 2018, arXiv:1811.11168).
+class ModulatedDeformConv(_DeformableConv):
+    """Deformable convolution with a learned weight per sample (Zhu et al. 2018, arXiv:1811.11168).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        kernel_size: one number or (height, width), like the next three.
-        stride: of the output grid.
-        padding: with zeros.
-        dilation: between taps.
-        groups: of the convolution.
-        deformable_groups: groups of input channels with offsets of their own.
-        bias: add one.
-        norm: applied to the output.
-        activation: applied last.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: one number or ``(height, width)``.
+        stride: one number or ``(height, width)``.
+        padding: zeros added to each side, one number or ``(height, width)``.
+        dilation: one number or ``(height, width)``.
+        groups: groups of the convolution.
+        deformable_groups: number of groups of input channels; each group has its own offsets.
+        bias: add a learned bias.
+        norm: normalization layer applied to the output, or None.
+        activation: function or module applied last, or None.
+
+    Raises:
+        ValueError: if the groups do not divide the channels.
     """
 
     def __init__(
@@ -172,5 +182,15 @@ class ModulatedDeformConv(_Deformable):
         )
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        """As ``DeformConv``, with ``mask`` ``(B, deformable_groups * kh * kw, H', W')`` multiplied to the samples."""
+        """Convolve at the offset positions, with weighted samples.
+
+        Args:
+            x: ``(B, in_channels, H, W)``.
+            offset: ``(B, 2 * deformable_groups * kh * kw, H', W')`` as ``(y, x)`` for each kernel position, in cells of
+                ``x``.
+            mask: ``(B, deformable_groups * kh * kw, H', W')`` factors of the samples, usually in [0, 1].
+
+        Returns:
+            ``(B, out_channels, H', W')``.
+        """
         return self._sample(x, offset, mask)

@@ -1,4 +1,4 @@
-"""Ops on whole batches of dense predictions, from ``hydet.kernels``; each picks the best backend when it is called."""
+"""Ops of ``hydet.kernels`` on dense predictions of whole batches."""
 
 from hydet.kernels import match_anchors, nms_padded
 from hydet.kernels import sigmoid_focal_loss as dense_focal_loss

@@ -8,10 +8,10 @@ __all__ = ["DropPath"]
 
 
 class DropPath(StochasticDepth):
-    """Zero a residual branch for some images of a batch in training, and scale up the others.
+    """Stochastic depth: drop a residual branch at random per image in training, and scale up the branches that stay.
 
     Args:
-        drop_prob: share of images whose branch is dropped, in [0, 1].
+        drop_prob: probability that the branch of an image is dropped, in [0, 1].
 
     Source: Huang et al. 2016 (arXiv:1603.09382).
     """

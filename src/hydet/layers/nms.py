@@ -1,4 +1,4 @@
-"""Non-maximum suppression, plain, by group and for rotated boxes."""
+"""Non-maximum suppression of upright and rotated boxes, optionally per group."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from hydet import kernels
 
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
-_MANY_BOXES = 1000  # on a CPU, above this many, groups by themselves beat comparing boxes of all groups
+_MANY_BOXES = 1000  # on a CPU, above this count, suppressing per group is faster than offsetting groups
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress within each group.
+    """Apply non-maximum suppression within each group.
 
     Args:
-        boxes: ``(N, 4)``, anywhere, also at negative coordinates.
+        boxes: ``(N, 4)`` xyxy; coordinates may be negative.
         scores: ``(N,)``.
-        idxs: ``(N,)`` group of each box; groups never suppress one another.
-        iou_threshold: a box goes if its IoU with a better one is greater.
+        idxs: ``(N,)`` group of each box; boxes of different groups do not suppress each other.
+        iou_threshold: a box is dropped if its IoU with a box of higher score is above this.
 
     Returns:
-        Indices of the boxes kept, by descending score.
+        Indices of the remaining boxes, sorted by descending score.
 
     Raises:
         ValueError: if the lengths differ.
@@ -31,30 +31,56 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     if not torch.compiler.is_compiling():
         if not boxes.shape[0] == scores.shape[0] == idxs.shape[0]:
             counts = (boxes.shape[0], scores.shape[0], idxs.shape[0])
-            raise ValueError(f"batched_nms needs as many boxes, scores and idxs, got {counts}")
+            raise ValueError(f"batched_nms needs equally many boxes, scores and idxs, got {counts}")
         if boxes.device.type == "cpu" and boxes.shape[0] > _MANY_BOXES:
-            kept, count = kernels.nms_padded(
+            indices, count = kernels.nms_padded(
                 boxes.float()[None], scores[None], iou_threshold, groups=idxs[None]
             )
-            return kept[0, : int(count)]
-    # Move the groups apart, and suppress them all at once. Offsets cost float32 its precision; ONNX has nothing else.
+            return indices[0, : int(count)]
+    # Shift each group by an offset, so that one suppression handles all of them. Offsets use up the precision of
+    # float32, hence float64; ONNX supports float32 alone.
     boxes = boxes.to(torch.float32 if torch.compiler.is_exporting() else torch.float64)
-    reach = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
-    offsets = idxs.to(boxes) * (reach.max() - reach.min() + 1)
+    coordinates = torch.cat([boxes.flatten(), boxes.new_zeros(1)])  # never empty
+    offsets = idxs.to(boxes) * (coordinates.max() - coordinates.min() + 1)
     shifted, scores = boxes + offsets[:, None], scores.to(boxes)
     if not torch.compiler.is_exporting():
-        return nms(shifted, scores, iou_threshold)
-    # torchvision promises the exporter at least two survivors: add two empty boxes, which always survive, and drop them.
+        return _nms(shifted, scores, iou_threshold)
+    # The exporter assumes that torchvision.ops.nms keeps at least two boxes: append two empty boxes, which are always
+    # kept, and drop them afterwards.
     shifted = torch.cat([shifted, shifted.new_zeros(2, 4)])
-    kept = nms(shifted, torch.cat([scores, scores.new_full((2,), -torch.inf)]), iou_threshold)
-    return kept[kept < idxs.shape[0]]
+    indices = _nms(shifted, torch.cat([scores, scores.new_full((2,), -torch.inf)]), iou_threshold)
+    return indices[indices < idxs.shape[0]]
+
+
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    indices: Tensor = nms(boxes, scores, iou_threshold)  # torchvision has no types
+    return indices
 
 
 def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Suppress ``(N, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise); see ``batched_nms``."""
+    """Apply non-maximum suppression to rotated boxes.
+
+    Args:
+        boxes: ``(N, 5)`` as ``(cx, cy, w, h, angle)``, angles in degrees counter-clockwise.
+        scores: ``(N,)``.
+        iou_threshold: a box is dropped if its rotated IoU with a box of higher score is above this.
+
+    Returns:
+        Indices of the remaining boxes, sorted by descending score.
+    """
     return kernels.nms_rotated(boxes, scores, iou_threshold)
 
 
 def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """``batched_nms`` for ``(N, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise)."""
+    """Apply non-maximum suppression to rotated boxes within each group.
+
+    Args:
+        boxes: ``(N, 5)`` as ``(cx, cy, w, h, angle)``, angles in degrees counter-clockwise.
+        scores: ``(N,)``.
+        idxs: ``(N,)`` group of each box; boxes of different groups do not suppress each other.
+        iou_threshold: a box is dropped if its rotated IoU with a box of higher score is above this.
+
+    Returns:
+        Indices of the remaining boxes, sorted by descending score.
+    """
     return kernels.batched_nms_rotated(boxes, scores, idxs, iou_threshold)

@@ -1,4 +1,4 @@
-"""Normalisation layers by name."""
+"""Normalization layers, and ``get_norm`` to make them by name."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hydet.distributed import world_size
 
 __all__ = [
     "BatchNorm2d",
@@ -23,14 +24,15 @@ BatchNorm2d = nn.BatchNorm2d
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine parameters are constants (buffers).
+    """Batch normalization with constant statistics and affine parameters, stored as buffers.
+
+    Detectors that start from a pretrained backbone freeze its statistics, because batches of a few large images are too
+    small to estimate new ones. A new layer is the identity. A state dict without statistics, whose weights have
+    absorbed them, loads as mean 0 and variance 1.
 
     Args:
-        num_features: channels.
+        num_features: number of channels.
         eps: added to the variance.
-
-    A fresh layer is the identity. A state dict without statistics (weights that absorbed them) loads as mean 0 and
-    variance 1.
     """
 
     weight: Tensor
@@ -50,8 +52,9 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("num_batches_tracked", None)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize ``(N, C, H, W)``."""
         if x.requires_grad:
-            # F.batch_norm would keep x for gradients that nobody asks for; this keeps the scale alone.
+            # F.batch_norm saves x for gradients of statistics that are constant here; this form saves the scale alone.
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
             return torch.addcmul(shift.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
@@ -63,9 +66,8 @@ class FrozenBatchNorm2d(nn.Module):
         for name, default in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
             if prefix + name not in state_dict:
                 state_dict[prefix + name] = default(getattr(self, name))
-        counter = (
-            prefix + "num_batches_tracked"
-        )  # means nothing here: kept after a conversion, optional in files
+        # The counter has no effect here: it survives a conversion, and is optional in files.
+        counter = prefix + "num_batches_tracked"
         if self.num_batches_tracked is None:
             state_dict.pop(counter, None)
         else:
@@ -73,20 +75,28 @@ class FrozenBatchNorm2d(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
+        """Return the arguments for ``repr``."""
         return f"{self.num_features}, eps={self.eps}"
 
     @classmethod
     def convert_frozen_batchnorm(cls, module: nn.Module) -> nn.Module:
-        """Freeze every batch normalisation in ``module``; returns it, or the converted layer if it was one.
+        """Freeze every batch norm below ``module``, in place.
+
+        Returns:
+            ``module``, or the frozen layer if ``module`` itself is a batch norm.
 
         Raises:
-            TypeError: if a subclass of batch normalisation does something else besides, which would be lost.
+            TypeError: if a subclass of batch norm overrides ``forward``, since its behavior would be lost.
         """
         return _replace(module, cls._frozen, {})
 
     @classmethod
     def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """Thaw every frozen layer in ``module``; returns it, or the converted layer if it was one."""
+        """Turn every frozen layer below ``module`` into ``BatchNorm2d``, in place.
+
+        Returns:
+            ``module``, or the new layer if ``module`` itself is a frozen layer.
+        """
         return _replace(module, cls._thawed, {})
 
     @classmethod
@@ -94,9 +104,7 @@ class FrozenBatchNorm2d(nn.Module):
         if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
             return None
         if type(module).forward not in (*_BATCH_NORM_FORWARDS, NaiveSyncBatchNorm.forward):
-            raise TypeError(
-                f"cannot freeze {type(module).__name__}: its forward is more than a normalisation"
-            )
+            raise TypeError(f"cannot freeze {type(module).__name__}: its forward does more than normalize")
         frozen = cls(num_features=module.num_features, eps=module.eps).to(_device_of(module))
         if module.affine:
             frozen.weight = module.weight.detach().clone()
@@ -129,7 +137,7 @@ def _device_of(module: nn.Module) -> torch.device | None:
 def _replace(
     module: nn.Module, make: Callable[[nn.Module], nn.Module | None], done: dict[nn.Module, nn.Module]
 ) -> nn.Module:
-    """Exchange what ``make`` has a replacement for, below ``module`` too; a layer shared stays shared."""
+    """Replace ``module`` and its descendants where ``make`` returns a layer; shared layers stay shared."""
     if module not in done:
         replacement = make(module)
         done[module] = module if replacement is None else replacement
@@ -141,10 +149,10 @@ def _replace(
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the channels of ``(N, C, H, W)``.
+    """Layer normalization over the channels of ``(N, C, H, W)``.
 
     Args:
-        normalized_shape: channels.
+        normalized_shape: number of channels.
         eps: added to the variance.
     """
 
@@ -156,15 +164,24 @@ class LayerNorm(nn.Module):
         self.normalized_shape = (normalized_shape,)
 
     def forward(self, x: Tensor) -> Tensor:
-        last = x.permute(0, 2, 3, 1)
-        return F.layer_norm(last, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        """Normalize each position of ``(N, C, H, W)`` over its channels."""
+        channels_last = x.permute(0, 2, 3, 1)
+        return F.layer_norm(channels_last, self.normalized_shape, self.weight, self.bias, self.eps).permute(
+            0, 3, 1, 2
+        )
 
 
 class NaiveSyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over all processes, by all-reduced moments.
+    """Batch normalization over all processes, by all-reduced moments.
 
     Args:
-        stats_mode: ``""`` weighs processes equally, ``"N"`` by their batch size, so that they may differ or be empty.
+        *args: positional arguments of ``nn.BatchNorm2d``.
+        stats_mode: ``""`` weights processes equally; ``"N"`` weights them by batch size, which may then differ between
+            processes or be zero.
+        **kwargs: keyword arguments of ``nn.BatchNorm2d``.
+
+    Raises:
+        ValueError: if ``stats_mode`` is unknown.
     """
 
     def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
@@ -174,15 +191,15 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
         self._stats_mode = stats_mode
 
     def forward(self, input: Tensor) -> Tensor:
-        world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-        if world == 1 or not self.training:
+        """Normalize ``(N, C, H, W)`` by the statistics of all processes."""
+        if world_size() == 1 or not self.training:
             return super().forward(input)
         from torch.distributed.nn.functional import all_reduce
 
         x = input.float()
         count, channels = x.shape[0], x.shape[1]
         if self._stats_mode == "" and count == 0:
-            raise ValueError("an empty batch on one process needs stats_mode='N'")
+            raise ValueError("an empty batch on a process needs stats_mode='N'")
         if count == 0:
             moments = torch.zeros(2 * channels + 1, device=x.device) + x.sum() * 0
         else:
@@ -198,19 +215,20 @@ class NaiveSyncBatchNorm(nn.BatchNorm2d):
             momentum = (0.1 if self.momentum is None else self.momentum) * total[-1].clamp(max=1)
             self.running_mean += momentum * (mean - self.running_mean)
             self.running_var += momentum * (var - self.running_var)
-        return (x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)).to(input.dtype)
+        output: Tensor = x * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+        return output.to(input.dtype)
 
 
 class CycleBatchNormList(nn.ModuleList):
-    """Batch normalisations that take turns, one a forward, with their affine parameters shared.
+    """Batch norms with shared affine parameters, one per pyramid level, used in rotation.
 
-    A head that is applied to ``length`` pyramid levels in turn so keeps statistics of each level. The turn advances in
-    evaluation mode too.
+    A head that is applied to ``length`` pyramid levels in order thus keeps separate statistics per level. Each forward
+    advances to the next layer, in evaluation mode too.
 
     Args:
-        length: how many take turns.
-        bn_class: built without affine parameters.
-        **kwargs: for ``bn_class``, with ``num_features``.
+        length: number of layers.
+        bn_class: class of the layers, which are built with ``affine=False``.
+        **kwargs: arguments of ``bn_class``, with ``num_features``.
     """
 
     def __init__(
@@ -225,13 +243,15 @@ class CycleBatchNormList(nn.ModuleList):
         self._position = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self[self._position](x)
+        """Normalize ``(N, C, H, W)`` by the layer of the current level."""
+        y: Tensor = self[self._position](x)
         self._position = (self._position + 1) % len(self)
         if self._affine:
             return y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return y
 
     def extra_repr(self) -> str:
+        """Return the arguments for ``repr``."""
         return f"affine={self._affine}"
 
 
@@ -248,12 +268,18 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -> nn.Module | None:
-    """A normalisation layer.
+    """Make a normalization layer.
 
     Args:
-        norm: one of ``BN, SyncBN, FrozenBN, GN (32 groups), nnSyncBN, naiveSyncBN, naiveSyncBN_N, LN (over channels)``,
-            a function of the number of channels, or ``""`` or ``None`` for none.
-        out_channels: channels to normalise.
+        norm: ``"BN"``, ``"SyncBN"``, ``"FrozenBN"``, ``"GN"`` (32 groups), ``"nnSyncBN"``, ``"naiveSyncBN"``,
+            ``"naiveSyncBN_N"`` or ``"LN"`` (over channels); a function of the number of channels; or ``""`` or None.
+        out_channels: number of channels.
+
+    Returns:
+        The layer, or None for an empty ``norm``.
+
+    Raises:
+        ValueError: if the name is unknown.
     """
     if norm is None or norm == "":
         return None

@@ -1,4 +1,4 @@
-"""Regions of feature maps at a fixed size."""
+"""ROIAlign for upright and rotated regions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def roi_align_rotated(
     spatial_scale: float,
     sampling_ratio: int,
 ) -> Tensor:
-    """``ROIAlignRotated`` as a function; see there."""
+    """Pool rotated regions; see ``ROIAlignRotated`` for the arguments."""
     if rois.ndim != 2 or rois.shape[1] != 6:
         raise ValueError(f"rois must be (R, 6), got {tuple(rois.shape)}")
     return kernels.roi_align_rotated(
@@ -31,14 +31,14 @@ def roi_align_rotated(
 
 
 class ROIAlign(nn.Module):
-    """Bilinear sampling of upright regions (He et al. 2017, arXiv:1703.06870).
+    """Pool upright regions by bilinear sampling (He et al. 2017, arXiv:1703.06870).
 
     Args:
-        output_size: (height, width) of the output, or one number for both.
-        spatial_scale: feature cells an input pixel.
-        sampling_ratio: samples a cell and axis; 0 for as many as the region's size asks for.
-        aligned: shift by half a cell, so that pixel centres are where they belong. Otherwise regions count as at
-            least one cell wide and high.
+        output_size: ``(height, width)`` of the output, or one number for both.
+        spatial_scale: feature cells per input pixel.
+        sampling_ratio: samples per output bin and axis; 0 takes one sample per feature cell that the bin spans.
+        aligned: shift regions by half a cell, so that the centers of pixels and cells coincide. Without the shift,
+            regions are at least one cell wide and high, as in the first implementation.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class ROIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Sample.
+        """Pool each region.
 
         Args:
             input: ``(N, C, H, W)`` features.
-            rois: ``(R, 5)`` as (image index, x1, y1, x2, y2) in pixels. They keep their precision where the
-                features are bfloat16 or half.
+            rois: ``(R, 5)`` as ``(image index, x1, y1, x2, y2)`` in pixels; used in float32 even if the features are
+                bfloat16 or float16.
 
         Returns:
-            ``(R, C, h, w)`` of the features' dtype.
+            ``(R, C, h, w)`` in the dtype of the features.
 
         Raises:
-            ValueError: if ``rois`` has another shape.
+            ValueError: if the shape of ``rois`` is wrong.
         """
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
@@ -80,14 +80,15 @@ class ROIAlign(nn.Module):
                 sampling_ratio=self.sampling_ratio,
                 aligned=self.aligned,
             )
-        # Exchange formats have torchvision's op, which rounds regions to the dtype of the features.
+        # Exported programs use torchvision's op, which would round regions to the dtype of the features.
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-        pooled = roi_align(
+        pooled: Tensor = roi_align(
             x, rois.to(x.dtype), self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
         )
         return pooled.to(input.dtype)
 
     def extra_repr(self) -> str:
+        """Return the arguments for ``repr``."""
         return (
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
@@ -95,12 +96,12 @@ class ROIAlign(nn.Module):
 
 
 class ROIAlignRotated(nn.Module):
-    """Bilinear sampling of rotated regions (Ma et al. 2017, arXiv:1703.01086), always aligned.
+    """Pool rotated regions by bilinear sampling (Ma et al. 2017, arXiv:1703.01086), always aligned.
 
     Args:
-        output_size: (height, width) of the output, or one number for both.
-        spatial_scale: feature cells an input pixel.
-        sampling_ratio: samples a cell and axis; 0 for as many as the region's size asks for.
+        output_size: ``(height, width)`` of the output, or one number for both.
+        spatial_scale: feature cells per input pixel.
+        sampling_ratio: samples per output bin and axis; 0 takes one sample per feature cell that the bin spans.
     """
 
     def __init__(
@@ -112,21 +113,23 @@ class ROIAlignRotated(nn.Module):
         self.sampling_ratio = sampling_ratio
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Sample.
+        """Pool each region.
 
         Args:
             input: ``(N, C, H, W)`` features.
-            rois: ``(R, 6)`` as (image index, cx, cy, w, h, degrees counter-clockwise), lengths in pixels.
+            rois: ``(R, 6)`` as ``(image index, cx, cy, w, h, angle)``, lengths in pixels, angles in degrees
+                counter-clockwise.
 
         Returns:
             ``(R, C, h, w)``.
 
         Raises:
-            ValueError: if ``rois`` has another shape.
+            ValueError: if the shape of ``rois`` is wrong.
         """
         return roi_align_rotated(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio)
 
     def extra_repr(self) -> str:
+        """Return the arguments for ``repr``."""
         return (
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}"

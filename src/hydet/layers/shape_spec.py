@@ -1,4 +1,4 @@
-"""What a component needs to know of a feature map before it sees one."""
+"""Shape of a feature map, known before any is computed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["ShapeSpec"]
 
 @dataclass
 class ShapeSpec:
-    """Channels, size and stride of a feature map; ``None`` where it is not known or does not matter.
+    """Channels, size and stride of a feature map; None where unknown.
 
     Args:
         channels: number of channels.
-        height: in cells.
-        width: in cells.
-        stride: input pixels a cell.
+        height: height in cells.
+        width: width in cells.
+        stride: input pixels per cell.
     """
 
     channels: int | None = None
