@@ -18,26 +18,26 @@ def random_boxes(n, seed=0, size=50.0):
 
 
 @pytest.mark.parametrize("empty", [[], torch.zeros(0), torch.zeros(0, 4), torch.zeros(0, 0)])
-def test_any_empty_input_is_no_boxes(empty):
+def test_empty_inputs_have_zero_boxes(empty):
     boxes = Boxes(empty)
     assert boxes.tensor.shape == (0, 4) and len(boxes) == 0
     assert boxes.area().shape == (0,) and boxes.nonempty().shape == (0,)
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(4), torch.zeros(2, 5), torch.zeros(1, 2, 4), [[1.0, 2.0]]])
-def test_other_shapes_are_refused(wrong):
+def test_wrong_shapes_raise(wrong):
     with pytest.raises(ValueError, match=r"\(N, 4\)"):
         Boxes(wrong)
 
 
-def test_boxes_are_float32_and_share_memory_when_they_can():
+def test_boxes_are_float32_and_share_memory_if_possible():
     tensor = random_boxes(3)
     assert Boxes(tensor).tensor is tensor
     assert Boxes(tensor.double()).tensor.dtype == torch.float32
     assert Boxes(tensor.long()).tensor.dtype == torch.float32
 
 
-def test_clip_is_idempotent_and_leaves_the_given_tensor_alone():
+def test_clip_is_idempotent_and_keeps_input_tensor():
     tensor = random_boxes(20) - 25
     before = tensor.clone()
     boxes = Boxes(tensor)
@@ -48,7 +48,7 @@ def test_clip_is_idempotent_and_leaves_the_given_tensor_alone():
     assert once.min() >= 0 and once[:, 0::2].max() <= 40 and once[:, 1::2].max() <= 30
 
 
-def test_scale_there_and_back():
+def test_scale_is_invertible():
     boxes = Boxes(random_boxes(5))
     before = boxes.clone()
     boxes.scale(2.0, 0.25)
@@ -57,7 +57,7 @@ def test_scale_there_and_back():
     torch.testing.assert_close(boxes.tensor, before.tensor)
 
 
-def test_indexing_always_gives_boxes():
+def test_indexing_returns_boxes():
     boxes = Boxes(random_boxes(6))
     for item in (2, -1, torch.tensor(2), slice(1, 3), torch.tensor([0, 0, 5]), torch.arange(6) > 3):
         assert isinstance(boxes[item], Boxes) and boxes[item].tensor.ndim == 2
@@ -76,7 +76,7 @@ def test_cat_inverts_splitting():
         Boxes.cat([boxes, boxes.tensor])
 
 
-def test_iou_is_symmetric_bounded_and_one_on_the_diagonal():
+def test_iou_is_symmetric_bounded_and_1_on_diagonal():
     a, b = random_boxes(7), random_boxes(5, seed=1)
     iou = pairwise_iou(Boxes(a), Boxes(b))
     torch.testing.assert_close(iou, pairwise_iou(Boxes(b), Boxes(a)).T)
@@ -86,14 +86,14 @@ def test_iou_is_symmetric_bounded_and_one_on_the_diagonal():
     torch.testing.assert_close(matched_pairwise_iou(Boxes(a[:5]), Boxes(b)), iou[:5].diagonal())
 
 
-def test_ioa_divides_by_the_second_box():
+def test_ioa_divides_by_area_of_second_box():
     big, small = Boxes([[0.0, 0, 10, 10]]), Boxes([[2.0, 2, 4, 4]])
     assert pairwise_ioa(big, small).item() == 1.0
     assert pairwise_ioa(small, big).item() == pytest.approx(0.04)
     assert pairwise_intersection(big, small).item() == 4.0
 
 
-def test_degenerate_boxes_overlap_nothing_and_give_no_nan():
+def test_degenerate_boxes_have_zero_iou_without_nan():
     points = torch.tensor([[5.0, 5, 5, 5], [3.0, 3, 3, 9], [9.0, 9, 2, 2]], requires_grad=True)
     for function in (pairwise_iou, pairwise_ioa):
         assert torch.equal(function(points[:2], points[:2]), torch.zeros(2, 2))
@@ -109,21 +109,21 @@ def test_matched_iou_needs_equal_counts():
 
 
 @pytest.mark.parametrize("n, m", [(0, 3), (3, 0), (0, 0)])
-def test_pairwise_functions_of_nothing(n, m):
+def test_pairwise_functions_of_empty_sets(n, m):
     a, b = Boxes(random_boxes(n)), Boxes(random_boxes(m))
     for function in (pairwise_iou, pairwise_ioa, pairwise_intersection):
         assert function(a, b).shape == (n, m)
     assert pairwise_point_box_distance(torch.zeros(n, 2), b).shape == (n, m, 4)
 
 
-def test_point_distances_are_positive_exactly_inside():
+def test_point_distances_are_positive_inside_only():
     boxes = Boxes(random_boxes(4))
     distance = pairwise_point_box_distance(boxes.get_centers(), boxes)
     assert (distance.diagonal().amin(dim=0) > 0).all()
     assert (pairwise_point_box_distance(torch.tensor([[-1.0, -1.0]]), boxes).amin(dim=2) < 0).all()
 
 
-def test_pairwise_iou_exports_with_a_changing_count():
+def test_pairwise_iou_exports_with_dynamic_count():
     a, b = random_boxes(4), random_boxes(3, seed=2)
 
     class Overlap(torch.nn.Module):

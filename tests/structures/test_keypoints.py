@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from hydet.structures import Boxes, Keypoints, heatmaps_to_keypoints
 
 
-def test_cells_lead_back_to_their_keypoints():
+def test_heatmap_cells_decode_to_their_keypoints():
     boxes = torch.tensor([[10.0, 20, 66, 132], [0, 0, 28, 28]])
     g = torch.Generator().manual_seed(0)
     inside = torch.rand(2, 5, 2, generator=g)
@@ -14,13 +14,13 @@ def test_cells_lead_back_to_their_keypoints():
     cells, valid = keypoints.to_heatmap(Boxes(boxes), 28)
     assert valid.all() and cells.dtype == valid.dtype == torch.int64
     maps = F.one_hot(cells, 28 * 28).reshape(2, 5, 28, 28).float() * 20
-    found = heatmaps_to_keypoints(maps, boxes)
+    keypoints = heatmaps_to_keypoints(maps, boxes)
     cell = (boxes[:, 2:] - boxes[:, :2])[:, None] / 28
-    assert ((found[..., :2] - points).abs() <= cell).all()
-    assert (found[..., 3] > 0).all()
+    assert ((keypoints[..., :2] - points).abs() <= cell).all()
+    assert (keypoints[..., 3] > 0).all()
 
 
-def test_what_is_invalid_has_label_zero():
+def test_invalid_keypoints_have_cell_zero():
     boxes = torch.tensor([[0.0, 0, 10, 10], [5, 5, 5, 5]])
     points = torch.tensor([[[5.0, 5, 0], [-1, 5, 2], [10, 10, 1]], [[5, 5, 2], [6, 6, 2], [0, 0, 0]]])
     cells, valid = Keypoints(points).to_heatmap(boxes, 4)
@@ -29,7 +29,7 @@ def test_what_is_invalid_has_label_zero():
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_heatmap_shapes_of_few_objects(n):
+def test_heatmap_shapes_of_zero_and_single_objects(n):
     cells, valid = Keypoints(torch.zeros(n, 17, 3)).to_heatmap(torch.zeros(n, 4), 56)
     assert cells.shape == valid.shape == (n, 17)
     assert heatmaps_to_keypoints(torch.zeros(n, 17, 8, 8), torch.zeros(n, 4)).shape == (n, 17, 4)
@@ -49,7 +49,7 @@ def test_indexing_and_cat():
         keypoints.to_heatmap(torch.zeros(3, 4), 8)
 
 
-def test_scores_and_positions_do_not_depend_on_the_batch():
+def test_decoding_does_not_depend_on_batch():
     g = torch.Generator().manual_seed(0)
     maps = torch.randn(3, 2, 14, 14, generator=g)
     rois = torch.tensor([[0.0, 0, 30.5, 20], [5, 5, 5.2, 5.1], [3, 4, 60, 9]])
@@ -63,13 +63,13 @@ def test_scores_and_positions_do_not_depend_on_the_batch():
 
 def test_half_precision_maps_and_gradients():
     maps = torch.randn(2, 3, 8, 8, dtype=torch.bfloat16, requires_grad=True)
-    found = heatmaps_to_keypoints(maps, torch.tensor([[0.0, 0, 9, 9]] * 2))
-    assert found.dtype == torch.float32 and not found.requires_grad
+    keypoints = heatmaps_to_keypoints(maps, torch.tensor([[0.0, 0, 9, 9]] * 2))
+    assert keypoints.dtype == torch.float32 and not keypoints.requires_grad
     with pytest.raises(ValueError, match="rois"):
         heatmaps_to_keypoints(maps, torch.zeros(2, 5))
 
 
-def test_operator_is_registered_correctly():
+def test_operator_passes_opcheck():
     torch.library.opcheck(
         torch.ops.hydet.heatmaps_to_keypoints, (torch.randn(2, 3, 8, 8), torch.tensor([[0.0, 0, 9, 9]] * 2))
     )

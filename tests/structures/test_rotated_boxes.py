@@ -10,7 +10,7 @@ def random_rotated(n, seed=0):
     return torch.rand(n, 5, generator=g) * scale - torch.tensor([0, 0, -1.0, -1, 180])
 
 
-def test_angles_are_normalised_to_the_same_boxes():
+def test_wrapped_angles_describe_the_same_boxes():
     boxes = RotatedBoxes(random_rotated(8))
     turned = RotatedBoxes(boxes.tensor + torch.tensor([0, 0, 0, 0, 720.0]))
     turned.normalize_angles()
@@ -18,7 +18,7 @@ def test_angles_are_normalised_to_the_same_boxes():
     assert (turned.tensor[:, 4] >= -180).all() and (turned.tensor[:, 4] < 180).all()
 
 
-def test_clip_touches_upright_boxes_only_and_agrees_with_boxes():
+def test_clip_changes_upright_boxes_only_and_matches_boxes():
     tensor = torch.tensor([[5.0, 5, 20, 30, 0], [5, 5, 20, 30, 45], [55, 38, 20, 30, 360.5]])
     given = tensor.clone()
     boxes = RotatedBoxes(tensor)
@@ -32,7 +32,7 @@ def test_clip_touches_upright_boxes_only_and_agrees_with_boxes():
     assert torch.equal(tensor, given)
 
 
-def test_even_scaling_keeps_angles_and_inverts():
+def test_uniform_scaling_keeps_angles_and_is_invertible():
     boxes = RotatedBoxes(random_rotated(8))
     before = boxes.clone()
     boxes.scale(2.0, 2.0)
@@ -43,19 +43,19 @@ def test_even_scaling_keeps_angles_and_inverts():
     torch.testing.assert_close(boxes.tensor, before.tensor, rtol=1e-4, atol=1e-3)
 
 
-def test_uneven_scaling_of_upright_and_quarter_turned_boxes_is_exact():
+def test_anisotropic_scaling_is_exact_at_multiples_of_90_degrees():
     boxes = RotatedBoxes([[10.0, 10, 4, 6, 0], [10.0, 10, 4, 6, 90]])
     boxes.scale(2.0, 3.0)
     torch.testing.assert_close(boxes.tensor, torch.tensor([[20.0, 30, 8, 18, 0], [20.0, 30, 12, 12, 90]]))
 
 
-def test_inside_box_looks_at_corners():
+def test_inside_box_checks_corners():
     boxes = RotatedBoxes([[10.0, 10, 18, 18, 0], [10.0, 10, 18, 18, 45]])
     assert boxes.inside_box((20, 20)).tolist() == [True, False]
     assert boxes.inside_box((20, 20), boundary_threshold=4).tolist() == [True, True]
 
 
-def test_indexing_cat_and_emptiness_keep_the_class():
+def test_indexing_and_cat_keep_the_class():
     boxes = RotatedBoxes(random_rotated(5))
     assert isinstance(boxes[0], RotatedBoxes) and isinstance(boxes.clone(), RotatedBoxes)
     assert torch.equal(RotatedBoxes.cat([boxes[:2], boxes[2:]]).tensor, boxes.tensor)
@@ -65,7 +65,7 @@ def test_indexing_cat_and_emptiness_keep_the_class():
         RotatedBoxes(torch.zeros(2, 4))
 
 
-def test_overlap_of_upright_and_of_coinciding_boxes():
+def test_iou_of_upright_and_identical_boxes():
     near = torch.rand(6, 2, generator=torch.Generator().manual_seed(0)) * 20
     upright = Boxes(torch.cat([near, near + 12], dim=1))
     rotated = RotatedBoxes(

@@ -1,4 +1,4 @@
-"""Registration of the containers as pytrees, so that compile, export and tree utilities see their tensors."""
+"""Register containers as pytrees, so that compile, export and tree utilities see their tensors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def register_tensor_container(cls: type[T]) -> type[T]:
-    """Register a class that holds one tensor, ``self.tensor``, and nothing else.
+    """Register a class whose only state is one tensor, ``self.tensor``.
 
-    Rebuilding skips the constructor: tree utilities put any object where the tensor was.
+    Unflattening skips the constructor, because tree utilities put arbitrary objects in the place of the tensor.
     """
 
     def flatten(container: T) -> tuple[list[Tensor], None]:

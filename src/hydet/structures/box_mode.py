@@ -1,8 +1,8 @@
-"""The ways of writing a box as numbers."""
+"""Formats of a box, and conversion between them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, unique
 from typing import TypeVar
 
@@ -10,48 +10,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
-T = TypeVar("T", list, tuple, np.ndarray, Tensor)
+T = TypeVar("T", list[float], tuple[float, ...], np.ndarray, Tensor)
 
 
 @unique
 class BoxMode(IntEnum):
-    """How the numbers of a box are to be read. Files store the values, so these never change."""
+    """Format of the numbers of a box. Files store the enum values, so they never change."""
 
     XYXY_ABS = 0
     """``(x1, y1, x2, y2)`` in pixels."""
     XYWH_ABS = 1
     """``(x1, y1, width, height)`` in pixels."""
     XYXY_REL = 2
-    """``(x1, y1, x2, y2)`` in [0, 1], relative to the image; not convertible, since no image is at hand."""
+    """``(x1, y1, x2, y2)`` in [0, 1], relative to the image size; cannot be converted, because the size is not known here."""
     XYWH_REL = 3
-    """``(x1, y1, width, height)`` in [0, 1], relative to the image; not convertible either."""
+    """``(x1, y1, width, height)`` in [0, 1], relative to the image size; cannot be converted."""
     XYWHA_ABS = 4
-    """``(cx, cy, width, height, angle)``: centre and sides in pixels, degrees counter-clockwise on screen."""
+    """``(cx, cy, width, height, angle)``: center and sides in pixels, angle in degrees counter-clockwise on screen."""
 
     @staticmethod
     def convert(box: T, from_mode: BoxMode, to_mode: BoxMode) -> T:
-        """Rewrite boxes in another mode.
+        """Convert boxes to another format.
 
-        A rotated box becomes the smallest upright box around it; an upright box becomes one rotated by 0.
+        A rotated box becomes the smallest upright box around it; an upright box becomes a box rotated by 0 degrees.
 
         Args:
             box: an ``(N, k)`` tensor or array, or the ``k`` numbers of one box as a list, tuple, tensor or array;
-                ``k`` is 5 for ``XYWHA_ABS``, otherwise 4. Never changed.
-            from_mode: the mode of ``box``.
-            to_mode: the mode of the result.
+                ``k`` is 5 for ``XYWHA_ABS``, otherwise 4. Not modified.
+            from_mode: format of ``box``.
+            to_mode: format of the result.
 
         Returns:
-            The same kind of object as ``box``, with the same dtype.
+            The boxes in the type and dtype of ``box``.
 
         Raises:
-            ValueError: if ``k`` does not fit ``from_mode``, or for a relative mode.
+            ValueError: if ``k`` does not fit ``from_mode``, or a mode is relative.
         """
         from_mode, to_mode = BoxMode(from_mode), BoxMode(to_mode)
         if from_mode == to_mode:
             return box
         for mode in (from_mode, to_mode):
             if mode in (BoxMode.XYXY_REL, BoxMode.XYWH_REL):
-                raise ValueError(f"BoxMode.{mode.name} cannot be converted: that takes the size of the image")
+                raise ValueError(f"BoxMode.{mode.name} cannot be converted without the size of the image")
         numbers = _as_tensor(box)
         width = 5 if from_mode == BoxMode.XYWHA_ABS else 4
         if numbers.ndim not in (1, 2) or numbers.shape[-1] != width:
@@ -104,12 +104,12 @@ def _xyxy_to_xywha(boxes: Tensor) -> Tensor:
     return torch.cat([(near + far) / 2, far - near, torch.zeros_like(boxes[..., :1])], dim=-1)
 
 
-_TO_XYXY = {
+_TO_XYXY: Mapping[BoxMode, Callable[[Tensor], Tensor]] = {
     BoxMode.XYXY_ABS: lambda boxes: boxes,
     BoxMode.XYWH_ABS: _xywh_to_xyxy,
     BoxMode.XYWHA_ABS: _xywha_to_xyxy,
 }
-_FROM_XYXY = {
+_FROM_XYXY: Mapping[BoxMode, Callable[[Tensor], Tensor]] = {
     BoxMode.XYXY_ABS: lambda boxes: boxes,
     BoxMode.XYWH_ABS: _xyxy_to_xywh,
     BoxMode.XYWHA_ABS: _xyxy_to_xywha,

@@ -1,4 +1,4 @@
-"""Axis-aligned boxes and the pairwise geometry on them."""
+"""Axis-aligned boxes and pairwise geometry."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hydet.structures._pytree import register_tensor_container
+from hydet.structures.box_ops import clip_boxes
 
 
 @register_tensor_container
@@ -16,8 +17,8 @@ class Boxes:
     """A set of N axis-aligned boxes.
 
     Args:
-        tensor: ``(N, 4)`` as ``(x1, y1, x2, y2)`` in pixels, or anything ``torch.as_tensor`` takes. Stored
-            as float32; a float32 tensor is kept as it is, not copied. Any empty input becomes ``(0, 4)``.
+        tensor: ``(N, 4)`` as ``(x1, y1, x2, y2)`` in pixels, or a value that ``torch.as_tensor`` accepts. Stored as
+            float32; a float32 tensor is not copied. Any empty input becomes ``(0, 4)``.
 
     Raises:
         ValueError: if the shape is not ``(N, 4)``.
@@ -41,10 +42,11 @@ class Boxes:
 
     @property
     def device(self) -> torch.device:
+        """Device of the tensor."""
         return self.tensor.device
 
     def clone(self) -> Self:
-        """Copy the boxes; the copy shares no memory."""
+        """Return a copy that shares no memory."""
         return type(self)(self.tensor.clone())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Self:
@@ -56,33 +58,32 @@ class Boxes:
         return type(self)(self.tensor.pin_memory())
 
     def area(self) -> Tensor:
-        """``(N,)`` areas in square pixels; negative for a box with exactly one inverted side."""
+        """Return ``(N,)`` areas in square pixels; negative for a box with exactly one inverted side."""
         x1, y1, x2, y2 = self.tensor.unbind(dim=1)
         return (x2 - x1) * (y2 - y1)
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Move every coordinate into ``[0, w] x [0, h]``; rebinds ``tensor``, so views of the old one stay.
+        """Clip all coordinates to ``[0, w] x [0, h]``; binds a new ``tensor``, so views of the old one keep their values.
 
-        NaN stays NaN: finding out would wait for the device. Filter non-finite boxes beforehand.
+        NaN stays NaN, because a check would synchronize with the device. Filter non-finite boxes beforehand.
 
         Args:
             box_size: ``(h, w)`` in pixels.
         """
         h, w = box_size
-        x1, y1, x2, y2 = self.tensor.unbind(dim=1)
-        self.tensor = torch.stack([x1.clamp(0, w), y1.clamp(0, h), x2.clamp(0, w), y2.clamp(0, h)], dim=1)
+        self.tensor = clip_boxes(self.tensor, h, w)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """``(N,)`` bool: both sides strictly longer than ``threshold`` pixels."""
+        """Return ``(N,)`` bool: True where both sides are longer than ``threshold`` pixels."""
         x1, y1, x2, y2 = self.tensor.unbind(dim=1)
         return (x2 - x1 > threshold) & (y2 - y1 > threshold)
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
-        """Which boxes lie inside the reference box that reaches from the origin to ``box_size``.
+        """Return True for boxes inside the reference box from the origin to ``box_size``.
 
         Args:
             box_size: ``(h, w)`` in pixels.
-            boundary_threshold: by how many pixels a box may reach over the border.
+            boundary_threshold: pixels by which a box may reach over the border.
 
         Returns:
             ``(N,)`` bool: near edges ``>= -boundary_threshold``, far edges strictly ``< size + boundary_threshold``.
@@ -93,24 +94,24 @@ class Boxes:
         return near & (x2 < w + boundary_threshold) & (y2 < h + boundary_threshold)
 
     def get_centers(self) -> Tensor:
-        """``(N, 2)`` centres as ``(x, y)``."""
+        """Return ``(N, 2)`` centers as ``(x, y)``."""
         return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     def scale(self, scale_x: float, scale_y: float) -> None:
-        """Multiply x by ``scale_x`` and y by ``scale_y``, in place: whoever shares the tensor sees it."""
+        """Multiply x by ``scale_x`` and y by ``scale_y``; modifies ``tensor`` in place."""
         self.tensor[:, 0::2] *= scale_x
         self.tensor[:, 1::2] *= scale_y
 
     def __getitem__(self, item: int | slice | Tensor) -> Self:
         """Select boxes by an int (one box), a slice, a bool mask or integer indices; always a set of boxes."""
-        found = self.tensor[item]
-        if found.ndim == 1:  # an int, or a tensor without dimensions
-            found = found.unsqueeze(0)
-        if found.ndim != 2:
+        selected = self.tensor[item]
+        if selected.ndim == 1:  # an int, or a tensor without dimensions
+            selected = selected.unsqueeze(0)
+        if selected.ndim != 2:
             raise ValueError(
-                f"indexing {type(self).__name__} with {item!r} gives a tensor of {found.ndim} dimensions"
+                f"indexing {type(self).__name__} with {item!r} gives a tensor of {selected.ndim} dimensions"
             )
-        return type(self)(found)
+        return type(self)(selected)
 
     def __len__(self) -> int:
         return self.tensor.shape[0]
@@ -124,10 +125,10 @@ class Boxes:
 
     @classmethod
     def cat(cls, boxes_list: Sequence[Self]) -> Self:
-        """Join sets of boxes of one device; no sets give an empty one.
+        """Concatenate sets of boxes on one device; an empty list gives an empty set.
 
         Raises:
-            TypeError: if an element is not of this class.
+            TypeError: if an element has another class.
         """
         wrong = next((type(b).__name__ for b in boxes_list if not isinstance(b, cls)), None)
         if wrong is not None:
@@ -146,11 +147,11 @@ def _areas(boxes: Tensor) -> Tensor:
 
 
 def pairwise_intersection(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
-    """Area that each box of one set shares with each box of the other.
+    """Return the intersection area of each pair of boxes of two sets.
 
     Args:
         boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
-        boxes2: M boxes, likewise.
+        boxes2: M boxes, as :class:`Boxes` or an ``(M, 4)`` xyxy tensor.
 
     Returns:
         ``(N, M)`` areas, never negative.
@@ -162,38 +163,38 @@ def pairwise_intersection(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Ten
 
 
 def pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
-    """Intersection over union of each pair of boxes of two sets.
+    """Return the intersection over union of each pair of boxes of two sets.
 
     Args:
         boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
-        boxes2: M boxes, likewise.
+        boxes2: M boxes, as :class:`Boxes` or an ``(M, 4)`` xyxy tensor.
 
     Returns:
-        ``(N, M)`` in [0, 1]; 0 where two boxes share nothing, also if both are empty.
+        ``(N, M)`` in [0, 1]; 0 where two boxes do not overlap, even if both are empty.
     """
     a, b = _coordinates(boxes1), _coordinates(boxes2)
-    shared = pairwise_intersection(a, b)
-    union = _areas(a)[:, None] + _areas(b) - shared
-    return _ratio(shared, union)
+    intersection = pairwise_intersection(a, b)
+    union = _areas(a)[:, None] + _areas(b) - intersection
+    return _ratio(intersection, union)
 
 
 def pairwise_ioa(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
-    """Intersection over the area of the second box, for each pair of boxes of two sets.
+    """Return the intersection over the area of the second box, for each pair of boxes of two sets.
 
     Args:
         boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
-        boxes2: M boxes, likewise.
+        boxes2: M boxes, as :class:`Boxes` or an ``(M, 4)`` xyxy tensor.
 
     Returns:
-        ``(N, M)`` in [0, 1]; 0 where two boxes share nothing.
+        ``(N, M)`` in [0, 1]; 0 where two boxes do not overlap.
     """
     a, b = _coordinates(boxes1), _coordinates(boxes2)
-    shared = pairwise_intersection(a, b)
-    return _ratio(shared, _areas(b).expand_as(shared))
+    intersection = pairwise_intersection(a, b)
+    return _ratio(intersection, _areas(b).expand_as(intersection))
 
 
 def pairwise_point_box_distance(points: Tensor, boxes: Boxes | Tensor) -> Tensor:
-    """Signed distances from each point to the four sides of each box; all positive means inside.
+    """Return signed distances from each point to the four sides of each box; all four are positive inside.
 
     Args:
         points: ``(N, 2)`` as ``(x, y)`` in pixels.
@@ -208,11 +209,11 @@ def pairwise_point_box_distance(points: Tensor, boxes: Boxes | Tensor) -> Tensor
 
 
 def matched_pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
-    """Intersection over union of the i-th box of one set and the i-th box of the other.
+    """Return the intersection over union of each box of one set and the box of the same index in the other.
 
     Args:
         boxes1: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
-        boxes2: N boxes, likewise.
+        boxes2: N boxes, as :class:`Boxes` or an ``(N, 4)`` xyxy tensor.
 
     Returns:
         ``(N,)`` in [0, 1]; 0, not NaN, where both boxes are degenerate.
@@ -222,13 +223,13 @@ def matched_pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tens
     """
     a, b = _coordinates(boxes1), _coordinates(boxes2)
     if a.shape[0] != b.shape[0]:
-        raise ValueError(f"matched_pairwise_iou pairs equally many boxes, got {a.shape[0]} and {b.shape[0]}")
+        raise ValueError(f"matched_pairwise_iou needs equally many boxes, got {a.shape[0]} and {b.shape[0]}")
     sides = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])
-    shared = sides.clamp(min=0).prod(dim=1)
-    return _ratio(shared, _areas(a) + _areas(b) - shared)
+    intersection = sides.clamp(min=0).prod(dim=1)
+    return _ratio(intersection, _areas(a) + _areas(b) - intersection)
 
 
-def _ratio(shared: Tensor, whole: Tensor) -> Tensor:
-    """``shared / whole``, and 0 where nothing is shared, without NaN in value or gradient."""
-    overlaps = shared > 0
-    return torch.where(overlaps, shared / torch.where(overlaps, whole, 1.0), 0.0)
+def _ratio(intersection: Tensor, area: Tensor) -> Tensor:
+    """Divide, with 0 where the intersection is empty; neither value nor gradient is NaN."""
+    overlaps = intersection > 0
+    return torch.where(overlaps, intersection / torch.where(overlaps, area, 1.0), 0.0)

@@ -1,4 +1,4 @@
-"""Images of different sizes in one padded batch."""
+"""A padded batch of images of different sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 
 class ImageList:
-    """A batch of images, padded at the right and bottom to a common size, that remembers their own sizes.
+    """A batch of images, padded at the right and bottom to a common size, with their sizes before padding.
 
     Args:
         tensor: ``(N, C_1, ..., C_K, H, W)``, or ``(N, H, W)``.
@@ -29,13 +29,14 @@ class ImageList:
 
     @property
     def device(self) -> torch.device:
+        """Device of the tensor."""
         return self.tensor.device
 
     def __len__(self) -> int:
         return len(self.image_sizes)
 
     def __getitem__(self, idx: int) -> Tensor:
-        """Image ``idx`` without its padding, as a view."""
+        """Return image ``idx`` without padding, as a view."""
         h, w = self.image_sizes[idx]
         return self.tensor[idx, ..., :h, :w]
 
@@ -43,7 +44,7 @@ class ImageList:
         return (self[i] for i in range(len(self)))
 
     def to(self, *args: Any, **kwargs: Any) -> ImageList:
-        """Return a list whose tensor is ``tensor.to(*args, **kwargs)``."""
+        """Return the batch after ``tensor.to(*args, **kwargs)``."""
         return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
 
     def __repr__(self) -> str:
@@ -59,15 +60,15 @@ class ImageList:
         """Pad images at the right and bottom to a common size and stack them.
 
         Args:
-            tensors: ``(C_1, ..., C_K, h, w)`` or ``(h, w)`` each; all but the last two sizes are equal.
+            tensors: ``(C_1, ..., C_K, h, w)`` or ``(h, w)`` each; all but the last two dimensions are equal.
             size_divisibility: if above 1, the common height and width are rounded up to multiples of it.
-            pad_value: what the padding holds.
-            padding_constraints: may hold ``square_size`` (> 0: height and width before rounding up) and
+            pad_value: value of the padding.
+            padding_constraints: optional ``square_size`` (> 0: height and width before rounding up) and
                 ``size_divisibility`` (replaces the argument of that name).
 
         Raises:
             TypeError: if ``tensors`` is not a sequence of tensors.
-            ValueError: if it is empty, if the images differ in more than their size, or if one exceeds
+            ValueError: if the list is empty, if the images differ in more than their size, or if an image exceeds
                 ``square_size``.
         """
         if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
@@ -79,7 +80,7 @@ class ImageList:
             if t.ndim < 2 or t.shape[:-2] != first.shape[:-2]:
                 shapes = [tuple(t.shape) for t in tensors]
                 raise ValueError(
-                    f"images must be (..., h, w) and agree in all but h and w, got shapes {shapes}"
+                    f"images must be (..., h, w) and equal in all dimensions but h and w, got shapes {shapes}"
                 )
 
         image_sizes = [(t.shape[-2], t.shape[-1]) for t in tensors]
@@ -88,15 +89,13 @@ class ImageList:
         square_size = constraints.get("square_size", 0)
         if square_size > 0:
             if max(height, width) > square_size:
-                raise ValueError(
-                    f"an image of {height} x {width} or less does not fit square_size {square_size}"
-                )
+                raise ValueError(f"images up to {height} x {width} do not fit square_size {square_size}")
             height = width = square_size
         size_divisibility = constraints.get("size_divisibility", size_divisibility)
         if size_divisibility > 1:
             height, width = (-(-side // size_divisibility) * size_divisibility for side in (height, width))
 
-        if len(tensors) == 1:  # one copy at most; this branch exports
+        if len(tensors) == 1:  # at most one copy, and this branch can be exported
             h, w = image_sizes[0]
             return ImageList(F.pad(first, (0, width - w, 0, height - h), value=pad_value)[None], image_sizes)
         batch = first.new_full((len(tensors), *first.shape[:-2], height, width), pad_value)
@@ -105,7 +104,7 @@ class ImageList:
         return ImageList(batch, image_sizes)
 
 
-# As a pytree: the tensor is the only child, the sizes are context.
+# Pytree: the tensor is the only child; the sizes are context.
 
 
 def _flatten(images: ImageList) -> tuple[list[Tensor], tuple[tuple[int, int], ...]]:

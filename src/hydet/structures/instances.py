@@ -1,4 +1,4 @@
-"""The objects of one image: any fields of equal length, plus the image's size."""
+"""The objects of one image: fields of equal length and the image size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.utils import _pytree as pytree
 
 
 class Instances:
-    """N objects of one image as a bundle of fields, each of length N.
+    """N objects of one image, stored as fields of length N.
 
-    A field is whatever has a length and can be indexed: a tensor, :class:`~hydet.structures.Boxes`, masks,
-    keypoints, a list. Fields are read and written as attributes (``instances.scores``), and one index selects
-    from all of them (``instances[instances.scores > 0.5]``). ``copy.copy`` gives a second bundle of the same
-    field values, so that setting a field on one leaves the other alone.
+    A field is any value with a length and an index: a tensor, :class:`~hydet.structures.Boxes`, masks, keypoints or a
+    list. Fields are read and written as attributes (``instances.scores``), and one index selects from all of them
+    (``instances[instances.scores > 0.5]``). ``copy.copy`` returns new instances with the same field values; setting a
+    field on the copy does not change the original.
 
     Args:
         image_size: ``(h, w)`` of the image in pixels.
-        **kwargs: the first fields.
+        **kwargs: initial fields.
 
     Raises:
         ValueError: if fields differ in length.
@@ -64,16 +64,16 @@ class Instances:
             super().__delattr__(name)
 
     def set(self, name: str, value: Any) -> None:
-        """Set the field ``name``, which must be as long as the others.
+        """Set the field ``name``, whose length must match that of the other fields.
 
         Raises:
             ValueError: if the length differs from that of the other fields.
             TypeError: if ``value`` has no length.
-            AttributeError: if ``name`` belongs to the class itself.
+            AttributeError: if ``name`` is an attribute of the class.
         """
         if hasattr(type(self), name):
             raise AttributeError(f"{name!r} is an attribute of Instances and cannot be a field")
-        if not torch.compiler.is_compiling():  # shapes that depend on data cannot be compared there
+        if not torch.compiler.is_compiling():  # data-dependent lengths cannot be compared while tracing
             length = _length(name, value)
             others = {k: _length(k, v) for k, v in self._fields.items() if k != name}
             if any(n != length for n in others.values()):
@@ -81,7 +81,7 @@ class Instances:
         self._fields[name] = value
 
     def has(self, name: str) -> bool:
-        """Whether there is a field ``name``."""
+        """Return True if there is a field ``name``."""
         return name in self._fields
 
     def remove(self, name: str) -> None:
@@ -93,7 +93,7 @@ class Instances:
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """All fields by name. This is the dict in use: change it through :meth:`set` and :meth:`remove`."""
+        """Return all fields by name. This is the internal dict: change it only through :meth:`set` and :meth:`remove`."""
         return self._fields
 
     def to(self, *args: Any, **kwargs: Any) -> Instances:
@@ -119,7 +119,7 @@ class Instances:
         """Select objects from every field.
 
         Args:
-            item: an int (one object, still as ``Instances``), a slice, a bool mask or integer indices.
+            item: an int (one object, as ``Instances`` of length 1), a slice, a bool mask or integer indices.
 
         Raises:
             IndexError: if an int is out of range.
@@ -143,19 +143,19 @@ class Instances:
 
     @staticmethod
     def cat(instance_lists: Sequence[Instances]) -> Instances:
-        """Join the objects of several bundles of one image size and the same fields.
+        """Concatenate the objects of several instances with one image size and the same fields.
 
         Raises:
-            TypeError: if an element is not ``Instances``, or a field cannot be joined.
-            ValueError: if there is none, or if image sizes or field names differ. (The reference silently
-                drops the fields that its first element lacks.)
+            TypeError: if an element is not ``Instances``, or a field cannot be concatenated.
+            ValueError: if the list is empty, or if image sizes or field names differ. (The reference silently drops
+                the fields that its first element lacks.)
         """
         if len(instance_lists) == 0:
             raise ValueError("Instances.cat takes at least one Instances, got none")
-        for one in instance_lists:
-            if not isinstance(one, Instances):
+        for instances in instance_lists:
+            if not isinstance(instances, Instances):
                 raise TypeError(
-                    f"Instances.cat takes a sequence of Instances, got a {type(one).__name__} in it"
+                    f"Instances.cat takes a sequence of Instances, got a {type(instances).__name__} in it"
                 )
         first = instance_lists[0]
         if len(instance_lists) == 1:
@@ -169,7 +169,9 @@ class Instances:
                 raise ValueError(
                     f"Instances.cat: fields differ: {list(first._fields)} and {list(other._fields)}"
                 )
-        joined = {name: _join(name, [one.get(name) for one in instance_lists]) for name in first._fields}
+        joined = {
+            name: _join(name, [instances.get(name) for instances in instance_lists]) for name in first._fields
+        }
         return first._rebuilt(joined)
 
     def __repr__(self) -> str:
@@ -198,10 +200,10 @@ def _length(name: str, value: Any) -> int:
 def _select(value: Any, item: Any) -> Any:
     if not isinstance(value, list | tuple) or isinstance(item, slice):
         return value[item]
-    picked = torch.as_tensor(item)
-    if picked.dtype == torch.bool:
-        picked = picked.nonzero().flatten()
-    return type(value)(value[i] for i in picked.tolist())
+    index = torch.as_tensor(item)
+    if index.dtype == torch.bool:
+        index = index.nonzero().flatten()
+    return type(value)(value[i] for i in index.tolist())
 
 
 def _join(name: str, values: list[Any]) -> Any:
@@ -212,10 +214,10 @@ def _join(name: str, values: list[Any]) -> Any:
         return type(first)(itertools.chain.from_iterable(values))
     if hasattr(type(first), "cat"):
         return type(first).cat(values)
-    raise TypeError(f"Instances.cat: field {name!r} of type {type(first).__name__} cannot be joined")
+    raise TypeError(f"Instances.cat: field {name!r} of type {type(first).__name__} cannot be concatenated")
 
 
-# As a pytree: the field values are children, the image size and the field names are context.
+# Pytree: the field values are children; the image size and the field names are context.
 
 
 def _flatten(instances: Instances) -> tuple[list[Any], tuple[tuple[int, int], tuple[str, ...]]]:

@@ -1,4 +1,4 @@
-"""Keypoints of objects, and the heat maps in which a model predicts them."""
+"""Keypoints of objects, and decoding of predicted heatmaps."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hydet.structures.boxes import Boxes
 
 @register_tensor_container
 class Keypoints:
-    """K keypoints of each of N objects.
+    """K keypoints for each of N objects.
 
     Args:
-        keypoints: ``(N, K, 3)`` as ``(x, y, v)``: pixels, and a visibility of 0 (not labelled), 1 (labelled
-            but hidden) or 2 (visible). Stored as float32.
+        keypoints: ``(N, K, 3)`` as ``(x, y, v)``: pixels, and a visibility of 0 (not labeled), 1 (labeled but
+            hidden) or 2 (visible). Stored as float32.
 
     Raises:
         ValueError: if the shape is not ``(N, K, 3)``.
@@ -36,6 +36,7 @@ class Keypoints:
 
     @property
     def device(self) -> torch.device:
+        """Device of the tensor."""
         return self.tensor.device
 
     def __len__(self) -> int:
@@ -50,15 +51,15 @@ class Keypoints:
         return Keypoints(self.tensor.pin_memory())
 
     def to_heatmap(self, boxes: Tensor | Boxes, heatmap_size: int) -> tuple[Tensor, Tensor]:
-        """Find the heat-map cell of each keypoint within its object's box.
+        """Return the heatmap cell of each keypoint within the box of its object.
 
         Args:
-            boxes: ``(N, 4)`` xyxy in pixels, one box per object.
-            heatmap_size: cells along a side of the square heat map.
+            boxes: ``(N, 4)`` xyxy in pixels.
+            heatmap_size: side of the square heatmap in cells.
 
         Returns:
-            ``(N, K)`` int64 cell numbers, ``y * heatmap_size + x``, 0 where invalid; and ``(N, K)`` int64
-            validity: 1 where the keypoint is labelled and inside its box, right and bottom edge included.
+            ``(N, K)`` int64 cell indices ``y * heatmap_size + x``, 0 where invalid; and ``(N, K)`` int64 validity: 1 where
+            the keypoint is labeled and inside its box, whose right and bottom edges are included.
 
         Raises:
             ValueError: if the number of boxes differs from that of objects.
@@ -79,48 +80,47 @@ class Keypoints:
 
     def __getitem__(self, item: int | slice | Tensor) -> Keypoints:
         """Select objects by an int (one object), a slice, a bool mask or integer indices."""
-        found = self.tensor[item]
-        if found.ndim == 2:  # an int, or a tensor without dimensions
-            found = found.unsqueeze(0)
-        return Keypoints(found)
+        selected = self.tensor[item]
+        if selected.ndim == 2:  # an int, or a tensor without dimensions
+            selected = selected.unsqueeze(0)
+        return Keypoints(selected)
 
     def __repr__(self) -> str:
         return f"Keypoints({self.tensor})"
 
     @staticmethod
     def cat(keypoints_list: Sequence[Keypoints]) -> Keypoints:
-        """Join the objects of several sets with equally many keypoints.
+        """Concatenate the objects of several sets with equally many keypoints.
 
         Raises:
             TypeError: if an element is not ``Keypoints``.
-            ValueError: if there is none.
+            ValueError: if the list is empty.
         """
         if len(keypoints_list) == 0:
             raise ValueError("Keypoints.cat takes at least one Keypoints, got none")
-        for one in keypoints_list:
-            if not isinstance(one, Keypoints):
+        for keypoints in keypoints_list:
+            if not isinstance(keypoints, Keypoints):
                 raise TypeError(
-                    f"Keypoints.cat takes a sequence of Keypoints, got a {type(one).__name__} in it"
+                    f"Keypoints.cat takes a sequence of Keypoints, got a {type(keypoints).__name__} in it"
                 )
-        return Keypoints(torch.cat([one.tensor for one in keypoints_list], dim=0))
+        return Keypoints(torch.cat([keypoints.tensor for keypoints in keypoints_list], dim=0))
 
 
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
-    """Find the keypoints that predicted heat maps point at.
+    """Decode predicted heatmaps to keypoints.
 
-    Each heat map is resampled (bicubic) to the size of its box in whole pixels, and its highest pixel taken.
+    Each heatmap is resized (bicubic) to the size of its box in whole pixels; the keypoint is the highest pixel.
 
     Args:
         maps: ``(R, K, H, W)`` logits.
-        rois: ``(R, 4)`` xyxy in pixels of the image; sides below 1 count as 1.
+        rois: ``(R, 4)`` xyxy in pixels of the image; sides shorter than 1 are treated as 1.
 
     Returns:
-        ``(R, K, 4)`` as ``(x, y, logit, score)``, without gradient, at least float32: the position in pixels of
-        the image, the highest logit of the resampled map, and a positive score: the inverse of the sum over the
-        original map of ``exp(logit - highest)``.
+        ``(R, K, 4)`` as ``(x, y, logit, score)``, without gradient, at least float32: position in pixels of the image,
+        highest logit of the resized map, and the score ``1 / sum(exp(logits - highest))`` over the original map.
 
     Raises:
-        ValueError: if the shapes do not fit.
+        ValueError: if a shape is wrong.
 
     Source: He et al. 2017 (arXiv:1703.06870), section 4.5.
     """
@@ -129,10 +129,11 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
             f"maps must be (R, K, H, W) and rois (R, 4), got {tuple(maps.shape)} and {tuple(rois.shape)}"
         )
     dtype = torch.promote_types(maps.dtype, torch.float32)
-    return _heatmaps_to_keypoints(maps.detach().to(dtype), rois.detach().to(dtype))
+    keypoints: Tensor = _heatmaps_to_keypoints(maps.detach().to(dtype), rois.detach().to(dtype))
+    return keypoints
 
 
-# An operator, because the resampled sizes depend on data: compilers need only know the shape of what comes out.
+# A custom operator, because the resized shapes depend on data: compilers see only the shape of the output.
 @torch.library.custom_op("hydet::heatmaps_to_keypoints", mutates_args=())
 def _heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     num_rois, num_keypoints = maps.shape[:2]
@@ -144,8 +145,8 @@ def _heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         resampled = F.interpolate(maps[i : i + 1], (height, width), mode="bicubic", align_corners=False)
         torch.max(resampled[0].flatten(1), dim=1, out=(highest[i], peaks[i]))
     columns = pixels[:, :1].long()
-    places = torch.stack([peaks % columns, peaks // columns], dim=2)  # (R, K, 2)
-    position = (places + 0.5) * (sides / pixels)[:, None] + rois[:, None, :2]
+    peak_pixels = torch.stack([peaks % columns, peaks // columns], dim=2)  # (R, K, 2)
+    position = (peak_pixels + 0.5) * (sides / pixels)[:, None] + rois[:, None, :2]
     score = 1 / (maps - highest[..., None, None]).exp().sum(dim=(2, 3))
     return torch.cat([position, highest[..., None], score[..., None]], dim=2)
 

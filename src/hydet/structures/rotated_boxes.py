@@ -1,4 +1,4 @@
-"""Boxes rotated by any angle."""
+"""Rotated boxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hydet.kernels import box_iou_rotated
 from hydet.structures._pytree import register_tensor_container
+from hydet.structures.box_ops import clip_rotated_boxes, wrap_angles
 from hydet.structures.boxes import Boxes
 
 
@@ -15,8 +16,8 @@ class RotatedBoxes(Boxes):
     """A set of N rotated boxes.
 
     Args:
-        tensor: ``(N, 5)`` as ``(cx, cy, w, h, angle)``: centre and sides in pixels, and the angle in degrees by
-            which the box is turned counter-clockwise on screen (y points down). Angles are the same modulo 360.
+        tensor: ``(N, 5)`` as ``(cx, cy, w, h, angle)``: center and sides in pixels, and the rotation in degrees
+            counter-clockwise on screen (y points down). Angles are equal modulo 360.
 
     Raises:
         ValueError: if the shape is not ``(N, 5)``.
@@ -26,74 +27,58 @@ class RotatedBoxes(Boxes):
     tensor: Tensor
 
     def area(self) -> Tensor:
-        """``(N,)`` areas in square pixels."""
+        """Return ``(N,)`` areas in square pixels."""
         return self.tensor[:, 2] * self.tensor[:, 3]
 
     def normalize_angles(self) -> None:
-        """Bring every angle into [-180, 180); rebinds ``tensor``."""
-        angle = (self.tensor[:, 4:] + 180.0) % 360.0 - 180.0
-        self.tensor = torch.cat([self.tensor[:, :4], angle], dim=1)
+        """Wrap all angles to [-180, 180); binds a new ``tensor``."""
+        self.tensor = torch.cat([self.tensor[:, :4], wrap_angles(self.tensor[:, 4:])], dim=1)
 
     def clip(self, box_size: tuple[int, int], clip_angle_threshold: float = 1.0) -> None:
-        """Normalise angles, then clip the boxes that are nearly upright; rebinds ``tensor``.
+        """Wrap angles, then clip the boxes that are nearly upright; binds a new ``tensor``.
 
-        Clipping a turned box to the image would not leave a box, so those stay as they are. Of a clipped box
-        the angle stays, and no side grows.
+        A rotated box clipped to the image is no longer a rectangle, so other boxes do not change. A clipped box keeps
+        its angle, and no side grows.
 
         Args:
             box_size: ``(h, w)`` in pixels.
-            clip_angle_threshold: in degrees; boxes with ``|angle|`` up to this are clipped as if upright. A box
-                at 180 degrees does not count as upright.
+            clip_angle_threshold: degrees; boxes with ``|angle|`` up to this are clipped as if upright. A box at
+                180 degrees is not upright.
         """
         h, w = box_size
-        self.normalize_angles()
-        cx, cy, width, height, angle = self.tensor.unbind(dim=1)
-        x1, x2 = (cx - width / 2).clamp(0, w), (cx + width / 2).clamp(0, w)
-        y1, y2 = (cy - height / 2).clamp(0, h), (cy + height / 2).clamp(0, h)
-        clipped = torch.stack(
-            [
-                (x1 + x2) / 2,
-                (y1 + y2) / 2,
-                torch.minimum(width, x2 - x1),
-                torch.minimum(height, y2 - y1),
-                angle,
-            ],
-            dim=1,
-        )
-        upright = (angle.abs() <= clip_angle_threshold)[:, None]
-        self.tensor = torch.where(upright, clipped, self.tensor)
+        self.tensor = clip_rotated_boxes(self.tensor, h, w, clip_angle_threshold)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
-        """``(N,)`` bool: both sides strictly longer than ``threshold`` pixels."""
+        """Return ``(N,)`` bool: True where both sides are longer than ``threshold`` pixels."""
         return (self.tensor[:, 2] > threshold) & (self.tensor[:, 3] > threshold)
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: float = 0) -> Tensor:
-        """Which boxes lie wholly inside the upright box that reaches from the origin to ``box_size``.
+        """Return True for boxes entirely inside the upright box from the origin to ``box_size``.
 
         Args:
             box_size: ``(h, w)`` in pixels.
-            boundary_threshold: by how many pixels a corner may reach over the border.
+            boundary_threshold: pixels by which a corner may reach over the border.
 
         Returns:
-            ``(N,)`` bool: near corners ``>= -boundary_threshold``, far ones strictly ``< size + boundary_threshold``.
+            ``(N,)`` bool: near corners ``>= -boundary_threshold``, far corners strictly ``< size + boundary_threshold``.
         """
         return Boxes(self._enclosing()).inside_box(box_size, boundary_threshold)
 
     def _enclosing(self) -> Tensor:
-        """``(N, 4)`` smallest upright xyxy boxes around the boxes."""
+        """Return the ``(N, 4)`` smallest upright xyxy boxes around the boxes."""
         centers, sides, angle = self.tensor[:, :2], self.tensor[:, 2:4], self.tensor[:, 4:].deg2rad()
         reach = (angle.cos().abs() * sides + angle.sin().abs() * sides.flip(1)) / 2
         return torch.cat([centers - reach, centers + reach], dim=1)
 
     def get_centers(self) -> Tensor:
-        """``(N, 2)`` centres as ``(x, y)``."""
+        """Return ``(N, 2)`` centers as ``(x, y)``."""
         return self.tensor[:, :2]
 
     def scale(self, scale_x: float, scale_y: float) -> None:
-        """Stretch the image that the boxes are on, in place: whoever shares the tensor sees it.
+        """Scale x by ``scale_x`` and y by ``scale_y``; modifies ``tensor`` in place.
 
-        Stretched unevenly, a rectangle becomes a parallelogram. The result is the rectangle whose width and
-        height are the stretched sides and whose angle is that of the stretched height.
+        Under different factors a rectangle becomes a parallelogram. The result is the rectangle with the lengths of the
+        scaled sides and the direction of the scaled height.
         """
         angle = self.tensor[:, 4].deg2rad()
         sin, cos = angle.sin(), angle.cos()
@@ -105,14 +90,13 @@ class RotatedBoxes(Boxes):
 
 
 def pairwise_iou_rotated(boxes1: RotatedBoxes | Tensor, boxes2: RotatedBoxes | Tensor) -> Tensor:
-    """Intersection over union of each pair of rotated boxes of two sets.
+    """Return the intersection over union of each pair of rotated boxes of two sets.
 
-    Boxes that coincide up to rounding, or are thinner than a tenth of a
-    pixel, get their true overlap too.
+    The result is also exact for boxes that coincide up to rounding or are thinner than a tenth of a pixel.
 
     Args:
         boxes1: N boxes, as :class:`RotatedBoxes` or an ``(N, 5)`` tensor.
-        boxes2: M boxes, likewise.
+        boxes2: M boxes, as :class:`RotatedBoxes` or an ``(M, 5)`` tensor.
 
     Returns:
         ``(N, M)`` float32 in [0, 1], without gradient.

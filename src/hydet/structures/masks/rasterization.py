@@ -37,7 +37,8 @@ def polygons_to_bitmask(polygons: Sequence[np.ndarray], height: int, width: int)
     Raises:
         ValueError: if a polygon has fewer than three points.
     """
-    return rasterize_objects([polygons], height, width)[0]
+    mask: np.ndarray = rasterize_objects([polygons], height, width)[0]
+    return mask
 
 
 def rasterize_polygons_within_box(polygons: Sequence[np.ndarray], box: np.ndarray, mask_size: int) -> Tensor:

@@ -38,15 +38,17 @@ def test_tensor_is_the_only_leaf(container):
 
 
 def test_instances_nest():
-    one = Instances((4, 5), boxes=CONTAINERS[0], scores=torch.rand(3), polygons=PolygonMasks([[], [], []]))
-    leaves, spec = pytree.tree_flatten(one)
+    instances = Instances(
+        (4, 5), boxes=CONTAINERS[0], scores=torch.rand(3), polygons=PolygonMasks([[], [], []])
+    )
+    leaves, spec = pytree.tree_flatten(instances)
     assert [type(leaf) for leaf in leaves] == [torch.Tensor, torch.Tensor, PolygonMasks]
     assert pytree.treespec_loads(pytree.treespec_dumps(spec)) == spec
-    paths = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(one)[0]]
+    paths = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(instances)[0]]
     assert paths == [".boxes.tensor", ".scores", ".polygons"]
-    doubled = pytree.tree_map_only(torch.Tensor, lambda t: 2 * t, one)
+    doubled = pytree.tree_map_only(torch.Tensor, lambda t: 2 * t, instances)
     assert doubled.image_size == (4, 5)
-    torch.testing.assert_close(doubled.boxes.area(), 4 * one.boxes.area())
+    torch.testing.assert_close(doubled.boxes.area(), 4 * instances.boxes.area())
 
 
 class Shift(torch.nn.Module):
@@ -56,17 +58,17 @@ class Shift(torch.nn.Module):
         return Instances(images.image_sizes[0], pred_boxes=moved, areas=moved.area())
 
 
-def test_containers_cross_the_border_of_an_exported_program():
+def test_containers_pass_through_exported_program():
     images, boxes = CONTAINERS[-1], Boxes(torch.rand(5, 4) * 9)
     expected = Shift()(images, boxes)
     program = torch.export.export(Shift(), (images, boxes))
     file = io.BytesIO()
     torch.export.save(program, file)
     file.seek(0)
-    found = torch.export.load(file).module()(images, boxes)
-    assert isinstance(found, Instances) and found.image_size == expected.image_size
-    torch.testing.assert_close(found.pred_boxes.tensor, expected.pred_boxes.tensor)
-    torch.testing.assert_close(found.areas, expected.areas)
+    detections = torch.export.load(file).module()(images, boxes)
+    assert isinstance(detections, Instances) and detections.image_size == expected.image_size
+    torch.testing.assert_close(detections.pred_boxes.tensor, expected.pred_boxes.tensor)
+    torch.testing.assert_close(detections.areas, expected.areas)
 
 
 def test_containers_trace_without_a_graph_break():
