@@ -1,4 +1,4 @@
-"""What CI and everybody else runs: ``nox -s tests``, ``nox -s lint types`` and the rest of ``nox -l``."""
+"""Sessions for developers and CI: ``nox -s lint types tests``; ``nox -l`` lists the others."""
 
 from pathlib import Path
 
@@ -9,43 +9,66 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
+# The oldest supported versions of the packages that pyproject.toml bounds from below.
+OLDEST = ["torch==2.11.*", "torchvision==0.26.*", "hydra-core==1.3.8", "omegaconf==2.3.1"]
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite on a CPU: unit tests, parity with the reference's numbers, the commands end to end.
+    """Run the whole suite on a CPU: unit tests, parity with the reference, and the commands end to end.
 
-    ``-- -n 0 --pdb`` brings back one process.
+    ``-- -n 0 --pdb`` runs in one process.
     """
     session.install("-e", ".[test]")
-    # A test runs on one thread (tests/conftest.py), so every core takes a worker; the tests of a file share fixtures.
+    # A test runs on one thread (tests/conftest.py), so each core takes a worker. The tests of a file share fixtures.
     session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session
+def tests_oldest(session: nox.Session) -> None:
+    """Run the suite with the oldest supported versions of torch and Hydra."""
+    session.install("-e", ".[test]", *OLDEST)
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the suite and report the lines of ``src/hydet`` and ``kernels`` that no test reaches."""
+    session.install("-e", ".[test]", "pytest-cov>=6")
+    session.run("coverage", "erase")
+    session.run(
+        "pytest", "-n", "auto", "--dist", "loadfile", "--cov", "--cov-report=term-missing", *session.posargs
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
-    """Style and formatting."""
-    session.install("ruff>=0.8")
+    """Check style, formatting, spelling, English, and the direction of imports."""
+    session.install("-e", ".[lint]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("codespell")
+    session.run("python", "tests/check_english.py")
+    session.run("lint-imports")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Static types."""
-    session.install("-e", ".[test]", "mypy>=1.13")
+    """Check static types."""
+    session.install("-e", ".[test,lint]")
     session.run("mypy")
 
 
 @nox.session
 def parity(session: nox.Session) -> None:
-    """Every stored parity case against the reference's numbers, with the differences printed."""
+    """Compare every stored parity case with the reference and print the differences."""
     session.install("-e", ".[test]")
     session.run("python", "tests/parity/parity.py", "check", "--lib", "hydet", *session.posargs)
 
 
 @nox.session
 def mmdet(session: nox.Session) -> None:
-    """hydet around mmdet's own models; elsewhere these tests are skipped, as mmdet pins its relatives."""
+    """Test hydet with models of mmdet, which pins versions of its own; other sessions skip these tests."""
     session.install("-e", ".[test,mmdet]")
     session.run("pytest", "tests/interop", *session.posargs)
     session.run("pytest", "tests/config/test_tree.py", "-k", "mmdet")
@@ -53,45 +76,44 @@ def mmdet(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job on the generated dataset, then its checkpoint evaluated and used."""
+    """Train on the generated dataset, then evaluate the checkpoint and predict with it."""
     session.install("-e", ".")
     run = Path(session.create_tmp()) / "demo"
     session.run("python", "-m", "src.train", f"output_dir={run}", *session.posargs)
     session.run("python", "-m", "src.evaluate", f"checkpoint={run}", f"output_dir={run}/evaluation")
     session.run(
-        "python",
-        "-m",
-        "hydet.data.shapes",
-        "--out",
-        f"{run}/pictures",
-        "--num-images",
-        "8",
-        "--val-images",
-        "2",
-    )
+        "python", "-m", "hydet.data.shapes", "--out", f"{run}/images", "--num-images", "8", "--val-images", "2",
+    )  # fmt: skip
     session.run(
-        "python", "-m", "src.predict", f"checkpoint={run}", f"input={run}/pictures/train",
+        "python", "-m", "src.predict", f"checkpoint={run}", f"input={run}/images/train",
         f"output_dir={run}/predictions",
     )  # fmt: skip
 
 
 @nox.session
+def configs(session: nox.Session) -> None:
+    """Write the resolved YAML of every model option to ``docs/configs``."""
+    session.install("-e", ".")
+    session.run("python", "docs/write_configs.py", *session.posargs)
+
+
+@nox.session
 def learn(session: nox.Session) -> None:
-    """Every architecture trained on the generated dataset, an hour in all; fails if one learns too little."""
+    """Train every architecture on the generated dataset, about an hour; fails if one stays below its floor."""
     session.install("-e", ".")
     session.run("python", "benchmarks/learn_shapes.py", *session.posargs)
 
 
 @nox.session
 def notebook(session: nox.Session) -> None:
-    """The example notebook from top to bottom; it asserts what it learned. ``-- --inplace`` keeps the new outputs."""
+    """Run the example notebook, which asserts what it learned. ``-- --inplace`` stores the new outputs."""
     session.install("-e", ".", "nbclient>=0.10", "ipykernel>=6")
     session.run("jupyter", "execute", "--timeout=900", "examples/build_a_detector.ipynb", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Tables of speed, each against something else in the same run."""
+    """Measure speed; each table compares two implementations in one run."""
     session.install("-e", ".[test]")
     for threads in ("1", "2"):
         session.run("python", "benchmarks/compare_torchvision.py", "--threads", threads, *session.posargs)
@@ -100,10 +122,10 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
-    """On a machine with a CUDA device, in the active environment, without network: kernel tests, then all benchmarks.
+    """Run the kernel tests and all benchmarks on a CUDA device, in the active environment and without network.
 
-    The tests run compiled what the interpreter runs elsewhere. Arguments go to pytest, such as ``-- -n 8``. Benchmarks
-    run, and write ``benchmarks/results/``, also if a test fails.
+    The tests compile the kernels that the interpreter runs elsewhere. Arguments go to pytest, such as ``-- -n 8``.
+    Benchmarks run, and write ``benchmarks/results/``, even if a test fails.
     """
     session.run("python", "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "-e", ".")
     shape = ["--size", "832", "1344", "--batch", "2"]

@@ -1,4 +1,4 @@
-"""Polygons: cutting them at the border of an image, and drawing them around bitmaps."""
+"""Polygons: rasterization, clipping at the image border, and tracing of masks."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ from collections.abc import Sequence
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
-from hydet.data.annotations.rle import draw_code
+from hydet.data.annotations.rle import draw_run_lengths
 
-__all__ = ["clip_polygon", "mask_to_polygons", "rasterized"]
+__all__ = ["clip_polygon", "mask_to_polygons", "rasterize_polygons"]
+
+_Point = tuple[int, int]  # (x, y)
+_Step = tuple[int, int]  # (dx, dy), one of them 0 and the other -1 or 1
 
 
-def rasterized(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
-    """Rasterise objects as COCO does; the cost is that of their extents, not of the image.
+def rasterize_polygons(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
+    """Rasterize objects as COCO does; the cost depends on the extent of the objects, not on the image size.
 
     Args:
-        objects: per object its polygons, flat ``(x0, y0, x1, y1, ...)`` arrays in pixels.
-        height: of the masks.
-        width: of the masks.
+        objects: polygons of each object, as flat ``(x0, y0, x1, y1, ...)`` arrays in pixels.
+        height: height of the masks in pixels.
+        width: width of the masks in pixels.
 
     Returns:
-        ``(N, height, width)`` bool.
+        ``(N, height, width)`` bool masks, each the union of the object's polygons.
     """
     masks = np.zeros((len(objects), height, width), dtype=bool)
     flat = [np.asarray(p, dtype=np.float64).reshape(-1).tolist() for polygons in objects for p in polygons]
     codes = iter(coco_mask.frPyObjects(flat, height, width) if flat else ())
     for mask, polygons in zip(masks, objects):
         for _ in polygons:
-            draw_code(next(codes), mask)
+            draw_run_lengths(next(codes), mask)
     return masks
 
 
 def clip_polygon(polygon: np.ndarray, height: float, width: float) -> np.ndarray:
-    """The part of a polygon inside an image.
+    """Clip a polygon at the border of an image.
 
     Args:
-        polygon: flat ``(x0, y0, x1, y1, ...)``, in pixels.
-        height: of the image.
-        width: of the image.
+        polygon: flat ``(x0, y0, x1, y1, ...)`` array in pixels.
+        height: image height in pixels.
+        width: image width in pixels.
 
     Returns:
-        The same kind of array, of length 0 if nothing is inside. Parts that the border separates stay joined
-        along it.
+        The clipped polygon in the same form, or an array of length 0 if it lies outside the image. Parts that the
+        border separates stay connected by edges along the border.
 
     Source: Sutherland and Hodgman 1974, "Reentrant polygon clipping".
     """
@@ -55,97 +58,99 @@ def clip_polygon(polygon: np.ndarray, height: float, width: float) -> np.ndarray
     ):
         if len(points) == 0:
             break
-        depth = sign * (points[:, axis] - bound)  # >= 0 inside
+        depth = sign * (points[:, axis] - bound)  # distance to the border, >= 0 inside
         if (depth >= 0).all():
             continue
-        following, next_depth = np.roll(points, -1, axis=0), np.roll(depth, -1)
-        crossing = (depth >= 0) != (next_depth >= 0)
+        next_points, next_depth = np.roll(points, -1, axis=0), np.roll(depth, -1)
+        crosses = (depth >= 0) != (next_depth >= 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(crossing, depth / (depth - next_depth), 0.0)
-        met = points + share[:, None] * (following - points)
-        met[:, axis] = bound
-        both = np.stack([points, met], axis=1).reshape(
-            -1, 2
-        )  # each point, then where its edge meets the border
-        points = both[np.stack([depth >= 0, crossing], axis=1).reshape(-1)]
+            fraction = np.where(crosses, depth / (depth - next_depth), 0.0)
+        intersections = points + fraction[:, None] * (next_points - points)
+        intersections[:, axis] = bound
+        # Each point is followed by the intersection of its outgoing edge; then select those that exist.
+        candidates = np.stack([points, intersections], axis=1).reshape(-1, 2)  # (2P, 2)
+        points = candidates[np.stack([depth >= 0, crosses], axis=1).reshape(-1)]
     return points.reshape(-1) if len(points) >= 3 else np.zeros(0)
 
 
 def mask_to_polygons(mask: np.ndarray) -> list[np.ndarray]:
-    """Polygons along the edges of the pixels of a bitmap; rasterised as COCO does they give the bitmap again.
+    """Trace the outlines of a mask along pixel edges; rasterizing the polygons gives the same mask.
 
     Args:
         mask: ``(H, W)`` bool.
 
     Returns:
-        One flat ``(x0, y0, x1, y1, ...)`` array for each connected part (pixels that touch at a corner only are not
-        connected). Holes are joined to the outline around them by a cut of no width.
+        One flat ``(x0, y0, x1, y1, ...)`` array per connected component. Pixels that share only a corner are not
+        connected. A hole is joined to the outline around it by a cut of zero width.
     """
     loops = _boundary_loops(np.asarray(mask, dtype=bool))
-    outer = [loop for loop in loops if _signed_area(loop) > 0]
+    outlines = [loop for loop in loops if _signed_area(loop) > 0]
     holes = [loop for loop in loops if _signed_area(loop) < 0]
-    # A hole belongs to the smallest outline around it.
-    outer.sort(key=_signed_area)
-    joined: dict[int, list[np.ndarray]] = {}
+    # With the outlines in ascending order of area, the first one that contains a hole is the smallest.
+    outlines.sort(key=_signed_area)
+    holes_of: dict[int, list[np.ndarray]] = {}
     for hole in holes:
-        inside = hole[0] + np.array([0.5, -0.5])  # see _boundary_loops: a hole starts at its top left corner
-        owner = next(i for i, loop in enumerate(outer) if _contains(loop, inside))
-        joined.setdefault(owner, []).append(hole)
-    result = []
-    for i, loop in enumerate(outer):
-        for hole in joined.get(i, []):
-            loop = np.concatenate([loop, loop[:1], hole, hole[:1]])
-        result.append(loop.reshape(-1).astype(np.float64))
-    return result
+        inside = hole[0] + np.array([0.5, -0.5])  # a pixel beside the hole, which starts at its top left corner
+        owner = next(i for i, outline in enumerate(outlines) if _contains(outline, inside))
+        holes_of.setdefault(owner, []).append(hole)
+    polygons = []
+    for i, outline in enumerate(outlines):
+        for hole in holes_of.get(i, []):
+            outline = np.concatenate([outline, outline[:1], hole, hole[:1]])
+        polygons.append(outline.reshape(-1).astype(np.float64))
+    return polygons
 
 
 def _boundary_loops(mask: np.ndarray) -> list[np.ndarray]:
-    """Closed walks along pixel edges with the inside on the right hand (y points down), corners only."""
+    """Trace closed loops along pixel edges; the mask is on the right-hand side (y points down)."""
     padded = np.pad(mask, 1)
-    # An edge starts at a grid corner: right along the top of a pixel, down along its right side, and so on.
-    start: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    # Directed edges by the grid corner where they start: right along the top of a pixel, down along its right side,
+    # left along the bottom, up along the left side.
+    edges_from: dict[_Point, list[_Step]] = {}
     top = padded[1:, 1:-1] & ~padded[:-1, 1:-1]
     bottom = ~padded[1:, 1:-1] & padded[:-1, 1:-1]
     left = padded[1:-1, 1:] & ~padded[1:-1, :-1]
     right = ~padded[1:-1, 1:] & padded[1:-1, :-1]
-    for edges, (dx, dy), (ox, oy) in (
+    for edges, step, (offset_x, offset_y) in (
         (top, (1, 0), (0, 0)),
         (right, (0, 1), (0, 0)),
         (bottom, (-1, 0), (1, 0)),
         (left, (0, -1), (0, 1)),
     ):
         for y, x in np.argwhere(edges).tolist():
-            start.setdefault((x + ox, y + oy), []).append((dx, dy))
+            edges_from.setdefault((x + offset_x, y + offset_y), []).append(step)
     loops = []
-    for corner in sorted(start, key=lambda c: (c[1], c[0])):
-        while start[corner]:
-            loops.append(_walk(start, corner))
+    for corner in sorted(edges_from, key=lambda point: (point[1], point[0])):
+        while edges_from[corner]:
+            loops.append(_trace_loop(edges_from, corner))
     return loops
 
 
-def _walk(start: dict[tuple[int, int], list[tuple[int, int]]], corner: tuple[int, int]) -> np.ndarray:
-    (x, y), (dx, dy) = corner, start[corner].pop(0)
+def _trace_loop(edges_from: dict[_Point, list[_Step]], corner: _Point) -> np.ndarray:
+    """Follow edges from ``corner`` until the loop closes, remove them, and return ``(P, 2)`` corner points."""
+    (x, y), (dx, dy) = corner, edges_from[corner].pop(0)
     points = [(x, y)]
     while True:
         x, y = x + dx, y + dy
-        if (x, y) == corner and (-dy, dx) not in start[corner]:
+        if (x, y) == corner and (-dy, dx) not in edges_from[corner]:
             return np.array(points)
-        onward = start[(x, y)]
-        # Where two pixels touch at a corner, turning right keeps them apart.
-        turn = (-dy, dx) if (-dy, dx) in onward else (dx, dy) if (dx, dy) in onward else (dy, -dx)
-        onward.remove(turn)
+        candidates = edges_from[(x, y)]
+        # A right turn where two pixels touch at a corner keeps them in separate loops.
+        turn = (-dy, dx) if (-dy, dx) in candidates else (dx, dy) if (dx, dy) in candidates else (dy, -dx)
+        candidates.remove(turn)
         if turn != (dx, dy):
             points.append((x, y))
         dx, dy = turn
 
 
 def _signed_area(loop: np.ndarray) -> float:
-    """Positive if the inside is on the right hand."""
+    """Return the area of a loop: positive for an outline, negative for a hole."""
     x, y = loop.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def _contains(loop: np.ndarray, point: np.ndarray) -> bool:
-    (x, y), following = loop.T, np.roll(loop, -1, axis=0)
-    crosses = (y > point[1]) != (following[:, 1] > point[1])  # edges are upright or level
+    """Return True if ``point`` lies inside a loop, by the even-odd rule for a ray towards larger x."""
+    (x, y), next_points = loop.T, np.roll(loop, -1, axis=0)
+    crosses = (y > point[1]) != (next_points[:, 1] > point[1])  # only vertical edges change y
     return bool(np.count_nonzero(crosses & (x > point[0])) % 2)

@@ -1,57 +1,79 @@
-"""COCO's run-length codes: runs of zeros and ones by turns, down the columns of a bitmap."""
+"""COCO's run-length codes: alternating runs of zeros and ones in column order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-__all__ = ["draw_code", "runs_of"]
+__all__ = ["RunLengthCode", "decode_runs", "draw_run_lengths"]
 
 
-def runs_of(counts: str | bytes) -> np.ndarray:
-    """Runs of a compressed code, int64.
+class RunLengthCode(TypedDict):
+    """A mask in COCO's format.
 
-    A character holds five bits of a number, low ones first; from the fourth number on it is the difference to the last
-    but one.
+    Keys:
+        size: ``[height, width]`` of the mask in pixels.
+        counts: lengths of the runs, zeros first; compressed to a string, or a list of integers.
+    """
+
+    size: list[int]
+    counts: str | bytes | list[int]
+
+
+def decode_runs(counts: str | bytes) -> np.ndarray:
+    """Decompress the counts of a run-length code.
+
+    Args:
+        counts: characters with six bits each, offset by 48. The low five bits are part of a number, least significant
+            group first; the sixth is set if the number continues. From the fourth number on, a number is the difference
+            to the last but one.
+
+    Returns:
+        ``(R,)`` int64 run lengths, zeros first.
 
     Raises:
-        ValueError: if this is no compressed code.
+        ValueError: if ``counts`` is not a compressed code.
     """
     content = counts.encode() if isinstance(counts, str) else counts
     if not content:
         return np.zeros(0, dtype=np.int64)
-    parts = np.frombuffer(content, dtype=np.uint8).astype(np.int64) - 48
-    if parts.min() < 0 or parts.max() > 63:
-        raise ValueError("counts hold characters that cannot be there")
-    last = (parts & 32) == 0
-    if not last[-1]:
+    groups = np.frombuffer(content, dtype=np.uint8).astype(np.int64) - 48
+    if groups.min() < 0 or groups.max() > 63:
+        raise ValueError("counts have invalid characters")
+    is_last = (groups & 32) == 0
+    if not is_last[-1]:
         raise ValueError("counts end in the middle of a number")
-    ends = np.flatnonzero(last)
+    ends = np.flatnonzero(is_last)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() > 11:
-        raise ValueError("counts hold a number that is too large")
-    shift = 5 * (np.arange(len(parts)) - np.repeat(starts, ends - starts + 1))
-    values = np.add.reduceat((parts & 31) << shift, starts)
-    values -= ((parts[ends] & 16) != 0) * (np.int64(2) << (shift[ends] + 4))
+    if (ends - starts).max() > 11:  # twelve groups of five bits are the most that an int64 holds
+        raise ValueError("counts have a number that is too large")
+    shift = 5 * (np.arange(len(groups)) - np.repeat(starts, ends - starts + 1))
+    values = np.add.reduceat((groups & 31) << shift, starts)
+    values -= ((groups[ends] & 16) != 0) * (np.int64(2) << (shift[ends] + 4))  # sign extension
+    # Undo the differences; the first number and the odd ones start independent sums.
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
 
 
-def draw_code(code: Mapping[str, Any], mask: np.ndarray) -> None:
-    """Set the pixels of a run-length code in ``mask``, ``(H, W)`` bool; the cost is that of the columns it touches.
+def draw_run_lengths(code: RunLengthCode, mask: np.ndarray) -> None:
+    """Set the pixels of a run-length code in a mask; the cost depends on the number of columns that it covers.
+
+    Args:
+        code: compressed or not.
+        mask: ``(H, W)`` bool, changed in place.
 
     Raises:
-        ValueError: if the code is not one of a bitmap of this size.
+        ValueError: if the code is broken or belongs to a mask of another size.
     """
     height, width = mask.shape
     counts = code["counts"]
-    runs = runs_of(counts) if isinstance(counts, str | bytes) else np.asarray(counts, dtype=np.int64)
+    runs = decode_runs(counts) if isinstance(counts, str | bytes) else np.asarray(counts, dtype=np.int64)
     if tuple(code["size"]) != mask.shape or runs.sum() != height * width or (runs < 0).any():
-        raise ValueError(f"the run-length code is not one of a bitmap of {width} x {height} pixels")
-    bounds = np.cumsum(runs)[:-1] if len(runs) % 2 else np.cumsum(runs)  # ones begin and end here, by turns
+        raise ValueError(f"the run-length code does not match a mask of {width} x {height} pixels")
+    # Positions where runs of ones start and end, alternating, in column order.
+    bounds = np.cumsum(runs)[:-1] if len(runs) % 2 else np.cumsum(runs)
     if len(bounds) == 0 or bounds[-1] == bounds[0]:
         return
     left, right = int(bounds[0]) // height, -(-int(bounds[-1]) // height)

@@ -1,26 +1,37 @@
-"""Annotations of many images in a few flat arrays, which worker processes share."""
+"""Annotations and images in a few flat arrays, which worker processes share instead of copying Python objects."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["AnnotationBuilder", "FlatAnnotations", "FlatIntegers", "FlatStrings"]
+from hydet.data.coco.json_file import FEDERATED_KEYS, ImageEntry
+from hydet.data.datasets.record import Segment
+
+__all__ = ["Annotation", "FlatAnnotations", "FlatImages", "FlatIntegers", "FlatStrings", "XYWHBox"]
+
+XYWHBox = tuple[float, float, float, float]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class FlatStrings:
-    """Many byte strings in one array."""
+    """N byte strings in one array.
 
-    content: np.ndarray  # uint8
-    offsets: np.ndarray  # (N + 1,) int64
+    Args:
+        content: ``(bytes,)`` uint8, all strings concatenated.
+        offsets: ``(N + 1,)`` int64; string ``i`` is ``content[offsets[i] : offsets[i + 1]]``.
+    """
+
+    content: np.ndarray
+    offsets: np.ndarray
 
     @classmethod
-    def of(cls, strings: list[bytes]) -> FlatStrings:
+    def of(cls, strings: Sequence[bytes]) -> FlatStrings:
+        """Concatenate strings."""
         return cls(np.frombuffer(b"".join(strings), dtype=np.uint8), _offsets([len(s) for s in strings]))
 
     def __len__(self) -> int:
@@ -30,121 +41,230 @@ class FlatStrings:
         return self.content[self.offsets[index] : self.offsets[index + 1]].tobytes()
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class FlatIntegers:
-    """Many lists of integers in one array."""
+    """N lists of integers in one array.
 
-    content: np.ndarray  # int64
-    offsets: np.ndarray  # (N + 1,) int64
+    Args:
+        content: ``(numbers,)`` int64, all lists concatenated.
+        offsets: ``(N + 1,)`` int64; list ``i`` is ``content[offsets[i] : offsets[i + 1]]``.
+    """
+
+    content: np.ndarray
+    offsets: np.ndarray
 
     @classmethod
     def of(cls, lists: Sequence[Sequence[int]]) -> FlatIntegers:
+        """Concatenate lists."""
         content = np.fromiter(chain.from_iterable(lists), dtype=np.int64)
-        return cls(content, _offsets([len(one) for one in lists]))
+        return cls(content, _offsets([len(numbers) for numbers in lists]))
 
     def __getitem__(self, index: int) -> list[int]:
-        return self.content[self.offsets[index] : self.offsets[index + 1]].tolist()
+        numbers: list[int] = self.content[self.offsets[index] : self.offsets[index + 1]].tolist()
+        return numbers
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
+class FlatImages:
+    """The images of a file.
+
+    Args:
+        names: file names, relative to the image folder.
+        ids: ``(N,)`` int64 image ids of the file.
+        sizes: ``(N, 2)`` int64 (height, width) as the file has them.
+        federated: LVIS's lists of category ids by key, for the keys that any image has.
+    """
+
+    names: FlatStrings
+    ids: np.ndarray
+    sizes: np.ndarray
+    federated: dict[str, FlatIntegers]
+
+    @classmethod
+    def of(cls, images: Sequence[ImageEntry]) -> FlatImages:
+        """Flatten the entries of a file."""
+        return cls(
+            names=FlatStrings.of([image.file_name.encode() for image in images]),
+            ids=np.array([image.image_id for image in images], dtype=np.int64),
+            sizes=np.array([(image.height, image.width) for image in images], dtype=np.int64),
+            federated={
+                key: FlatIntegers.of([image.federated.get(key, []) for image in images])
+                for key in FEDERATED_KEYS
+                if any(key in image.federated for image in images)
+            },
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name(self, index: int) -> str:
+        """Return the file name of an image."""
+        return self.names[index].decode()
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the (height, width) of an image as the file has them."""
+        height, width = self.sizes[index].tolist()
+        return height, width
+
+
+class Annotation(NamedTuple):
+    """One annotation that was read and checked.
+
+    Args:
+        annotation_id: unique id.
+        image_index: index of its image among the images of the file.
+        class_index: contiguous class.
+        box: (x, y, w, h) in pixels, as files have them.
+        area: in square pixels.
+        iscrowd: True for a region that covers several objects.
+        ignore: True for an object that VOC's evaluation does not count ("difficult").
+        polygons: flat float64 arrays; empty if there are none.
+        code: compressed run-length code; empty if there is none.
+        keypoints: 3 K numbers (x, y, visibility), or None.
+        rotated_box: (cx, cy, w, h, degrees), or None.
+    """
+
+    annotation_id: int
+    image_index: int
+    class_index: int
+    box: XYWHBox
+    area: float
+    iscrowd: bool
+    ignore: bool
+    polygons: Sequence[np.ndarray]
+    code: bytes
+    keypoints: Sequence[float] | None
+    rotated_box: Sequence[float] | None
+
+
+@dataclasses.dataclass(frozen=True)
 class FlatAnnotations:
     """A annotations in the order of their images.
 
-    Polygons are numbered through: those of annotation ``a`` are ``polygon_range[a] ... polygon_range[a + 1]``, the
-    coordinates of polygon ``p`` are ``coordinates[coordinate_range[p] : coordinate_range[p + 1]]``.
+    Polygons are numbered consecutively: annotation ``a`` has the polygons ``polygon_range[a] ... polygon_range[a + 1]``,
+    and polygon ``p`` has the coordinates ``coordinates[coordinate_range[p] : coordinate_range[p + 1]]``.
+
+    Args:
+        image_range: ``(images + 1,)`` int64; image ``i`` has the annotations ``image_range[i] ... image_range[i + 1]``.
+        ids: ``(A,)`` int64.
+        classes: ``(A,)`` int64, contiguous.
+        boxes: ``(A, 4)`` float64 as (x, y, w, h) in pixels.
+        areas: ``(A,)`` float64.
+        iscrowd: ``(A,)`` bool.
+        ignore: ``(A,)`` bool.
+        polygon_range: ``(A + 1,)`` int64.
+        coordinate_range: ``(P + 1,)`` int64.
+        coordinates: float64, x and y alternating.
+        codes: A compressed run-length codes; empty strings for annotations without one.
+        keypoints: ``(A, K, 3)`` float32, zeros for annotations without keypoints; None if they are not read.
+        rotated_boxes: ``(A, 5)`` float32; None if no annotation has one.
     """
 
-    image_range: np.ndarray  # (images + 1,) int64: which annotations an image has
-    ids: np.ndarray  # (A,) int64
-    classes: np.ndarray  # (A,) int64, contiguous
-    boxes: np.ndarray  # (A, 4) float64 as (x, y, w, h), as files have them
-    areas: np.ndarray  # (A,) float64
-    iscrowd: np.ndarray  # (A,) bool
-    ignore: np.ndarray  # (A,) bool: difficult ones, which VOC's evaluation does not count
-    polygon_range: np.ndarray  # (A + 1,) int64
-    coordinate_range: np.ndarray  # (P + 1,) int64
-    coordinates: np.ndarray  # float64
-    codes: FlatStrings  # (A,) compressed run-length codes, empty where there is none
-    keypoints: np.ndarray | None  # (A, K, 3) float32
-    rotated_boxes: np.ndarray | None  # (A, 5) float32
+    image_range: np.ndarray
+    ids: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    iscrowd: np.ndarray
+    ignore: np.ndarray
+    polygon_range: np.ndarray
+    coordinate_range: np.ndarray
+    coordinates: np.ndarray
+    codes: FlatStrings
+    keypoints: np.ndarray | None
+    rotated_boxes: np.ndarray | None
 
-    def of_image(self, index: int) -> range:
-        return range(int(self.image_range[index]), int(self.image_range[index + 1]))
-
-    def sum_of_images(self, values: np.ndarray) -> np.ndarray:
-        """``(images,)`` int64: sums of one number for each annotation, over those of each image."""
-        images = np.repeat(np.arange(len(self.image_range) - 1), np.diff(self.image_range))
-        return np.bincount(images, weights=values, minlength=len(self.image_range) - 1).astype(np.int64)
-
-    def polygons(self, annotation: int) -> list[np.ndarray]:
-        bounds = self.coordinate_range
-        start, end = self.polygon_range[annotation], self.polygon_range[annotation + 1]
-        return [self.coordinates[bounds[p] : bounds[p + 1]] for p in range(start, end)]
-
-
-class AnnotationBuilder:
-    """Collects annotations in any order; ``build`` sorts them by image."""
-
-    def __init__(self) -> None:
-        self.images: list[int] = []
-        self.ids: list[int] = []
-        self.classes: list[int] = []
-        self.boxes: list[tuple[float, float, float, float]] = []
-        self.areas: list[float] = []
-        self.iscrowd: list[bool] = []
-        self.ignore: list[bool] = []
-        self.polygons: list[list[np.ndarray]] = []
-        self.codes: list[bytes] = []
-        self.keypoints: list[Any] = []
-        self.rotated_boxes: list[Any] = []
-
-    def build(self, num_images: int, *, num_keypoints: int | None) -> FlatAnnotations:
-        """Flatten.
+    @classmethod
+    def of(
+        cls, annotations: Sequence[Annotation], *, num_images: int, num_keypoints: int | None
+    ) -> FlatAnnotations:
+        """Sort annotations by image and flatten them.
 
         Args:
-            num_images: images are numbered 0 ... num_images - 1.
-            num_keypoints: None for no keypoints.
+            annotations: in any order; those of one image keep their order.
+            num_images: number of images.
+            num_keypoints: number of keypoints per object, or None for no keypoints.
         """
-        images = np.array(self.images, dtype=np.int64)
-        order = np.argsort(images, kind="stable")
-        places = order.tolist()
-        polygons = [self.polygons[i] for i in places]
-        flat = [p for one in polygons for p in one]
-        keypoints = rotated = None
-        if num_keypoints is not None:
-            keypoints = np.zeros((len(places), num_keypoints, 3), dtype=np.float32)
-            for row, i in enumerate(places):
-                if self.keypoints[i] is not None:
-                    keypoints[row] = np.asarray(self.keypoints[i], dtype=np.float32).reshape(-1, 3)
-        if any(r is not None for r in self.rotated_boxes):
-            rotated = np.array(
-                [
-                    _level(self.boxes[i]) if self.rotated_boxes[i] is None else self.rotated_boxes[i]
-                    for i in places
-                ],
-                dtype=np.float32,
-            ).reshape(-1, 5)
-        return FlatAnnotations(
-            image_range=_offsets(np.bincount(images, minlength=num_images)),
-            ids=np.array(self.ids, dtype=np.int64)[order],
-            classes=np.array(self.classes, dtype=np.int64)[order],
-            boxes=np.array(self.boxes, dtype=np.float64).reshape(-1, 4)[order],
-            areas=np.array(self.areas, dtype=np.float64)[order],
-            iscrowd=np.array(self.iscrowd, dtype=bool)[order],
-            ignore=np.array(self.ignore, dtype=bool)[order],
-            polygon_range=_offsets([len(one) for one in polygons]),
-            coordinate_range=_offsets([len(p) for p in flat]),
-            coordinates=np.concatenate(flat) if flat else np.zeros(0),
-            codes=FlatStrings.of([self.codes[i] for i in places]),
-            keypoints=keypoints,
-            rotated_boxes=rotated,
+        ordered = sorted(annotations, key=lambda a: a.image_index)
+        image_indices = np.array([a.image_index for a in ordered], dtype=np.int64)
+        polygons = [polygon for a in ordered for polygon in a.polygons]
+        return cls(
+            image_range=_offsets(np.bincount(image_indices, minlength=num_images)),
+            ids=np.array([a.annotation_id for a in ordered], dtype=np.int64),
+            classes=np.array([a.class_index for a in ordered], dtype=np.int64),
+            boxes=np.array([a.box for a in ordered], dtype=np.float64).reshape(-1, 4),
+            areas=np.array([a.area for a in ordered], dtype=np.float64),
+            iscrowd=np.array([a.iscrowd for a in ordered], dtype=bool),
+            ignore=np.array([a.ignore for a in ordered], dtype=bool),
+            polygon_range=_offsets([len(a.polygons) for a in ordered]),
+            coordinate_range=_offsets([len(polygon) for polygon in polygons]),
+            coordinates=np.concatenate(polygons) if polygons else np.zeros(0),
+            codes=FlatStrings.of([a.code for a in ordered]),
+            keypoints=None if num_keypoints is None else _flatten_keypoints(ordered, num_keypoints),
+            rotated_boxes=_flatten_rotated_boxes(ordered),
         )
 
+    def of_image(self, index: int) -> range:
+        """Return the range of annotations of an image."""
+        return range(int(self.image_range[index]), int(self.image_range[index + 1]))
 
-def _offsets(lengths: Any) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
+    def sum_over_images(self, values: np.ndarray) -> np.ndarray:
+        """Sum one number per annotation over the annotations of each image.
+
+        Args:
+            values: ``(A,)`` numbers.
+
+        Returns:
+            ``(images,)`` int64 sums.
+        """
+        num_images = len(self.image_range) - 1
+        image_indices = np.repeat(np.arange(num_images), np.diff(self.image_range))
+        return np.bincount(image_indices, weights=values, minlength=num_images).astype(np.int64)
+
+    def has_regions(self) -> bool:
+        """Return True if any annotation has polygons or a run-length code."""
+        return bool(self.polygon_range[-1] > 0 or self.codes.offsets[-1] > 0)
+
+    def polygons(self, annotation: int) -> list[np.ndarray]:
+        """Return the polygons of an annotation as flat float64 arrays."""
+        start, end = self.polygon_range[annotation], self.polygon_range[annotation + 1]
+        bounds = self.coordinate_range
+        return [self.coordinates[bounds[p] : bounds[p + 1]] for p in range(start, end)]
+
+    def segment(self, annotation: int, size: tuple[int, int]) -> Segment:
+        """Return the region of an annotation.
+
+        Args:
+            annotation: index of the annotation.
+            size: (height, width) of the image as the file has them, to which run-length codes belong.
+        """
+        code = self.codes[annotation]
+        if code:
+            return {"size": list(size), "counts": code}
+        return self.polygons(annotation) or None
 
 
-def _level(box: tuple[float, float, float, float]) -> tuple[float, ...]:
+def _flatten_keypoints(annotations: Sequence[Annotation], num_keypoints: int) -> np.ndarray:
+    keypoints = np.zeros((len(annotations), num_keypoints, 3), dtype=np.float32)
+    for row, annotation in enumerate(annotations):
+        if annotation.keypoints is not None:
+            keypoints[row] = np.asarray(annotation.keypoints, dtype=np.float32).reshape(-1, 3)
+    return keypoints
+
+
+def _flatten_rotated_boxes(annotations: Sequence[Annotation]) -> np.ndarray | None:
+    """Return ``(A, 5)`` boxes, with an angle of 0 for annotations that have only an upright box."""
+    if all(annotation.rotated_box is None for annotation in annotations):
+        return None
+    rows = [a.rotated_box if a.rotated_box is not None else _as_rotated(a.box) for a in annotations]
+    return np.array(rows, dtype=np.float32).reshape(-1, 5)
+
+
+def _as_rotated(box: XYWHBox) -> Sequence[float]:
     x, y, w, h = box
     return (x + w / 2, y + h / 2, w, h, 0.0)
+
+
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the start of each of N consecutive ranges, and the end of the last one."""
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)

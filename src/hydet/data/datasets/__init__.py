@@ -1,1 +1,1 @@
-"""What a dataset is: its protocol, records, metadata and data report."""
+"""The dataset interface, records, metadata and data reports."""

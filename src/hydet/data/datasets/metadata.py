@@ -1,4 +1,4 @@
-"""What a dataset means: names of classes and keypoints, and the ids they have in files."""
+"""Names of the classes and keypoints of a dataset, and their ids in files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ __all__ = ["Metadata"]
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """The vocabulary of a dataset; immutable, and plain JSON through ``to_dict``, so that checkpoints carry it.
+    """Names and category ids of a dataset.
+
+    Instances are immutable. Checkpoints store the result of :meth:`to_dict`, which is plain JSON.
 
     Args:
-        name: of the dataset, for messages.
-        thing_classes: names of the classes 0 ... K-1 of objects.
-        thing_ids: for each of them its ``category_id`` in files; by default 1 ... K.
-        keypoint_names: of the K keypoints that every object has.
-        keypoint_flip_pairs: pairs of names that change places in a mirror, as (left_eye, right_eye).
-        keypoint_sigmas: tolerance of each keypoint in COCO's object keypoint similarity.
-        keypoint_skeleton: pairs of names to be joined in pictures.
-        stuff_classes: names of the semantic labels 0 ... S-1; the first one usually stands for all things.
-        stuff_ids: for each of them its ``category_id`` in panoptic files; by default 0 ... S-1.
-        palette: RGB in 0 ... 255 for each thing class, or nothing.
+        name: name of the dataset, for messages.
+        thing_classes: names of the object classes 0 ... K-1.
+        thing_ids: ``category_id`` of each object class in files; 1 ... K by default.
+        keypoint_names: names of the keypoints, which all objects share.
+        keypoint_flip_pairs: pairs of names to swap in a mirrored image, such as (left_eye, right_eye).
+        keypoint_sigmas: per-keypoint tolerance in COCO's object keypoint similarity.
+        keypoint_skeleton: pairs of names to connect with a line in drawings.
+        stuff_classes: names of the semantic labels 0 ... S-1; by convention label 0 represents all things.
+        stuff_ids: ``category_id`` of each semantic label in panoptic files; 0 ... S-1 by default.
+        palette: RGB color in [0, 255] of each object class; may be empty.
 
     Raises:
-        ValueError: if lengths disagree, names or ids are repeated, or a pair names no keypoint.
+        ValueError: if lengths differ, names or ids repeat, or a pair has an unknown keypoint.
     """
 
     name: str = ""
@@ -43,7 +45,7 @@ class Metadata:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if field.name != "name":
-                object.__setattr__(self, field.name, _frozen(getattr(self, field.name)))
+                object.__setattr__(self, field.name, _to_tuples(getattr(self, field.name)))
         if self.thing_classes and not self.thing_ids:
             object.__setattr__(self, "thing_ids", tuple(range(1, len(self.thing_classes) + 1)))
         if self.stuff_classes and not self.stuff_ids:
@@ -52,21 +54,27 @@ class Metadata:
 
     def _check(self) -> None:
         for names, ids in (("thing_classes", "thing_ids"), ("stuff_classes", "stuff_ids")):
-            values, numbers = getattr(self, names), getattr(self, ids)
-            if len(values) != len(numbers):
-                raise ValueError(f"Metadata: {len(values)} {names}, but {len(numbers)} {ids}")
-            if len(set(numbers)) != len(numbers):
-                raise ValueError(f"Metadata: {ids} must differ from one another, got {numbers}")
+            num_names, category_ids = len(getattr(self, names)), getattr(self, ids)
+            if num_names != len(category_ids):
+                raise ValueError(
+                    f"Metadata: {names} and {ids} must have equal lengths, got {num_names} and {len(category_ids)}"
+                )
+            if len(set(category_ids)) != len(category_ids):
+                raise ValueError(f"Metadata: {ids} must be unique, got {category_ids}")
         for names in ("thing_classes", "keypoint_names"):
             values = getattr(self, names)
             if len(set(values)) != len(values):
-                raise ValueError(f"Metadata: {names} must differ from one another, got {values}")
+                raise ValueError(f"Metadata: {names} must be unique, got {values}")
         if self.keypoint_sigmas and len(self.keypoint_sigmas) != len(self.keypoint_names):
             raise ValueError(
-                f"Metadata: {len(self.keypoint_names)} keypoint_names, but {len(self.keypoint_sigmas)} keypoint_sigmas"
+                "Metadata: keypoint_names and keypoint_sigmas must have equal lengths, "
+                f"got {len(self.keypoint_names)} and {len(self.keypoint_sigmas)}"
             )
         if self.palette and len(self.palette) != len(self.thing_classes):
-            raise ValueError(f"Metadata: {len(self.thing_classes)} classes, but {len(self.palette)} colours")
+            raise ValueError(
+                "Metadata: thing_classes and palette must have equal lengths, "
+                f"got {len(self.thing_classes)} and {len(self.palette)}"
+            )
         for pair in self.keypoint_flip_pairs + self.keypoint_skeleton:
             if len(pair) != 2 or any(name not in self.keypoint_names for name in pair):
                 raise ValueError(
@@ -74,21 +82,21 @@ class Metadata:
                 )
         paired = [name for pair in self.keypoint_flip_pairs for name in pair]
         if len(set(paired)) != len(paired):
-            raise ValueError("Metadata: a keypoint stands in more than one of keypoint_flip_pairs")
+            raise ValueError("Metadata: a keypoint is in more than one of keypoint_flip_pairs")
 
     @property
     def num_classes(self) -> int:
-        """How many classes of objects there are."""
+        """Number of object classes."""
         return len(self.thing_classes)
 
     @property
     def num_keypoints(self) -> int:
-        """How many keypoints an object has."""
+        """Number of keypoints per object."""
         return len(self.keypoint_names)
 
     @property
     def keypoint_flip_indices(self) -> tuple[int, ...]:
-        """For each keypoint of a mirrored object the index of the keypoint that it was."""
+        """Index of the original keypoint for each keypoint of a mirrored object."""
         order = list(range(len(self.keypoint_names)))
         for pair in self.keypoint_flip_pairs:
             a, b = (self.keypoint_names.index(name) for name in pair)
@@ -96,19 +104,19 @@ class Metadata:
         return tuple(order)
 
     def to_dict(self) -> dict[str, Any]:
-        """Lists, strings and numbers only."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        """Return the fields as lists, strings and numbers."""
+        return {field.name: _to_lists(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of ``to_dict``; keys that this version does not know are left out."""
+        """Build metadata from the result of :meth:`to_dict`; unknown keys are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+def _to_tuples(value: object) -> object:
+    return tuple(_to_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+def _to_lists(value: object) -> object:
+    return [_to_lists(v) for v in value] if isinstance(value, tuple) else value

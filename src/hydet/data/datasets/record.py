@@ -1,35 +1,34 @@
-"""One image and its annotations, as a dataset gives them."""
+"""One image and its annotations, as datasets return them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hydet.data.annotations.rle import draw_code
+from hydet.data.annotations.rle import RunLengthCode, draw_run_lengths
 from hydet.data.datasets.metadata import Metadata
-from hydet.structures import polygons_to_bitmask
+from hydet.structures import SegmentInfo, polygons_to_bitmask
 
 __all__ = ["Proposals", "Record", "Segment", "segment_to_mask"]
 
-# One object's region: polygons whose union counts, a COCO run-length code, or nothing.
-Segment = Sequence[np.ndarray] | Mapping[str, Any] | None
+# The region of one object: polygons of which it is the union, a COCO run-length code, or None if it has no region.
+Segment = Sequence[np.ndarray] | RunLengthCode | None
 
 
 @dataclasses.dataclass
 class Proposals:
-    """Regions of one image where an object may be, found beforehand.
+    """Precomputed class-agnostic proposals of one image.
 
     Args:
         boxes: ``(P, 4)`` float32 xyxy in pixels of the image.
-        objectness_logits: ``(P,)`` float32, the higher the likelier; only their order matters.
+        objectness_logits: ``(P,)`` float32; only their order matters.
 
     Raises:
-        ValueError: if the shapes differ from these.
+        ValueError: if the shapes are different.
     """
 
     boxes: Tensor
@@ -38,9 +37,9 @@ class Proposals:
     def __post_init__(self) -> None:
         count = len(self.objectness_logits)
         if self.boxes.shape != (count, 4) or self.objectness_logits.ndim != 1:
-            shapes = tuple(self.boxes.shape), tuple(self.objectness_logits.shape)
             raise ValueError(
-                f"Proposals: boxes are (P, 4) and objectness_logits (P,), got {shapes[0]} and {shapes[1]}"
+                "Proposals: boxes must have shape (P, 4) and objectness_logits (P,), "
+                f"got {tuple(self.boxes.shape)} and {tuple(self.objectness_logits.shape)}"
             )
 
     def __len__(self) -> int:
@@ -49,28 +48,27 @@ class Proposals:
 
 @dataclasses.dataclass
 class Record:
-    """An image and what is annotated in it, in pixels of the image.
+    """An image and its annotations, in pixels of the image.
 
     Args:
-        image: ``(3, H, W)`` uint8 RGB. It may be shared with others: do not change it in place.
-        image_id: the dataset's number of the image.
-        file_name: where it comes from, for messages and results.
-        height: of the image.
-        width: of the image.
-        boxes: ``(n, 4)`` float32 xyxy.
-        classes: ``(n,)`` int64 in 0 ... K-1.
-        iscrowd: ``(n,)`` bool: the region covers several objects that are not told apart.
-        annotation_ids: ``(n,)`` int64.
-        segments: per object its region, or None if the dataset has no regions.
-        masks: ``(n, H, W)`` bool, the same regions rasterised, where the dataset has them at hand.
-        keypoints: ``(n, K, 3)`` float32 as (x, y, v), or None.
-        rotated_boxes: ``(n, 5)`` float32 as (cx, cy, w, h, degrees counter-clockwise), or None.
-        sem_seg: ``(H, W)`` uint8 or int64 labels, 255 where a pixel does not count, or None.
-        panoptic_seg: ``(H, W)`` int32 segment ids, 0 where there is none, or None.
-        segments_info: per segment of ``panoptic_seg`` a mapping with ``id``, ``category_id`` (the class of a thing,
-            the semantic label of stuff), ``isthing``, ``iscrowd`` and ``area``.
-        proposals: regions found beforehand, or None; see ``WithProposals``.
-        metadata: of the dataset.
+        image: ``(3, H, W)`` uint8 RGB. A dataset may return the same tensor again: do not modify it in place.
+        image_id: id of the image in the dataset.
+        file_name: file of the image, for messages and results.
+        height: image height in pixels.
+        width: image width in pixels.
+        boxes: ``(N, 4)`` float32 xyxy.
+        classes: ``(N,)`` int64 in [0, K).
+        iscrowd: ``(N,)`` bool, True for a region that covers several objects without separating them.
+        annotation_ids: ``(N,)`` int64.
+        segments: region of each object, or None if the dataset has no regions.
+        masks: ``(N, H, W)`` bool rasterized ``segments``, if the dataset has them without extra cost, else None.
+        keypoints: ``(N, K, 3)`` float32 as (x, y, visibility), or None.
+        rotated_boxes: ``(N, 5)`` float32 as (cx, cy, w, h, degrees counter-clockwise), or None.
+        sem_seg: ``(H, W)`` uint8 or int64 labels, 255 for pixels to ignore, or None.
+        panoptic_seg: ``(H, W)`` int32 segment ids, 0 for unlabeled pixels, or None.
+        segments_info: entries for the segments of ``panoptic_seg``, or None.
+        proposals: precomputed proposals, or None; see :class:`hydet.data.WithProposals`.
+        metadata: metadata of the dataset.
     """
 
     image: Tensor
@@ -88,15 +86,16 @@ class Record:
     rotated_boxes: Tensor | None = None
     sem_seg: Tensor | None = None
     panoptic_seg: Tensor | None = None
-    segments_info: list[dict[str, Any]] | None = None
+    segments_info: list[SegmentInfo] | None = None
     proposals: Proposals | None = None
     metadata: Metadata | None = None
 
     def __len__(self) -> int:
+        """Return the number of annotations."""
         return self.boxes.shape[0]
 
     def bitmasks(self) -> Tensor:
-        """``(n, H, W)`` bool masks of all objects; an object without a region has an empty mask.
+        """Return ``(N, H, W)`` bool masks of all objects; the mask of an object without a region is empty.
 
         Raises:
             ValueError: if the dataset has no regions.
@@ -107,21 +106,20 @@ class Record:
             raise ValueError(f"{self.file_name}: the dataset has no masks")
         if not self.segments:
             return torch.zeros((0, self.height, self.width), dtype=torch.bool)
-        return torch.from_numpy(
-            np.stack([segment_to_mask(s, self.height, self.width) for s in self.segments])
-        )
+        masks = [segment_to_mask(segment, self.height, self.width) for segment in self.segments]
+        return torch.from_numpy(np.stack(masks))
 
 
 def segment_to_mask(segment: Segment, height: int, width: int) -> np.ndarray:
-    """Rasterise one region as COCO does.
+    """Rasterize one region as COCO does.
 
     Args:
-        segment: polygons, a compressed or uncompressed run-length code, or None.
-        height: of the image.
-        width: of the image.
+        segment: polygons, a run-length code (compressed or not), or None.
+        height: image height in pixels.
+        width: image width in pixels.
 
     Returns:
-        ``(height, width)`` bool.
+        ``(height, width)`` bool mask.
 
     Raises:
         ValueError: if the code belongs to an image of another size.
@@ -131,5 +129,5 @@ def segment_to_mask(segment: Segment, height: int, width: int) -> np.ndarray:
     if not isinstance(segment, Mapping):
         return polygons_to_bitmask(segment, height, width)
     mask = np.zeros((height, width), dtype=bool)
-    draw_code(segment, mask)
+    draw_run_lengths(segment, mask)
     return mask

@@ -1,4 +1,4 @@
-"""What was wrong with the files of a dataset."""
+"""Problems found in the files of a dataset, and the policies for handling them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ __all__ = ["POLICIES", "DataReport", "Policy", "Problem"]
 Policy = Literal["drop", "clamp", "raise"]
 POLICIES: tuple[Policy, ...] = ("drop", "clamp", "raise")
 
-_EXAMPLES = 20  # kept of each kind
+_MAX_EXAMPLES = 20  # problems listed for each kind; all of them are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that was wrong: its kind, a line that names file and annotation, and what was done about it."""
+    """One problem in the files of a dataset.
+
+    Args:
+        kind: short identifier, such as ``"box_outside"``.
+        message: one line with the file and the annotation id.
+        action: what was done about it, such as ``"dropped"`` or ``"clamped"``.
+    """
 
     kind: str
     message: str
@@ -23,10 +29,16 @@ class Problem:
 
 
 class DataReport:
-    """Counts problems by kind and keeps the first few of each; ``str`` gives a summary, empty if there are none.
+    """Counts of problems by kind and action, with the first examples of each.
+
+    ``str(report)`` is a summary of several lines; it is empty, and the report false, if there are no problems.
 
     Args:
-        source: the file that this is about.
+        source: file or dataset that the report is about.
+
+    Attributes:
+        counts: number of problems by (kind, action).
+        problems: the first problems of each kind and action.
     """
 
     def __init__(self, source: str) -> None:
@@ -35,21 +47,15 @@ class DataReport:
         self.problems: list[Problem] = []
 
     def add(self, kind: str, message: str, *, action: str) -> None:
-        """Note a problem.
-
-        Args:
-            kind: such as ``"box_outside"``.
-            message: one line with file and annotation id.
-            action: what was done: ``"dropped"``, ``"clamped"``, ...
-        """
+        """Count a problem; see :class:`Problem` for the arguments."""
         key = (kind, action)
         self.counts[key] = self.counts.get(key, 0) + 1
-        if self.counts[key] <= _EXAMPLES:
+        if self.counts[key] <= _MAX_EXAMPLES:
             self.problems.append(Problem(kind, message, action))
 
     def count(self, kind: str | None = None) -> int:
-        """How many problems there were, of one kind or in all."""
-        return sum(n for (name, _), n in self.counts.items() if kind in (None, name))
+        """Return the number of problems of one kind, or of all kinds."""
+        return sum(n for (counted_kind, _), n in self.counts.items() if kind in (None, counted_kind))
 
     def __bool__(self) -> bool:
         return bool(self.counts)
@@ -57,9 +63,10 @@ class DataReport:
     def __str__(self) -> str:
         if not self.counts:
             return ""
-        lines = [f"{self.source}: {self.count()} problem{'s' if self.count() > 1 else ''}"]
+        total = self.count()
+        lines = [f"{self.source}: {total} problem{'s' if total > 1 else ''}"]
         for (kind, action), number in sorted(self.counts.items(), key=lambda item: -item[1]):
-            first = next(p for p in self.problems if p.kind == kind and p.action == action)
-            such = "" if number == 1 else "such as "
-            lines.append(f"  {number} x {kind.replace('_', ' ')}, {action}: {such}{first.message}")
+            example = next(p.message for p in self.problems if p.kind == kind and p.action == action)
+            prefix = "" if number == 1 else "such as "
+            lines.append(f"  {number} x {kind.replace('_', ' ')}, {action}: {prefix}{example}")
         return "\n".join(lines)
