@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from hydet.data import ShapesDataset
-from hydet.data.loading.loaders import build_test_loader, build_train_loader
+from hydet.data import build_evaluation_loader, build_train_loader
 from hydet.data.mapping.mapper import InputMapper
 from hydet.engine import load_checkpoint
 from hydet.engine.callbacks import Checkpoints, Evaluation
@@ -51,7 +51,7 @@ def build(tiny, folder, *, max_steps, num_workers):
     )
     validation = Evaluation(
         every=2,
-        loader=build_test_loader(data, InputMapper(training=False), batch_size=2, num_workers=num_workers),
+        loader=build_evaluation_loader(data, InputMapper(training=False), batch_size=2, num_workers=num_workers),
         evaluators=CocoEvaluator(data, iou_types=("bbox",)),
     )
     callbacks = [validation, Checkpoints(every=2, best="box/AP")]

@@ -1,15 +1,15 @@
 """Datasets, augmentation and loaders: from files to the inputs of a model."""
 
+from hydet.data.coco.category_weights import frequency_weights
 from hydet.data.coco.dataset import CocoDataset
 from hydet.data.coco.writer import write_coco
-from hydet.data.datasets.category_weights import frequency_weights
 from hydet.data.datasets.dataset import BaseDataset, DetectionDataset, RecordSource, as_detection_dataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Proposals, Record, Segment, segment_to_mask
 from hydet.data.datasets.report import DataReport, Problem
 from hydet.data.errors import DataError
 from hydet.data.images.reading import read_image
-from hydet.data.loading.loaders import TestLoader, TrainLoader, build_test_loader, build_train_loader
+from hydet.data.loading.evaluation_loader import EvaluationLoader, build_evaluation_loader
 from hydet.data.loading.samplers import (
     RepeatFactorSampler,
     ShuffleSampler,
@@ -17,21 +17,16 @@ from hydet.data.loading.samplers import (
     make_shuffle_sampler,
     repeat_factors,
 )
+from hydet.data.loading.train_loader import TrainLoader, build_train_loader
 from hydet.data.mapping.mapper import InputMapper
 from hydet.data.proposals.proposal_file import ProposalFile, write_proposals
 from hydet.data.proposals.with_proposals import WithProposals
 from hydet.data.shapes import SHAPE_CLASSES, SHAPE_KEYPOINTS, ShapesDataset
-from hydet.data.transforms.transforms import (
-    ColorJitter,
-    FixedSizeCrop,
-    RandomCrop,
-    RandomHorizontalFlip,
-    RandomVerticalFlip,
-    Resize,
-    ResizeShortestEdge,
-    ScaleJitter,
-    shortest_edge_size,
-)
+from hydet.data.transforms.color import ColorJitter
+from hydet.data.transforms.cropping import FixedSizeCrop, RandomCrop
+from hydet.data.transforms.flipping import RandomHorizontalFlip, RandomVerticalFlip
+from hydet.data.transforms.resizing import Resize, ResizeShortestEdge, ScaleJitter
+from hydet.structures import shortest_edge_size
 
 __all__ = [
     "SHAPE_CLASSES",
@@ -42,6 +37,7 @@ __all__ = [
     "DataError",
     "DataReport",
     "DetectionDataset",
+    "EvaluationLoader",
     "FixedSizeCrop",
     "InputMapper",
     "Metadata",
@@ -60,11 +56,10 @@ __all__ = [
     "Segment",
     "ShapesDataset",
     "ShuffleSampler",
-    "TestLoader",
     "TrainLoader",
     "WithProposals",
     "as_detection_dataset",
-    "build_test_loader",
+    "build_evaluation_loader",
     "build_train_loader",
     "frequency_weights",
     "make_repeat_factor_sampler",

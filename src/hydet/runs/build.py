@@ -8,8 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
-from hydet.config import ConfigError, instantiate
-from hydet.data import InputMapper, Metadata, WithProposals, build_test_loader
+from hydet.config import ConfigError, TargetCheck, instantiate
+from hydet.data import InputMapper, Metadata, WithProposals, build_evaluation_loader
 from hydet.engine import rank, world_size
 
 from .tasks import IOU_TYPES, MEASURED_BY, needs_proposals, tasks_of
@@ -51,7 +51,7 @@ def fill_names(config: DictConfig, metadata: Metadata) -> None:
         )
 
 
-def build_model(config: DictConfig, *, allowed: Sequence[str] | None = None) -> nn.Module:
+def build_model(config: DictConfig, *, allowed: TargetCheck | None = None) -> nn.Module:
     """The model that ``config.model`` describes.
 
     Args:
@@ -167,7 +167,7 @@ def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any, 
         dataset: gives records.
         **mapping: further arguments of ``build_mapper``.
     """
-    return build_test_loader(
+    return build_evaluation_loader(
         dataset,
         build_mapper(config, model, training=False, **mapping),
         batch_size=config.evaluation.batch_size,

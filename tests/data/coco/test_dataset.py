@@ -12,7 +12,7 @@ from hydet.data import (
     CocoDataset,
     DataError,
     InputMapper,
-    build_test_loader,
+    build_evaluation_loader,
     build_train_loader,
     read_image,
     segment_to_mask,
@@ -325,7 +325,7 @@ def test_a_truncated_image(coco_folder, annotation):
             dataset[1]
         one_line(error)
     with pytest.raises(DataError, match=r"b\.png"):
-        list(build_test_loader(dataset, mapper))
+        list(build_evaluation_loader(dataset, mapper))
     strict = iter(build_train_loader(dataset, mapper, batch_size=2))
     with pytest.raises(DataError, match=r"b\.png"):
         next(strict)
@@ -336,7 +336,7 @@ def test_a_truncated_image(coco_folder, annotation):
     assert tolerant.report().count("unreadable_image") == 1
     tolerant = CocoDataset(**arguments, policy="drop")
     with pytest.warns(UserWarning, match=r"b\.png"):
-        (batch,) = build_test_loader(tolerant, mapper)
+        (batch,) = build_evaluation_loader(tolerant, mapper)
     assert [x["image_id"] for x in batch] == [5]
     assert tolerant.report().count("unreadable_image") == 1
     assert CocoDataset(**arguments).check().count("unreadable_image") == 1
@@ -425,7 +425,7 @@ def test_workers_get_the_dataset(coco_folder, annotation):
     dataset = CocoDataset(**coco_folder([annotation()]))
     again = pickle.loads(pickle.dumps(dataset))
     assert again[0].boxes.tolist() == dataset[0].boxes.tolist() and again.metadata == dataset.metadata
-    (batch,) = build_test_loader(dataset, InputMapper(training=False), num_workers=1)
+    (batch,) = build_evaluation_loader(dataset, InputMapper(training=False), num_workers=1)
     assert batch[0]["image_id"] == 5
 
 

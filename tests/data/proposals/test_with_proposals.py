@@ -16,7 +16,7 @@ from hydet.data import (
     Resize,
     ShapesDataset,
     WithProposals,
-    build_test_loader,
+    build_evaluation_loader,
     build_train_loader,
     write_proposals,
 )
@@ -107,7 +107,7 @@ def test_proposals_follow_the_objects_through_transforms(shapes, path):
 def test_workers_carry_proposals(shapes, path, workers):
     dataset = WithProposals(dataset=shapes, proposals=path)
     mapper = InputMapper(training=False, mask_format=None, max_proposals=2)
-    entries = [x for batch in build_test_loader(dataset, mapper, num_workers=workers) for x in batch]
+    entries = [x for batch in build_evaluation_loader(dataset, mapper, num_workers=workers) for x in batch]
     for entry, record in zip(entries, dataset, strict=True):
         best = record.proposals.objectness_logits.flip(0)[:2]
         assert torch.equal(entry["proposals"].objectness_logits, best)

@@ -1,1 +1,1 @@
-"""Samplers, worker processes and batches."""
+"""Samplers, worker processes and the loaders of training and evaluation."""

@@ -1,63 +1,101 @@
-"""Batches between processes: one block of shared memory each, instead of one for every tensor in it."""
+"""Packing of a batch into one block of shared memory.
+
+A worker process sends every tensor through shared memory of its own, which costs a file descriptor and several system
+calls per tensor. A batch of detection inputs holds dozens of small tensors, so a worker packs them into one.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["PackedBatch", "pack", "unpack"]
+__all__ = ["PackedBatch", "pack_batch", "unpack_batch"]
 
-_ALIGNMENT = 64
-PackedBatch = tuple[bytes, Tensor, list[tuple[int, int]]]
+_ALIGNMENT = 64  # bytes; a cache line, and a multiple of the size of every dtype
 
 
-class _Pickler(pickle.Pickler):
-    def reducer_override(self, value: Any) -> Any:
+class _Span(NamedTuple):
+    """Bytes of one tensor in the block."""
+
+    start: int
+    length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedBatch:
+    """A batch whose tensors share one block of bytes.
+
+    Args:
+        structure: pickled batch without the contents of its tensors.
+        block: ``(bytes,)`` uint8 contents of all tensors.
+        spans: position of each tensor in ``block``, in the order of ``structure``.
+    """
+
+    structure: bytes
+    block: Tensor
+    spans: list[_Span]
+
+    def pin_memory(self) -> PackedBatch:
+        """Return the batch in page-locked memory; ``DataLoader`` calls this method by name."""
+        return dataclasses.replace(self, block=self.block.pin_memory())
+
+
+def pack_batch(batch: object) -> PackedBatch:
+    """Copy all CPU tensors of a batch into one block.
+
+    Args:
+        batch: any object that can be pickled.
+
+    Returns:
+        The packed batch. Its tensors carry no gradients.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    stream = io.BytesIO()
+    _BatchPickler(stream, protocol=5, buffer_callback=buffers.append).dump(batch)
+    views = [buffer.raw() for buffer in buffers]
+    spans, end = [], 0
+    for view in views:
+        spans.append(_Span(end, view.nbytes))
+        end += -(-view.nbytes // _ALIGNMENT) * _ALIGNMENT  # rounded up
+    block = torch.empty(end, dtype=torch.uint8)
+    target = memoryview(_bytes_of(block))
+    for (start, length), view in zip(spans, views):
+        target[start : start + length] = view
+    return PackedBatch(stream.getvalue(), block, spans)
+
+
+def unpack_batch(packed: PackedBatch) -> Any:
+    """Return the batch that was packed; its tensors are views of the block."""
+    content = memoryview(_bytes_of(packed.block))
+    buffers = [content[start : start + length] for start, length in packed.spans]
+    return pickle.loads(packed.structure, buffers=buffers)
+
+
+class _BatchPickler(pickle.Pickler):
+    """Pickler that passes the contents of CPU tensors out of band."""
+
+    def reducer_override(self, value: object) -> Any:
         if type(value) is Tensor and value.device.type == "cpu" and value.layout == torch.strided:
-            if value.numel() == 0:
-                return _empty, (value.dtype, tuple(value.shape))
-            content = value.detach().contiguous()
-            buffer = pickle.PickleBuffer(_bytes(content))
-            return _restored, (buffer, value.dtype, tuple(value.shape))
+            if value.numel() == 0:  # a buffer cannot be empty
+                return _restore_empty, (value.dtype, tuple(value.shape))
+            buffer = pickle.PickleBuffer(_bytes_of(value.detach().contiguous()))
+            return _restore, (buffer, value.dtype, tuple(value.shape))
         return NotImplemented
 
 
-def _bytes(tensor: Tensor) -> Any:
-    """The memory of a contiguous tensor, as Python's buffers."""
+def _bytes_of(tensor: Tensor) -> Any:
+    """Return the memory of a contiguous CPU tensor as an object with the buffer interface."""
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
-def _restored(buffer: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def _restore(buffer: memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.frombuffer(buffer, dtype=dtype).reshape(shape)
 
 
-def _empty(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+def _restore_empty(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape, dtype=dtype)
-
-
-def pack(batch: Any) -> PackedBatch:
-    """Put all tensors of a batch into one block of bytes. The tensors come back without their gradients."""
-    buffers: list[pickle.PickleBuffer] = []
-    stream = io.BytesIO()
-    _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(batch)
-    views = [buffer.raw() for buffer in buffers]
-    places, end = [], 0
-    for view in views:
-        places.append((end, view.nbytes))
-        end += -(-view.nbytes // _ALIGNMENT) * _ALIGNMENT
-    block = torch.empty(end, dtype=torch.uint8)
-    target = memoryview(_bytes(block))
-    for (start, length), view in zip(places, views):
-        target[start : start + length] = view
-    return stream.getvalue(), block, places
-
-
-def unpack(packed: PackedBatch) -> Any:
-    """The batch again; its tensors are views of the block."""
-    stream, block, places = packed
-    content = memoryview(_bytes(block))
-    return pickle.loads(stream, buffers=[content[start : start + length] for start, length in places])

@@ -1,32 +1,59 @@
-"""Which image comes when: endless streams for training that depend on a seed and a position alone."""
+"""Samplers: endless streams of images for training that depend on a seed and a position alone."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence, Sized
 
 import numpy as np
 
+from hydet.data.datasets.dataset import RecordSource, as_detection_dataset
 from hydet.data.hashing import hashed
+from hydet.data.loading.workers import ImageRequest
 
 __all__ = [
     "RepeatFactorSampler",
+    "Shard",
     "ShuffleSampler",
-    "grouped_batches",
     "make_repeat_factor_sampler",
     "make_shuffle_sampler",
     "repeat_factors",
 ]
 
+_SEED_OF_IMAGE = -1  # separates the seeds of images from those of epochs, whose numbers are not negative
 
-class ShuffleSampler:
-    """An endless stream of indices, shuffled anew in every epoch.
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """The part of a dataset or stream that one process takes: every ``world_size``-th image from ``rank`` on.
 
     Args:
-        size: of the dataset.
-        seed: of the order.
-        shuffle: False gives every epoch in order.
+        rank: rank of this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: if ``rank`` is not in 0 to ``world_size - 1``.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(
+                f"rank must lie in 0 to world_size - 1, got rank {self.rank} and world_size {self.world_size}"
+            )
+
+
+class ShuffleSampler:
+    """An endless stream of images, shuffled anew in every epoch.
+
+    Args:
+        size: number of images in the dataset.
+        seed: seed of the order.
+        shuffle: False keeps the order of the dataset in every epoch.
 
     Raises:
         ValueError: if the dataset is empty.
@@ -40,34 +67,40 @@ class ShuffleSampler:
         self.shuffle = shuffle
 
     def epoch(self, number: int) -> np.ndarray:
-        """The indices of one epoch, int64, in order."""
+        """Return the int64 indices of one epoch, in order."""
         if not self.shuffle:
             return np.arange(self.size)
         return np.random.default_rng(hashed(self.seed, number)).permutation(self.size)
 
-    def setting(self) -> dict[str, Any]:
-        """What the order depends on, as numbers and strings: samplers whose orders differ should differ here."""
+    def setting(self) -> dict[str, str | float | bool]:
+        """Return the values that the order depends on.
+
+        A checkpoint stores them, so samplers with different orders should differ here.
+        """
         return {"sampler": type(self).__name__, "seed": self.seed, "shuffle": self.shuffle}
 
-    def stream(self, rank: int = 0, world_size: int = 1) -> Iterator[tuple[int, int]]:
-        """Every ``world_size``-th (index, seed of the sample), from the ``rank``-th on, without end."""
+    def stream(self, rank: int = 0, world_size: int = 1) -> Iterator[ImageRequest]:
+        """Yield every ``world_size``-th image from the ``rank``-th on, without end, each with a seed of its own."""
         position = 0
-        for number in _counting():
+        for number in itertools.count():
             for index in self.epoch(number).tolist():
                 if position % world_size == rank:
-                    yield index, hashed(self.seed, -1, position)
+                    yield ImageRequest(index, hashed(self.seed, _SEED_OF_IMAGE, position))
                 position += 1
 
 
 class RepeatFactorSampler(ShuffleSampler):
     """Repeats images of rare classes.
 
-    An image with factor 2.3 comes twice in every epoch, and a third time in 30% of them.
+    An image with factor 2.3 appears twice in every epoch, and a third time in 30% of the epochs.
 
     Args:
-        factors: at least 1 for each image, such as ``repeat_factors`` gives.
-        seed: of the order and the fractions.
-        shuffle: False gives every epoch in order.
+        factors: ``(N,)`` positive repeat factor of each image, such as :func:`repeat_factors` returns.
+        seed: seed of the order and of the fractional repeats.
+        shuffle: False keeps the order of the dataset in every epoch.
+
+    Raises:
+        ValueError: if there are no factors, or one is not positive.
 
     Source: Gupta et al. 2019 (arXiv:1908.03195), appendix B.2.
     """
@@ -79,23 +112,25 @@ class RepeatFactorSampler(ShuffleSampler):
         super().__init__(size=len(self.factors), seed=seed, shuffle=shuffle)
 
     def epoch(self, number: int) -> np.ndarray:
+        """Return the int64 indices of one epoch, in order; its length varies with the fractional repeats."""
         rng = np.random.default_rng(hashed(self.seed, number))
         whole = np.floor(self.factors)
-        times = whole + (rng.random(self.size) < self.factors - whole)
-        indices = np.repeat(np.arange(self.size), times.astype(np.int64))
+        repeats = whole + (rng.random(self.size) < self.factors - whole)
+        indices = np.repeat(np.arange(self.size), repeats.astype(np.int64))
         return rng.permutation(indices) if self.shuffle else indices
 
-    def setting(self) -> dict[str, Any]:
+    def setting(self) -> dict[str, str | float | bool]:
+        """Return the values that the order depends on."""
         return {**super().setting(), "mean_repeat_factor": float(self.factors.mean())}
 
 
-def make_shuffle_sampler(*, dataset: Any, seed: int = 0, shuffle: bool = True) -> ShuffleSampler:
-    """A sampler that gives every image of a dataset once an epoch.
+def make_shuffle_sampler(*, dataset: Sized, seed: int = 0, shuffle: bool = True) -> ShuffleSampler:
+    """Make a sampler that yields each image of a dataset once per epoch.
 
     Args:
-        dataset: of known length.
-        seed: of the order.
-        shuffle: False gives every epoch in order.
+        dataset: any object with a length.
+        seed: seed of the order.
+        shuffle: False keeps the order of the dataset in every epoch.
 
     Raises:
         ValueError: if the dataset is empty.
@@ -104,37 +139,32 @@ def make_shuffle_sampler(*, dataset: Any, seed: int = 0, shuffle: bool = True) -
 
 
 def make_repeat_factor_sampler(
-    *, dataset: Any, threshold: float = 0.001, seed: int = 0, shuffle: bool = True
+    *, dataset: RecordSource, threshold: float = 0.001, seed: int = 0, shuffle: bool = True
 ) -> RepeatFactorSampler:
-    """A sampler that gives the images of a dataset the more often, the rarer their rarest class is.
+    """Make a sampler that repeats the images of a dataset by their rarest class.
 
     Args:
-        dataset: with ``classes_of_images()``, as those of :mod:`hydet.data` have.
-        threshold: a class in a smaller fraction of the images is rare.
-        seed: of the order and the fractions.
-        shuffle: False gives every epoch in order.
+        dataset: records; a dataset that does not define ``classes_of_images()`` is read once, with a warning.
+        threshold: classes in a smaller fraction of the images are rare.
+        seed: seed of the order and of the fractional repeats.
+        shuffle: False keeps the order of the dataset in every epoch.
 
     Raises:
-        TypeError: if the dataset cannot tell the classes of its images.
+        TypeError: if the items of the dataset are not records.
         ValueError: if the dataset is empty, or the threshold is not positive.
 
     Source: Gupta et al. 2019 (arXiv:1908.03195), appendix B.2.
     """
-    if not hasattr(dataset, "classes_of_images"):
-        raise TypeError(
-            f"make_repeat_factor_sampler: {type(dataset).__name__} has no classes_of_images(), "
-            "which gives a list of classes for each image"
-        )
-    factors = repeat_factors(dataset.classes_of_images(), threshold)
+    factors = repeat_factors(as_detection_dataset(dataset).classes_of_images(), threshold)
     return RepeatFactorSampler(factors=factors, seed=seed, shuffle=shuffle)
 
 
 def repeat_factors(classes_of_images: Sequence[Sequence[int]], threshold: float = 0.001) -> np.ndarray:
-    """How often to repeat each image, for the sake of its rarest class.
+    """Compute how often to repeat each image because of its rarest class.
 
     Args:
-        classes_of_images: for each image the classes in it.
-        threshold: a class in a smaller fraction of the images is rare.
+        classes_of_images: classes in each image.
+        threshold: classes in a smaller fraction of the images are rare.
 
     Returns:
         ``(N,)`` float64, ``max over its classes of max(1, sqrt(threshold / fraction of images with the class))``;
@@ -146,38 +176,13 @@ def repeat_factors(classes_of_images: Sequence[Sequence[int]], threshold: float 
     Source: Gupta et al. 2019 (arXiv:1908.03195), appendix B.2.
     """
     if threshold <= 0:
-        raise ValueError(f"threshold is a fraction of the images, above 0, got {threshold}")
-    sets = [set(classes) for classes in classes_of_images]
-    counts: dict[int, int] = {}
-    for classes in sets:
+        raise ValueError(f"threshold must be a fraction of the images above 0, got {threshold}")
+    class_sets = [set(classes) for classes in classes_of_images]
+    image_counts: dict[int, int] = {}
+    for classes in class_sets:
         for c in classes:
-            counts[c] = counts.get(c, 0) + 1
-    of_class = {c: max(1.0, math.sqrt(threshold / (n / len(sets)))) for c, n in counts.items()}
-    return np.array([max((of_class[c] for c in classes), default=1.0) for classes in sets])
-
-
-def grouped_batches(
-    stream: Iterator[tuple[int, int]], batch_size: int, groups: np.ndarray | None
-) -> Iterator[list[tuple[int, int]]]:
-    """Collect a stream into batches whose images all belong to one group.
-
-    Args:
-        stream: of (index, seed).
-        batch_size: images in a batch.
-        groups: ``(N,)`` group of each image, such as upright and wide ones; None for no grouping.
-    """
-    waiting: dict[int, list[tuple[int, int]]] = {}
-    for index, seed in stream:
-        group = 0 if groups is None else int(groups[index])
-        batch = waiting.setdefault(group, [])
-        batch.append((index, seed))
-        if len(batch) == batch_size:
-            yield batch
-            waiting[group] = []
-
-
-def _counting() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
+            image_counts[c] = image_counts.get(c, 0) + 1
+    class_factors = {
+        c: max(1.0, math.sqrt(threshold / (count / len(class_sets)))) for c, count in image_counts.items()
+    }
+    return np.array([max((class_factors[c] for c in classes), default=1.0) for classes in class_sets])

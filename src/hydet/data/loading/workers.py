@@ -1,0 +1,158 @@
+"""Reading and mapping of images, in worker processes or in the calling one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hydet.data.datasets.dataset import DetectionDataset
+from hydet.data.datasets.record import Record
+from hydet.data.errors import DataError
+from hydet.data.hashing import hashed
+from hydet.data.loading.batch_packing import PackedBatch, pack_batch, unpack_batch
+from hydet.structures import ModelInput
+
+__all__ = ["ImageRequest", "LoadedImage", "MappedDataset", "Mapper", "WorkerSettings", "load_batches"]
+
+# Turns a record and a seed into a model input; the seed is None in evaluation.
+Mapper = Callable[[Record, int | None], ModelInput]
+
+_MAX_ATTEMPTS = 10  # unreadable images in a row before training stops: the folder is missing or not mounted
+_T = TypeVar("_T")
+
+
+class ImageRequest(NamedTuple):
+    """One image to load.
+
+    Args:
+        index: position in the dataset.
+        seed: seed of the augmentation; None in evaluation.
+    """
+
+    index: int
+    seed: int | None
+
+
+class LoadedImage(NamedTuple):
+    """Result of one request.
+
+    Args:
+        model_input: None if the image cannot be read and no other image may replace it.
+        errors: messages of the images that could not be read.
+    """
+
+    model_input: ModelInput | None
+    errors: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSettings:
+    """Options of the processes that prepare batches.
+
+    Args:
+        num_workers: number of processes; 0 prepares batches in the calling process.
+        prefetch: batches that each worker prepares ahead.
+        pin_memory: put batches into page-locked memory if CUDA is available.
+
+    Raises:
+        ValueError: if ``num_workers`` is negative.
+    """
+
+    num_workers: int = 0
+    prefetch: int = 2
+    pin_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers must not be negative, got {self.num_workers}")
+
+
+class MappedDataset(Dataset[LoadedImage]):
+    """Reads and maps requested images.
+
+    An image that cannot be read raises if the dataset's policy is ``"raise"``. With another policy, training replaces
+    it by a random other image, and evaluation skips it.
+    """
+
+    def __init__(self, dataset: DetectionDataset, mapper: Mapper) -> None:
+        self.dataset = dataset
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, request: ImageRequest) -> LoadedImage:
+        index, seed = request
+        errors: list[str] = []
+        tried: set[int] = set()
+        while True:
+            try:
+                return LoadedImage(self.mapper(self.dataset[index], seed), tuple(errors))
+            except DataError as error:
+                if self.dataset.policy == "raise":
+                    raise
+                errors.append(str(error))
+                if seed is None:
+                    return LoadedImage(None, tuple(errors))
+                if len(errors) == _MAX_ATTEMPTS:
+                    raise DataError(
+                        f"{errors[0]} ({_MAX_ATTEMPTS} images in a row cannot be read)"
+                    ) from error
+            tried.add(index)
+            # The replacement depends on the seed alone, so it is the same with any number of workers.
+            index = hashed(seed, len(errors)) % len(self.dataset)
+            while index in tried and len(tried) < len(self.dataset):
+                index = (index + 1) % len(self.dataset)
+
+    def __getitems__(self, requests: Sequence[ImageRequest]) -> PackedBatch | DataError:
+        """Return what a worker sends for one batch.
+
+        A ``DataError`` is returned instead of raised, because torch would wrap it in the traceback of the worker.
+        """
+        try:
+            return pack_batch([self[request] for request in requests])
+        except DataError as error:
+            return error
+
+
+def load_batches(
+    source: MappedDataset, batches: Iterable[Sequence[ImageRequest]], settings: WorkerSettings
+) -> Iterator[list[LoadedImage]]:
+    """Load batches in the order of ``batches``.
+
+    Args:
+        source: dataset and mapper; pickled once per worker where processes are spawned (Windows, macOS).
+        batches: requests of each batch, possibly without end; read ahead as far as the workers need it.
+        settings: number of workers and their options.
+
+    Raises:
+        DataError: if an image cannot be read and the dataset's policy is ``"raise"``.
+    """
+    pin_memory = settings.pin_memory and torch.cuda.is_available()
+    if settings.num_workers == 0:
+        for requests in batches:
+            batch = [source[request] for request in requests]
+            yield unpack_batch(pack_batch(batch).pin_memory()) if pin_memory else batch
+        return
+    loader: Iterable[PackedBatch | DataError] = DataLoader(
+        source,  # type: ignore[arg-type]
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=settings.num_workers,
+        prefetch_factor=settings.prefetch,
+        collate_fn=_return_unchanged,
+        pin_memory=pin_memory,
+        # A separate generator: the state of the global one must not depend on the number of workers.
+        generator=torch.Generator().manual_seed(0),
+    )
+    for packed in loader:
+        if isinstance(packed, DataError):
+            raise packed
+        yield unpack_batch(packed)
+
+
+def _return_unchanged(batch: _T) -> _T:
+    return batch
