@@ -60,10 +60,10 @@ def compose(
     typed = with_search_path(overrides, folders)
     with _own_hydra():
         try:
-            return hydra_compose(config_name=config_name, overrides=typed)
+            return _compose_with_preset(config_name, typed)
         except (HydraException, OmegaConfBaseException) as error:
             base = _compose_choices(config_name, typed)
-            admitted = _with_plus(typed, missing_arguments(typed, base))
+            admitted = [*_preset_override(base, typed), *_with_plus(typed, missing_arguments(typed, base))]
             if admitted == typed:
                 raise ConfigError(explain(error, base)) from error
         try:
@@ -84,11 +84,12 @@ def complete_command_line(arguments: Sequence[str], *, config_name: str) -> list
         config_name: its primary config.
     """
     overrides = split_command_line(arguments)
-    if len(choices(overrides)) == len(overrides):
-        return list(arguments)
     register_resolvers()
     with _own_hydra():
         config = _compose_choices(config_name, choices(overrides))
+        arguments = _with_preset(arguments, overrides, config)
+        if len(choices(overrides)) == len(overrides):
+            return list(arguments)
         missing = missing_arguments(overrides, config)
         fixed = without_sweeps(overrides)
         if fixed == choices(overrides):
@@ -127,12 +128,41 @@ def _compose_choices(config_name: str, overrides: Sequence[str]) -> DictConfig |
     chosen = choices(overrides)
     for kept in (chosen, [c for c in chosen if c.startswith("hydra.")]):
         try:
-            found = hydra_compose(config_name=config_name, overrides=kept)
+            found = _compose_with_preset(config_name, kept)
         except (HydraException, OmegaConfBaseException):
             continue
         OmegaConf.set_struct(found, False)
         return found
     return None
+
+
+def _compose_with_preset(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose with Hydra, and once more if ``preset: auto`` stands for a preset that the data name.
+
+    Hydra fixes all choices before it merges values, so an option of one group cannot follow from a value such as
+    ``data.preset``.
+    """
+    config = hydra_compose(config_name=config_name, overrides=list(overrides))
+    if OmegaConf.select(config, "preset.name") != "auto":
+        return config
+    named = OmegaConf.select(config, "data.preset")
+    if named is None:
+        return config
+    return hydra_compose(config_name=config_name, overrides=[f"preset={named}", *overrides])
+
+
+def _preset_override(config: DictConfig | None, overrides: Sequence[str]) -> list[str]:
+    """Return the override that chooses the preset of ``config``, unless ``overrides`` choose one or none is active."""
+    name = None if config is None else OmegaConf.select(config, "preset.name")
+    if name in (None, "auto") or any(choice.startswith("preset=") for choice in choices(overrides)):
+        return []
+    return [f"preset={name}"]
+
+
+def _with_preset(arguments: Sequence[str], overrides: Sequence[str], config: DictConfig | None) -> list[str]:
+    """Insert the chosen preset before the first override of a command line; argparse wants overrides side by side."""
+    first = next((i for i, argument in enumerate(arguments) if argument in overrides), len(arguments))
+    return [*arguments[:first], *_preset_override(config, overrides), *arguments[first:]]
 
 
 def _with_plus(overrides: Sequence[str], chosen: Sequence[str], *, plus: str = "+") -> list[str]:

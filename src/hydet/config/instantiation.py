@@ -1,80 +1,101 @@
-"""``hydet.instantiate``: build what a config names, and nothing that OmegaConf owns reaches a component."""
+"""``hydet.instantiate``: build the objects that a config describes."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import hydra.utils
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .arguments import arguments_of
 from .errors import ConfigError, explain, nearest
 
-__all__ = ["check_targets", "instantiate"]
+__all__ = ["TargetCheck", "build_targets", "check_targets", "find_targets", "instantiate", "is_below", "to_plain"]
 
-SPECIAL_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+# Takes a ``_target_`` and returns the reason why it must not be called, or None.
+TargetCheck = Callable[[Any], str | None]
+
+# Keys of a mapping with ``_target_`` that are not arguments, and the type of their values.
+SPECIAL_KEYS: Mapping[str, type | tuple[type, ...]] = {
+    "_target_": object,
+    "_partial_": bool,
+    "_args_": list,
+    "_convert_": str,
+    "_recursive_": bool,
+}
 
 
-def instantiate(config: Any, *, allowed: Sequence[str] | None = None, **kwargs: Any) -> Any:
+def instantiate(config: Any, *, allowed: Sequence[str] | TargetCheck | None = None, **kwargs: Any) -> Any:
     """Build the object tree that ``config`` describes.
 
     Every mapping with ``_target_`` becomes a call of that name with the mapping's other keys as arguments,
     innermost first; ``_partial_: true`` leaves the call to the receiver. Arguments arrive as plain lists, dicts and
     numbers.
 
+    Interpolations are resolved once. The resolved tree is checked, and the objects are built from that same tree.
+
     Args:
         config: a node of a composed config, or a plain mapping or list of the same form.
-        allowed: see ``check_targets``. Meant for configs that came with somebody's checkpoint. By default everything
-            importable is allowed.
-        **kwargs: further arguments of the outermost call, over those in ``config``.
+        allowed: see ``check_targets``; for configs of unknown origin. By default every importable name may be called.
+        **kwargs: further arguments of the outermost call; they replace those in ``config``.
 
     Raises:
-        ConfigError: names the key of the config, the target and what was wrong.
+        ConfigError: names the key of the config, the target and the fault.
     """
-    plain, root = _resolved(config)
-    calls = dict(_calls(plain, root))
+    plain, root = to_plain(config)
+    return build_targets(plain, root, allowed=allowed, **kwargs)
+
+
+def build_targets(
+    plain: Any, root: str = "", *, allowed: Sequence[str] | TargetCheck | None = None, **kwargs: Any
+) -> Any:
+    """Build objects from containers without interpolations; strings are never interpreted.
+
+    Args:
+        plain: dicts, lists and values, as ``to_plain`` returns them.
+        root: key of ``plain`` in the whole config, for messages.
+        allowed: see ``check_targets``.
+        **kwargs: see ``instantiate``.
+
+    Raises:
+        ConfigError: see ``instantiate``.
+    """
+    calls = list(find_targets(plain, root))
     if allowed is not None:
-        for path, node in calls.items():
-            _check_allowed(path, node, allowed)
-    for path, node in calls.items():
+        check = _as_check(allowed)
+        for path, node in calls:
+            _refuse_unless_allowed(path, node, check)
+    for path, node in calls:
         _check_call(path, node, extra=kwargs if path == root else {})
-    try:
-        return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
-    except HydraException as error:
-        cause = _cause(error)
-        if isinstance(cause, HydraException | OmegaConfBaseException):
-            raise ConfigError(explain(cause)) from error
-        where = _full_key(str(error))
-        path = ".".join(p for p in (root, where) if p)
-        unknown = re.search(r"got an unexpected keyword argument '(\w+)'", str(cause))
-        if unknown and unknown[1] in calls.get(path, ()):
-            raise ConfigError(_no_argument(path, calls[path], unknown[1])) from error
-        kind = "" if isinstance(cause, ValueError | TypeError) else f"{type(cause).__name__}: "
-        raise ConfigError(f"{path or 'config'}: {kind}{cause}") from error
+    return _build(plain, root, kwargs)
 
 
-def check_targets(config: Any, allowed: Sequence[str]) -> None:
-    """Refuse a config that would call anything but what was allowed, before any of it is called.
+def check_targets(config: Any, allowed: Sequence[str] | TargetCheck, *, root: str | None = None) -> None:
+    """Refuse a config that would call anything that is not allowed, before any of it is called.
 
     Args:
         config: a node of a config, or a plain mapping or list.
-        allowed: prefixes of importable names. A target must stand below one of them by its name, and be defined below
-            one of them too: ``hydet.config.overrides.Path`` is pathlib's, although hydet imports it.
+        allowed: a function that takes a target and returns the reason to refuse it, or None; or prefixes of importable
+            names. With prefixes, the target's name must stand below one of them, and the object must be defined below
+            one of them: ``hydet.config.overrides.Path`` belongs to pathlib, although hydet imports it.
+        root: key of plain containers in the whole config. If given, strings in them are not interpreted.
 
     Raises:
-        ConfigError: names the key, the target, and what would allow it.
+        ConfigError: names the key, the target, and the ``allow=[...]`` that would permit it.
     """
-    for path, node in _calls(*_resolved(config)):
-        _check_allowed(path, node, allowed)
+    check = _as_check(allowed)
+    plain, root = to_plain(config) if root is None else (config, root)
+    for path, node in find_targets(plain, root):
+        _refuse_unless_allowed(path, node, check)
 
 
-def _resolved(config: Any) -> tuple[Any, str]:
-    """A config as plain containers, and the key under which it stands in the whole."""
+def to_plain(config: Any) -> tuple[Any, str]:
+    """Resolve a config to plain containers; also return its key in the whole config."""
     if not isinstance(config, DictConfig | ListConfig):
         if not isinstance(config, Mapping | Sequence) or isinstance(config, str):
             raise ConfigError(f"instantiate needs a mapping or a list, got {type(config).__name__}")
@@ -86,48 +107,87 @@ def _resolved(config: Any) -> tuple[Any, str]:
     return plain, str(config._get_full_key(None) or "")
 
 
-def _calls(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def find_targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each mapping with ``_target_`` and its key, outermost first."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield path, node
         for key, value in node.items():
-            yield from _calls(value, f"{path}.{key}" if path else str(key))
+            yield from find_targets(value, _child(path, key))
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
-            yield from _calls(value, f"{path}[{i}]")
+            yield from find_targets(value, f"{path}[{i}]")
 
 
-def _check_allowed(path: str, node: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    target = node["_target_"]
-    place = target if isinstance(target, str) else type(target).__module__
-    if _is_below(place, allowed):
-        place = str(getattr(_found(path, target), "__module__", None))
-        if _is_below(place, allowed):
-            return
-    raise ConfigError(
-        f"{path or 'config'}: _target_ {target} is outside of what may be built here ({', '.join(allowed)}); "
-        f"if you trust it, allow=[{place.split('.')[0]}]"
-    )
-
-
-def _is_below(name: str, prefixes: Sequence[str]) -> bool:
+def is_below(name: str, prefixes: Sequence[str]) -> bool:
+    """Return True if a dotted name is one of ``prefixes`` or stands below one."""
     return any(name == p or name.startswith(p.rstrip(".") + ".") for p in prefixes)
 
 
-def _found(path: str, target: str) -> Any:
+def _child(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _as_check(allowed: Sequence[str] | TargetCheck) -> TargetCheck:
+    return allowed if callable(allowed) else functools.partial(_check_prefixes, prefixes=tuple(allowed))
+
+
+def _check_prefixes(target: Any, *, prefixes: Sequence[str]) -> str | None:
+    # The name is compared before it is imported, because an import can run code.
+    module = target if isinstance(target, str) else str(type(target).__module__)
+    if is_below(module, prefixes):
+        module = str(getattr(_get_object(target), "__module__", None))
+        if is_below(module, prefixes):
+            return None
+    return (
+        f"is outside of what may be built here ({', '.join(prefixes)}); "
+        f"if you trust it, allow=[{module.split('.')[0]}]"
+    )
+
+
+def _refuse_unless_allowed(path: str, node: Mapping[str, Any], check: TargetCheck) -> None:
+    target = node["_target_"]
+    try:
+        reason = check(target)
+    except ConfigError as error:
+        raise ConfigError(f"{path or 'config'}: {error}") from error
+    if reason is not None:
+        raise ConfigError(f"{path or 'config'}: _target_ {_short(target)} {reason}")
+
+
+def _short(target: Any) -> str:
+    text = str(target)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _get_object(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
     try:
         return hydra.utils.get_object(target)
-    except Exception as error:
+    except Exception as error:  # importing can raise anything
+        raise ConfigError(f"_target_ {_short(target)} cannot be imported: {_hint(target, error)}") from error
+
+
+def _resolved_function(path: str, node: Mapping[str, Any]) -> Callable[..., Any]:
+    try:
+        function = _get_object(node["_target_"])
+    except ConfigError as error:
+        raise ConfigError(f"{path or 'config'}: {error}") from error
+    if not callable(function):
         raise ConfigError(
-            f"{path or 'config'}: _target_ {target} cannot be imported: {_hint(target, error)}"
-        ) from error
+            f"{path or 'config'}: _target_ {_short(node['_target_'])} is a {type(function).__name__}, not a class or function"
+        )
+    return function
 
 
 def _check_call(path: str, node: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-    target = node["_target_"]
-    if not isinstance(target, str):
-        return
-    function = _found(path, target)
+    for key, kind in SPECIAL_KEYS.items():
+        if node.get(key) is not None and not isinstance(node[key], kind):
+            raise ConfigError(
+                f"{_child(path, key)} must be a {getattr(kind, '__name__', kind)}, got {node[key]!r}"
+            )
+    function = _resolved_function(path, node)
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -136,30 +196,51 @@ def _check_call(path: str, node: Mapping[str, Any], extra: Mapping[str, Any]) ->
         return
     for key in [*node, *extra]:
         if key not in SPECIAL_KEYS and key not in parameters:
-            raise ConfigError(_no_argument(path, node, key))
+            raise ConfigError(_no_argument(path, node, str(key)))
+
+
+def _build(node: Any, path: str, extra: Mapping[str, Any]) -> Any:
+    if isinstance(node, list | tuple):
+        return [_build(value, f"{path}[{i}]", {}) for i, value in enumerate(node)]
+    if not isinstance(node, Mapping):
+        return node
+    if "_target_" not in node:
+        return {key: _build(value, _child(path, key), {}) for key, value in node.items()}
+    function = _resolved_function(path, node)
+    arguments: dict[str, Any] = {}
+    for key, value in node.items():  # in the order of the config, which decides the order of random initialization
+        if (key in SPECIAL_KEYS and key != "_args_") or key in extra:
+            continue
+        arguments[key] = value if node.get("_recursive_") is False else _build(value, _child(path, key), {})
+    positional = arguments.pop("_args_", None) or []
+    arguments.update(extra)
+    try:
+        if node.get("_partial_"):
+            return functools.partial(function, *positional, **arguments)
+        return function(*positional, **arguments)
+    except Exception as error:  # a constructor can raise anything
+        raise ConfigError(_explain_failed_call(path, node, error)) from error
+
+
+def _explain_failed_call(path: str, node: Mapping[str, Any], error: Exception) -> str:
+    unknown = re.search(r"got an unexpected keyword argument '(\w+)'", str(error))
+    if unknown and unknown[1] in node:
+        return _no_argument(path, node, unknown[1])
+    kind = "" if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: "
+    return f"{path or 'config'}: {kind}{error}"
 
 
 def _no_argument(path: str, node: Mapping[str, Any], key: str) -> str:
     target = node["_target_"]
-    known = arguments_of(hydra.utils.get_object(target)) or ()
-    return f"{path or 'config'}: {target.rpartition('.')[2]} has no argument {key!r}{nearest(key, known)}"
+    name = target if isinstance(target, str) else getattr(target, "__name__", type(target).__name__)
+    known = arguments_of(_get_object(target)) or ()
+    return f"{path or 'config'}: {name.rpartition('.')[2]} has no argument {key!r}{nearest(key, known)}"
 
 
 def _hint(target: str, error: Exception) -> str:
     module, _, name = target.rpartition(".")
     try:
-        return f"{module} has no {name!r}{nearest(name, [n for n in dir(hydra.utils.get_object(module)) if n[0] != '_'])}"
+        public = [n for n in dir(hydra.utils.get_object(module)) if n[0] != "_"]
+        return f"{module} has no {name!r}{nearest(name, public)}"
     except Exception:
         return " ".join(str(error).splitlines()[-1:]) or type(error).__name__
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What the component raised, below what Hydra made of it."""
-    while isinstance(error, HydraException | OmegaConfBaseException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _full_key(text: str) -> str:
-    keys = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("full_key:")]
-    return keys[-1] if keys else ""

@@ -1,4 +1,4 @@
-"""A checkpoint as a model that is ready to use."""
+"""Opens a checkpoint as a detector that is ready to use."""
 
 from __future__ import annotations
 
@@ -8,27 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
-from hydet.config import ConfigError, check_targets
+from hydet.config import ConfigError, literal_config
 from hydet.data import Metadata
 from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
 
 from .build import build_model, some_names
+from .stored_config import read_stored_config
+from .trusted_targets import trusted
 
-__all__ = ["TRUSTED", "LoadedDetector", "open_checkpoint"]
+__all__ = ["LoadedDetector", "open_checkpoint"]
 
-# What a stored config may build without being asked; a user's own packages are added by `allow=[...]`.
-TRUSTED = ("hydet", "torch.nn", "torchvision")
-# What is built of a stored config besides its model.
-BUILT = ("augment", "data", "evaluators")
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
 class LoadedDetector:
-    """A model with its weights, and what its checkpoint says about it."""
+    """A model with its weights, and the information that its checkpoint holds about it.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        config: the stored config, migrated and with the user's changes. Its strings are literal: ``${...}`` is text.
+        metadata: vocabulary of the training data.
+        checkpoint: the files.
+    """
 
     model: nn.Module
     config: DictConfig
@@ -45,10 +50,12 @@ def open_checkpoint(
 ) -> LoadedDetector:
     """Build the model that a checkpoint's config describes, and load its weights.
 
+    The checkpoint may come from a stranger; see ``hydet.runs.trusted_targets`` for what its config can do.
+
     Args:
         path: a checkpoint or a run's output folder; the latter stands for its last checkpoint.
         device: see ``hydet.engine.select_device``.
-        allowed: prefixes of importable names that the config may build, besides hydet's and torch's own.
+        allowed: prefixes of importable names that the config may build as well.
         changes: merged into the checkpoint's config first, such as
             ``{"model": {"roi_heads": {"box_predictor": {"test_score_thresh": 0.3}}}}``.
 
@@ -57,33 +64,28 @@ def open_checkpoint(
 
     Raises:
         FileNotFoundError: if there is no checkpoint.
-        ValueError: if it is damaged, or its config does not fit its weights.
+        ValueError: if it is damaged, its config builds something that is not trusted, or its config does not fit its
+            weights.
     """
-    try:
-        checkpoint = load_checkpoint(path)
-        config = checkpoint.config
-    except (KeyError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigError(f"checkpoint {path} is damaged: {' '.join(str(error).split())}") from error
-    if "model" not in config:
-        raise ConfigError(f"checkpoint {checkpoint.path} carries no config of a model")
-    if checkpoint.dataset is None:
-        raise ConfigError(f"checkpoint {checkpoint.path} carries no class names")
-    try:
-        metadata = Metadata.from_dict(checkpoint.dataset)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"checkpoint {checkpoint.path}: its class names are damaged: {error}") from error
-    count = config.get("num_classes", metadata.num_classes)
+    checkpoint = load_checkpoint(path)
+    plain = read_stored_config(checkpoint.path / CONFIG, check=trusted(allowed), changes=changes)
+    metadata = _metadata_of(checkpoint)
+    count = plain.get("num_classes", metadata.num_classes)
     if count != metadata.num_classes:
         raise ConfigError(
             f"checkpoint {checkpoint.path}: its config has {count} classes, its metadata "
             f"{some_names(metadata.thing_classes)}"
         )
-    if changes:
-        config = DictConfig(OmegaConf.to_container(config))
-        config.merge_with(dict(changes))
-    for part in BUILT:
-        if config.get(part) is not None:
-            check_targets(config[part], [*TRUSTED, *allowed])
-    model = build_model(config, allowed=[*TRUSTED, *allowed])
+    config = literal_config(plain)
+    model = build_model(config, allowed=trusted(allowed))
     load_weights(model, checkpoint.path)
     return LoadedDetector(model.to(select_device(device)).eval(), config, metadata, checkpoint)
+
+
+def _metadata_of(checkpoint: Checkpoint) -> Metadata:
+    if checkpoint.dataset is None:
+        raise ConfigError(f"checkpoint {checkpoint.path} carries no class names")
+    try:
+        return Metadata.from_dict(checkpoint.dataset)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ConfigError(f"checkpoint {checkpoint.path}: its class names are damaged: {error}") from error

@@ -14,7 +14,7 @@ from torch import Tensor
 from hydet.data import Proposals, write_proposals
 from hydet.data.coco.panoptic import ids_to_rgb
 from hydet.distributed import gather_on_main, is_main_process
-from hydet.engine.atomic_files import write_atomically
+from hydet.engine.atomic_writes import write_atomically
 from hydet.evaluation import results_to_coco_json
 
 __all__ = ["ResultFiles"]

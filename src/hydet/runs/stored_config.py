@@ -1,0 +1,69 @@
+"""The config that came with a checkpoint: read as data, migrated, changed by the user, and checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydet.config import ConfigError, TargetCheck, check_targets, find_targets
+from hydet.engine.config_file import read_config_file
+
+from .config_migration import migrate_config
+from .trusted_targets import disarm
+
+__all__ = ["BUILT_SECTIONS", "read_stored_config"]
+
+# Sections of a stored config whose targets are built; the other sections are read as values or not at all.
+BUILT_SECTIONS = ("model", "augment", "data", "evaluators")
+# Sections that are read as values. A target in them could be built as the argument of something else.
+_VALUE_SECTIONS = ("evaluation", "proposals", "num_workers", "num_classes", "num_keypoints", "num_stuff_classes")
+
+
+def read_stored_config(
+    path: str | Path, *, check: TargetCheck, changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a checkpoint's config as plain containers whose targets are safe to build.
+
+    Strings are never interpreted: the commands store resolved configs, so ``${...}`` is text. The changes are applied
+    before the check, and the returned containers are what is built, so nothing can differ after the check.
+
+    Args:
+        path: ``config.yaml`` of a checkpoint.
+        check: see ``hydet.runs.trusted_targets.trusted``.
+        changes: sections to merge into the config; lists and values are replaced.
+
+    Raises:
+        ConfigError: names the file and the fault.
+    """
+    try:
+        config = migrate_config(read_config_file(path))
+        if not isinstance(config.get("model"), Mapping):
+            raise ConfigError("it carries no config of a model")
+        for section in ("augment", "data", "evaluators", "evaluation", "proposals"):
+            if config.get(section) is not None and not isinstance(config[section], Mapping):
+                raise ConfigError(f"{section} must be a section, got {type(config[section]).__name__}")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    if changes:
+        config = _merged(config, migrate_config(changes))
+    try:
+        for section in _VALUE_SECTIONS:
+            for key, node in find_targets(config.get(section), section):
+                raise ConfigError(f"{key}: a value is expected here, got _target_ {node['_target_']}")
+        for section in BUILT_SECTIONS:
+            if config.get(section) is not None:
+                disarm(config[section], section)
+                check_targets(config[section], check, root=section)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
+
+
+def _merged(config: Any, changes: Any) -> Any:
+    if not isinstance(config, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**config, **{key: _merged(config.get(key), value) for key, value in changes.items()}}
+

@@ -1,0 +1,263 @@
+"""Which objects a config that came with a checkpoint may build.
+
+A checkpoint can come from a stranger, and each ``_target_`` in its config names something to call. Trust therefore
+goes to names, never to packages: a package also holds functions that write files, download, or call other targets.
+
+A stored config may build:
+
+- the modules, factories, transforms, datasets and evaluators that ``conf/`` itself uses (``TRUSTED_TARGETS``);
+- classes that ``hydet.modeling`` and ``hydet.layers`` export, if they derive from ``torch.nn.Module``;
+- transforms that ``hydet.data`` exports;
+- classes of ``torch.nn`` that derive from ``torch.nn.Module``, and transforms of ``torchvision.transforms.v2``;
+- the names below the prefixes that the user adds with ``allow=[...]``.
+
+Such a config can still do the following:
+
+- Read files. A dataset opens the annotation file and the images that its arguments name, ``frequency_weights`` reads a
+  JSON file, and proposals come from ``.npz``, ``.json`` or ``.pkl`` files. They are parsed, never executed (pickles go
+  through ``hydet.data.proposals.array_pickle``), and their content only goes into metrics and error messages. No
+  trusted name takes the path of an output.
+- Use memory and time, for example with a layer of a billion channels. The process then ends with an error.
+
+Nothing is downloaded, because the weights come from the checkpoint: ``disarm`` removes what asks timm or torchvision for
+pretrained weights. mmdet builds classes from names in its own configs and can load pickled files, so its wrappers need
+``allow=[mmdet]``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import hydra.utils
+from torch import nn
+from torchvision.transforms import v2
+
+from hydet.config import ConfigError, TargetCheck
+
+__all__ = ["NEVER_BUILT", "NEEDS_PERMISSION", "TRUSTED_TARGETS", "disarm", "trusted"]
+
+# Targets of conf/ that are neither modules nor transforms of the packages in _EXPORTING: factories, plain classes,
+# datasets and evaluators. tests/runs/test_trusted_targets.py compares the list with conf/.
+TRUSTED_TARGETS = frozenset(
+    {
+        "hydet.data.CocoDataset",
+        "hydet.data.ShapesDataset",
+        "hydet.data.frequency_weights",
+        "hydet.evaluation.CocoEvaluator",
+        "hydet.evaluation.LvisEvaluator",
+        "hydet.evaluation.PanopticEvaluator",
+        "hydet.evaluation.ProposalEvaluator",
+        "hydet.evaluation.RotatedCocoEvaluator",
+        "hydet.evaluation.SemanticEvaluator",
+        "hydet.layers.ShapeSpec",
+        "hydet.modeling.Box2BoxTransform",
+        "hydet.modeling.Box2BoxTransformLinear",
+        "hydet.modeling.Box2BoxTransformRotated",
+        "hydet.modeling.Matcher",
+        "hydet.modeling.ResNet.make_default_stages",
+        "hydet.modeling.ResNet.make_stage",
+        "hydet.modeling.channels_at_stride",
+        "hydet.modeling.make_each",
+        "hydet.modeling.make_resnet",
+        "hydet.modeling.resnet_channels",
+    }
+)
+
+# Targets of conf/ that are built from the user's own config only, never from a stored one.
+NEVER_BUILT = frozenset(
+    {
+        "hydet.cli.sweep.SweepTable",
+        "hydet.data.make_repeat_factor_sampler",
+        "hydet.data.make_shuffle_sampler",
+        "hydet.engine.ViTLayerDecay",
+        "hydet.engine.callbacks.Checkpoints",
+        "hydet.engine.callbacks.ConsoleLog",
+        "hydet.engine.callbacks.JsonlLog",
+        "hydet.engine.callbacks.ModelPictures",
+        "hydet.engine.callbacks.NanGuard",
+        "hydet.engine.callbacks.PreciseBatchNorm",
+        "hydet.engine.callbacks.PredictionPictures",
+        "hydet.engine.callbacks.TensorBoardLog",
+        "hydet.engine.constant",
+        "hydet.engine.parameter_groups",
+        "hydet.engine.warmup_cosine",
+        "hydet.engine.warmup_multistep",
+        "torch.optim.AdamW",
+        "torch.optim.SGD",
+    }
+)
+
+# Targets that hand names in their arguments to another library, and the package that allow=[...] must contain.
+NEEDS_PERMISSION: Mapping[str, str] = {
+    "hydet.modeling.MMDetBackbone": "mmdet",
+    "hydet.modeling.MMDetDetector": "mmdet",
+}
+
+# Package that exports a class -> base class, and package in which the class must be defined.
+_EXPORTING: Mapping[str, tuple[type, str]] = {
+    "hydet.modeling": (nn.Module, "hydet.modeling"),
+    "hydet.layers": (nn.Module, "hydet.layers"),
+    "hydet.data": (v2.Transform, "hydet.data"),
+    "torch.nn": (nn.Module, "torch.nn.modules"),
+    "torchvision.transforms.v2": (v2.Transform, "torchvision.transforms.v2"),
+}
+
+
+def trusted(allow: Sequence[str] = ()) -> TargetCheck:
+    """Return the check of targets for a stored config.
+
+    Args:
+        allow: prefixes of importable names that the user trusts as well.
+
+    Raises:
+        ConfigError: if a prefix is not a dotted name.
+    """
+    for prefix in allow:
+        if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", prefix):
+            raise ConfigError(f"allow={prefix!r} is not the name of a package")
+    allow = tuple(allow)
+
+    def check(target: Any) -> str | None:
+        if not isinstance(target, str):
+            return "is not a name"
+        package = NEEDS_PERMISSION.get(target)
+        if package is not None:
+            return None if {package, target} & set(allow) else _advice(package)
+        if target in TRUSTED_TARGETS or _is_exported_part(target):
+            return None
+        # Names are compared before anything is imported, because importing a module runs it.
+        if not _is_below(target, allow):
+            return _advice(target.split(".")[0])
+        found = _import(target)
+        module = str(getattr(found, "__module__", None))
+        if _is_below(module, allow) or _is_part(found):
+            return None
+        return _advice(module.split(".")[0])
+
+    return check
+
+
+def _advice(package: str) -> str:
+    advice = "is outside of what a stored config may build"
+    if re.fullmatch(r"[A-Za-z_]\w*", package) and package not in ("builtins", "hydet", "posix", "nt"):
+        advice += f"; if you trust it, allow=[{package}]"
+    return advice
+
+
+def _is_exported_part(target: str) -> bool:
+    """Return True if one of the packages in ``_EXPORTING`` exports this name, and it is a module or transform."""
+    package, _, name = target.rpartition(".")
+    if package not in _EXPORTING or name.startswith("_"):
+        return False
+    exported = import_module(package)
+    if name not in getattr(exported, "__all__", dir(exported)):
+        return False
+    return _is_part(getattr(exported, name, None), only=package)
+
+
+def _is_part(found: Any, *, only: str | None = None) -> bool:
+    """Return True for a class of a module or transform that is defined where its package says."""
+    if not inspect.isclass(found):
+        return False
+    return any(
+        issubclass(found, base) and _is_below(found.__module__, [home])
+        for package, (base, home) in _EXPORTING.items()
+        if only in (None, package)
+    )
+
+
+def _is_below(name: str, prefixes: Sequence[str]) -> bool:
+    return any(name == p or name.startswith(p + ".") for p in prefixes)
+
+
+def _import(target: str) -> Any:
+    try:
+        return hydra.utils.get_object(target)
+    except Exception as error:  # importing can raise anything
+        raise ConfigError(f"_target_ {target} cannot be imported: {error}") from error
+
+
+def disarm(config: Any, path: str = "") -> None:
+    """Remove from a stored config, in place, what makes timm and torchvision load files or download weights.
+
+    A model that is built from a checkpoint takes all its weights from there, so ``pretrained`` and ``weights`` have no
+    effect on it.
+
+    Args:
+        config: a section of the config as plain containers.
+        path: its key in the whole config.
+
+    Raises:
+        ConfigError: if an argument cannot be left out and could read a file or run code; names the key.
+    """
+    for key, node, parent in _mappings(config, path, None):
+        target = node.get("_target_")
+        if target not in (_TIMM, _TORCHVISION):
+            continue
+        # A partial takes further arguments where it is called; channels_at_stride calls it without any.
+        late = node.get("_partial_") and not (parent is not None and parent.get("_target_") == _CHANNELS)
+        if late or node.get("_args_"):
+            raise ConfigError(
+                f"{key}: a stored config may not build {target} with arguments that come later or without names"
+            )
+        _disarm_backbone(node, key)
+
+
+_TIMM = "hydet.modeling.TimmBackbone"
+_TORCHVISION = "hydet.modeling.TorchvisionBackbone"
+_CHANNELS = "hydet.modeling.channels_at_stride"
+# Arguments of timm.create_model and torchvision.models.get_model that name files, addresses or functions.
+_LOADING_OPTIONS = re.compile(r"(pretrained|checkpoint|cache|weights|kwargs_filter|feature_cfg|model_cfg|scriptable).*")
+
+
+def _disarm_backbone(node: dict[str, Any], key: str) -> None:
+    node.pop("pretrained", None)
+    node.pop("weights", None)
+    options = node.get("model_options") or {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ConfigError(f"{key}.model_options must be a mapping with names, got {type(options).__name__}")
+    for name in options:
+        if _LOADING_OPTIONS.fullmatch(name):
+            raise ConfigError(f"{key}.model_options.{name}: a stored config may not load files or weights")
+    if node["_target_"] == _TORCHVISION:
+        _check_torchvision(node, key)
+
+
+def _check_torchvision(node: Mapping[str, Any], key: str) -> None:
+    from torchvision import models
+
+    name = node.get("model_name")
+    if name is not None:
+        try:
+            builder = models.get_model_builder(name)
+        except Exception as error:  # the name can have any type
+            raise ConfigError(f"{key}.model_name: torchvision has no network {name!r}") from error
+        # Builders of whole detectors download weights of their backbone by default.
+        if "weights_backbone" in inspect.signature(builder).parameters:
+            raise ConfigError(f"{key}.model_name: {name} is not a classification network")
+    nodes = node.get("return_nodes")
+    if nodes is None:
+        return
+    if node.get("model") is not None:
+        # torch.fx writes Python code that contains the names of a network's modules.
+        raise ConfigError(f"{key}: a stored config may not trace (return_nodes) a network of its own (model)")
+    names = [*nodes, *nodes.values()] if isinstance(nodes, Mapping) else nodes
+    if not isinstance(names, list) or not all(isinstance(n, str) and re.fullmatch(r"[\w.]+", n) for n in names):
+        raise ConfigError(f"{key}.return_nodes: names consist of letters, digits, '_' and '.'")
+
+
+def _mappings(
+    node: Any, path: str, parent: dict[str, Any] | None
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Any] | None]]:
+    """Yield each mapping with its key and the mapping that holds it."""
+    if isinstance(node, dict):
+        yield path, node, parent
+        for key, value in node.items():
+            yield from _mappings(value, f"{path}.{key}" if path else str(key), node)
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _mappings(value, f"{path}[{i}]", None)
