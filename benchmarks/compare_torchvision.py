@@ -1,16 +1,16 @@
-"""Mask R-CNN R50-FPN of hydet beside torchvision's: same weights, same inputs, same work, in one interleaved run.
+"""Compare the speed of Mask R-CNN R50-FPN in hydet and torchvision: same weights, inputs and work, interleaved runs.
 
     python benchmarks/compare_torchvision.py
     python benchmarks/compare_torchvision.py --size 832 1344 --batch 2 --runs 10 --threads 2
     python benchmarks/compare_torchvision.py --device cuda --dtype bfloat16
 
 Prints a table of medians and their ratio, and writes it to ``benchmarks/results/``. torchvision's random weights are
-copied into hydet's model, so that both detect the same objects; how far they agree is part of the table.
+copied into hydet's model, so that both detect the same objects; the report states how well they agree.
 
-What is made equal: 91 classes with background, anchors, proposals before and after suppression (2000 and 2000 in
-training, 1000 and 1000 in inference), 512 sampled regions, 2 x 2 samples a bin, score threshold, 100 detections, batch
-normalisation that is trained. Neither side resizes images. What stays different: torchvision returns masks as floats,
-hydet as bools; images whose sides are not multiples of 64 give torchvision's coarsest anchors another stride.
+Equal on both sides: 91 classes with background, anchors, proposals before and after suppression (2000 and 2000 in
+training, 1000 and 1000 in inference), 512 sampled regions, 2 x 2 samples per bin, score threshold, 100 detections, trainable
+batch norms. Neither side resizes images. Different: torchvision returns masks as floats and hydet as bools; for image
+sides that are not multiples of 64, torchvision's coarsest anchors have another stride.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ from hydet.modeling import (
 from hydet.structures import BitMasks, Boxes, Instances
 
 NUM_CLASSES = 90  # without background
-CANDIDATES = 1000  # (region, class) pairs an image above the score threshold
+CANDIDATES = 1000  # (region, class) pairs per image above the score threshold
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("torchvision", "hydet")
 TASKS = ("inference", "training step")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
-# torchvision's names, as patterns, and what hydet calls the same tensors.
+# Patterns of torchvision's state dict names and the names of the same tensors in hydet.
 NAMES = [
     (r"backbone\.body\.conv1\.", "backbone.bottom_up.stem.conv1."),
     (r"backbone\.body\.bn1\.", "backbone.bottom_up.stem.conv1.norm."),
@@ -87,7 +87,7 @@ NAMES = [
 
 
 def build_torchvision() -> nn.Module:
-    """torchvision's model with random weights, which does not resize its input."""
+    """Build torchvision's model with random weights and without resizing of its input."""
     model = maskrcnn_resnet50_fpn(
         weights=None,
         weights_backbone=None,
@@ -102,7 +102,7 @@ def build_torchvision() -> nn.Module:
 
 
 def build_hydet() -> GeneralizedRCNN:
-    """The same network from hydet's parts."""
+    """Build the same network from hydet's parts."""
     features, scales = ["p2", "p3", "p4", "p5"], [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 
     def pooler(size: int) -> ROIPooler:
@@ -161,7 +161,7 @@ def build_hydet() -> GeneralizedRCNN:
             mask_head=MaskRCNNConvUpsampleHead(
                 input_shape=ShapeSpec(channels=256, height=14, width=14),
                 num_classes=NUM_CLASSES,
-                conv_dims=[256] * 5,  # the last one is that of the deconvolution
+                conv_dims=[256] * 5,  # the last entry is the transposed convolution
             ),
         ),
         pixel_mean=[255 * m for m in MEAN],
@@ -171,7 +171,7 @@ def build_hydet() -> GeneralizedRCNN:
 
 
 def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's state dict under hydet's names. Its background is class 0, hydet's the last."""
+    """Translate torchvision's state dict; its background is class 0, and hydet's is the last class."""
     translated = {}
     for name, tensor in weights.items():
         for pattern, ours in NAMES:
@@ -187,7 +187,7 @@ def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Batch:
-    """One batch of made-up images with objects, in the form of either side."""
+    """One batch of synthetic images with objects, in the input formats of both libraries."""
 
     def __init__(self, count: int, size: tuple[int, int], device: torch.device) -> None:
         height, width = size
@@ -204,21 +204,21 @@ class Batch:
             image, boxes, classes, masks = (t.to(device) for t in (image, boxes, classes, masks))
             self.torchvision.append(image.float() / 255)
             self.targets.append({"boxes": boxes, "labels": classes + 1, "masks": masks.byte()})
-            truth = Instances(size, gt_boxes=Boxes(boxes), gt_classes=classes, gt_masks=BitMasks(masks))
-            self.hydet.append({"image": image, "instances": truth, "image_id": i})
+            instances = Instances(size, gt_boxes=Boxes(boxes), gt_classes=classes, gt_masks=BitMasks(masks))
+            self.hydet.append({"image": image, "instances": instances, "image_id": i})
 
 
 def ellipses(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """``(N, H, W)`` bool: the ellipse in each box."""
+    """Return ``(N, H, W)`` bool masks of the ellipses inscribed in the boxes."""
     y = (torch.arange(size[0]) + 0.5)[:, None]
     x = torch.arange(size[1]) + 0.5
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
-    (cx, cy), (rx, ry) = centre[..., None, None].unbind(1), half[..., None, None].unbind(1)
+    center, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    (cx, cy), (rx, ry) = center[..., None, None].unbind(1), half[..., None, None].unbind(1)
     return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 <= 1
 
 
 class Comparison:
-    """Both models, ready to run either task on one batch."""
+    """Both models with their optimizers, ready to run a task on one batch."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.device = torch.device(args.device)
@@ -244,11 +244,11 @@ class Comparison:
         }
 
     def drop(self, name: str) -> None:
-        """Forget one of the models."""
+        """Delete a model."""
         del self.models[name], self.optimizers[name]
 
     def run(self, name: str, task: str) -> object:
-        """One inference, returning results, or one training step, returning losses."""
+        """Run one inference and return results, or one training step and return losses."""
         return self._infer(name) if task == "inference" else self._train(name)
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -260,7 +260,7 @@ class Comparison:
         model = self.models[name].eval()
         with torch.inference_mode(), self.autocast():
             if name == "hydet":
-                return [found["instances"] for found in model(self.batch.hydet)]
+                return [output["instances"] for output in model(self.batch.hydet)]
             return model(self.batch.torchvision)
 
     def _train(self, name: str) -> dict[str, Tensor]:
@@ -290,7 +290,7 @@ class Comparison:
 
 @torch.no_grad()
 def settle_batch_norms(model: nn.Module, batch: Batch) -> None:
-    """Give random weights the statistics of the batch, so that features neither vanish nor explode."""
+    """Set batch norm statistics from the batch, so that features of random weights neither vanish nor explode."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -303,7 +303,7 @@ def settle_batch_norms(model: nn.Module, batch: Batch) -> None:
 
 @torch.no_grad()
 def score_threshold(model: nn.Module, batch: Batch) -> float:
-    """A threshold that ``CANDIDATES`` pairs of region and class an image pass."""
+    """Return the threshold that ``CANDIDATES`` (region, class) pairs per image exceed."""
     logits = []
     hook = model.roi_heads.box_predictor.register_forward_hook(lambda _, __, out: logits.append(out[0]))
     model.roi_heads.score_thresh = 2.0
@@ -315,7 +315,7 @@ def score_threshold(model: nn.Module, batch: Batch) -> float:
 
 @torch.inference_mode()
 def agreement(comparison: Comparison) -> str:
-    """How many of torchvision's detections hydet finds too, and how far their mask probabilities are apart."""
+    """Report how many detections of torchvision also come from hydet, and how far their mask probabilities differ."""
     predicted = []
     heads = comparison.models["torchvision"].roi_heads
     hook = heads.mask_predictor.register_forward_hook(
@@ -325,29 +325,29 @@ def agreement(comparison: Comparison) -> str:
     hook.remove()
     with comparison.autocast():
         ours = comparison.models["hydet"].eval().inference(comparison.batch.hydet, do_postprocess=False)
-    masks = predicted[0].split([len(found["labels"]) for found in theirs])
-    total = found = 0
+    masks = predicted[0].split([len(output["labels"]) for output in theirs])
+    total = matched = 0
     farthest = 0.0
     for a, a_masks, b in zip(theirs, masks, ours):
         same = a["labels"][:, None] - 1 == b.pred_classes
         same &= torchvision.ops.box_iou(a["boxes"], b.pred_boxes.tensor) > 0.98
         same &= (a["scores"][:, None] - b.scores).abs() < 0.02 * a["scores"][:, None]
         total += same.shape[0]
-        found += int(same.any(dim=1).sum())
+        matched += int(same.any(dim=1).sum())
         i, j = same.nonzero().unbind(1)
         if i.numel() > 0:
             difference = a_masks[i, a["labels"][i]] - b.pred_masks[j, 0]
             farthest = max(farthest, float(difference.abs().max()))
     return (
-        f"{found} of torchvision's {total} detections are among hydet's {sum(len(b) for b in ours)}; "
+        f"{matched} of torchvision's {total} detections match one of hydet's {sum(len(b) for b in ours)}; "
         f"mask probabilities differ by {farthest:.1g} at most"
     )
 
 
 def peak_memory(comparison: Comparison, name: str, task: str) -> int:
-    """Bytes that one run of one task needs beyond what is there before it."""
+    """Return the peak bytes that one run of a task allocates."""
     if comparison.device.type == "cuda":
-        comparison.run(name, task)  # gradients and optimizer state exist from here on
+        comparison.run(name, task)  # allocates gradients and optimizer state
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -375,7 +375,7 @@ def peak_memory(comparison: Comparison, name: str, task: str) -> int:
 
 
 def peak_memory_apart(name: str, task: str) -> int | None:
-    """``peak_memory`` in a process of its own, where nothing was allocated and freed before."""
+    """Run ``peak_memory`` in a new process, whose allocator holds no freed memory."""
     if not Path("/proc/self/statm").exists() and "cuda" not in sys.argv:
         return None
     command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name, task]
@@ -385,14 +385,14 @@ def peak_memory_apart(name: str, task: str) -> int | None:
 def machine(device: torch.device, threads: int) -> str:
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        processor = found[1] if found else processor
+        match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        processor = match[1] if match else processor
     text = f"{processor}, {os.cpu_count()} cores, {threads} threads"
     return f"{torch.cuda.get_device_name(device)}; {text}" if device.type == "cuda" else text
 
 
 def measure(args: argparse.Namespace, comparison: Comparison) -> list[dict]:
-    """One row a task: medians in seconds of runs that alternate between the models, and peaks in bytes."""
+    """Return one row per task: medians in seconds of interleaved runs, and peaks in bytes."""
     rows = []
     for task in TASKS:
         for _ in range(args.warmup):
@@ -433,7 +433,7 @@ HEADER = ["task", "torchvision, s", "hydet, s", "hydet is", "torchvision, MiB", 
 
 
 def report(args: argparse.Namespace, rows: list[dict], notes: list[str]) -> None:
-    """Print the table, and write it to a dated file."""
+    """Print the table and write it to a dated file."""
     table = Table(*HEADER, title="Mask R-CNN R50-FPN: median (range), and peak memory of one run")
     for row in rows:
         table.add_row(*cells(row))
@@ -449,7 +449,7 @@ def report(args: argparse.Namespace, rows: list[dict], notes: list[str]) -> None
     threads = f"-threads{torch.get_num_threads()}" if kind == "cpu" else ""
     path = RESULTS / f"{today}-torchvision-{kind}-{args.dtype}-{size}-batch{args.batch}{threads}.md"
     lines = [
-        f"# Mask R-CNN R50-FPN beside torchvision's, {today}",
+        f"# Mask R-CNN R50-FPN of hydet and torchvision, {today}",
         "",
         *(f"- {note}" for note in notes),
         "",
@@ -465,21 +465,24 @@ def report(args: argparse.Namespace, rows: list[dict], notes: list[str]) -> None
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs=2, default=(512, 640), metavar=("H", "W"))
-    parser.add_argument("--batch", type=int, default=1, help="images a batch")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each model and task")
-    parser.add_argument("--warmup", type=int, default=1, help="runs before those")
-    parser.add_argument("--threads", type=int, default=None, help="of torch; its own choice by default")
+    parser.add_argument("--batch", type=int, default=1, help="images per batch")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs per model and task")
+    parser.add_argument("--warmup", type=int, default=1, help="untimed runs before")
+    parser.add_argument("--threads", type=int, default=None, help="threads of torch; its default if omitted")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
-        "--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="others by autocast"
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16", "float16"],
+        help="float16 and bfloat16 use autocast",
     )
     parser.add_argument(
         "--clock",
         default="wall",
         choices=CLOCKS,
-        help="cpu: seconds of all threads, for a machine that is not idle",
+        help="cpu: process time over all threads, for busy machines",
     )
-    parser.add_argument("--no-memory", action="store_true", help="skip the processes that measure memory")
+    parser.add_argument("--no-memory", action="store_true", help="skip the memory measurements")
     parser.add_argument("--memory-of", nargs=2, metavar=("MODEL", "TASK"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if min(args.size) < 64 or min(args.batch, args.runs) < 1:
@@ -487,7 +490,7 @@ def parse() -> argparse.Namespace:
     if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device")
     if torch.device(args.device).type == "cuda" and args.clock == "cpu":
-        parser.error("the CPU's clock says nothing about a CUDA device")
+        parser.error("--clock cpu does not measure a CUDA device")
     return args
 
 
@@ -510,7 +513,7 @@ def main() -> int:
     ]
     losses = {name: sum(comparison.run(name, "training step").values()).item() for name in MODELS}
     notes.append(
-        "first training step, other samples: loss "
+        "first training step (samples differ): loss "
         + " and ".join(f"{value:.3f} ({name})" for name, value in losses.items())
     )
     if not all(math.isfinite(value) for value in losses.values()):

@@ -1,9 +1,10 @@
-"""Every architecture learns the generated pictures from scratch, through the command that users type.
+"""Train every architecture on the generated images from scratch, with the ``src.train`` command.
 
-``python benchmarks/learn_shapes.py`` trains one after the other on the CPU, each with a narrow backbone and for minutes,
-prints a table and writes ``benchmarks/results/learn_shapes_<date>.md``; it fails if one stays below its floor.
-``--only retinanet fcos`` trains those alone. A row is written as soon as it is known; with ``--folder runs/learn`` runs
-are kept, and what has ended there is not trained again. ``--jobs 2`` trains two at a time, each on half of the cores.
+``python benchmarks/learn_shapes.py`` trains the architectures one after the other on the CPU, each with a narrow
+backbone and for a few minutes. It prints a table, writes ``benchmarks/results/learn_shapes_<date>.md`` and fails if an
+architecture stays below its floor. ``--only retinanet fcos`` selects architectures. Rows are written as runs finish;
+``--folder runs/learn`` keeps the runs, and a second call skips the finished ones. ``--jobs 2`` trains two at a time, each
+on half of the cores.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class Run:
     """One architecture.
 
     Args:
-        model: of ``conf/model/``.
-        floors: metric -> what it must reach.
-        overrides: what else is typed.
-        proposals_of: name of the run whose proposals it takes.
+        model: option of ``conf/model/``.
+        floors: minimum value per metric.
+        overrides: further command-line overrides.
+        proposals_of: name of the run that provides the proposals.
     """
 
     model: str
@@ -48,14 +49,14 @@ class Run:
 
 
 def steps(count: int, *, lr: float | None = None) -> list[str]:
-    """Overrides for another number of steps than the 700 of ``data=shapes``, measured after the last one."""
+    """Return overrides for ``count`` steps instead of the preset's 700, with an evaluation after the last step."""
     rate = [] if lr is None else [f"optimizer.lr={lr}"]
     return [f"trainer.max_steps={count}", f"evaluation.every={count}", *rate]
 
 
-# Where 700 are more than it takes to pass the floor.
+# For architectures that pass their floor in fewer than 700 steps.
 SHORT, MIDDLE = "trainer.max_steps=300", "trainer.max_steps=500"
-# Dense detectors see an object at a few places of one map only: they need more pictures, and larger steps.
+# A dense detector trains on few cells per object, all on one level, so it needs more images and a larger rate.
 LONG = steps(1200, lr=0.005)
 RUNS = {
     "faster_rcnn_fpn": Run("faster_rcnn_fpn", {"box/AP": 0.40}),
@@ -68,7 +69,7 @@ RUNS = {
     "panoptic_fpn": Run(
         "panoptic_fpn",
         {"panoptic/PQ": 0.40, "semantic/mIoU": 0.40},
-        # Its masks cost most of a step: of 64 regions more are objects than a picture of four needs.
+        # Masks take most of a step, and 64 regions are more than an image with four objects needs.
         [
             "+model.combine_instances_score_thresh=0.35",
             "size.regions_per_image=32",
@@ -84,17 +85,17 @@ RUNS = {
     "semantic_fpn": Run("semantic_fpn", {"semantic/mIoU": 0.50}, steps(1000)),
     "fast_rcnn_fpn": Run("fast_rcnn_fpn", {"box/AP": 0.30}, [MIDDLE], proposals_of="rpn_fpn"),
     "cascade_mask_rcnn_fpn": Run("cascade_mask_rcnn_fpn", {"box/AP": 0.30, "mask/AP": 0.30}, [MIDDLE]),
-    # One map of 6 x 6 cells has all objects of a picture, and a whole stage of the backbone runs on each region.
+    # One map of 6 x 6 cells holds all objects of an image, and a whole backbone stage runs on each region.
     "mask_rcnn_c4": Run(
         "mask_rcnn_c4", {"box/AP": 0.30, "mask/AP": 0.30}, ["size.regions_per_image=16", *steps(1000)]
     ),
-    # Blocks of two convolutions, as ResNet-18 has, are never dilated.
+    # The basic blocks of ResNet-18 do not support dilation.
     "mask_rcnn_dc5": Run(
         "mask_rcnn_dc5",
         {"box/AP": 0.10, "mask/AP": 0.10},
         ["backbone=r50_slim", "size.regions_per_image=16", *steps(800)],
     ),
-    # Small pictures leave a plain transformer 6 x 6 patches of 16 pixels, and it is published for pretrained weights.
+    # Small images give a plain transformer 6 x 6 patches of 16 pixels, and it is published with pretrained weights.
     "mask_rcnn_vitdet": Run(
         "mask_rcnn_vitdet",
         {"box/AP": 0.10, "mask/AP": 0.10},
@@ -104,17 +105,17 @@ RUNS = {
 
 
 def train(name: str, folder: Path, extra: Sequence[str], threads: int) -> dict[str, float]:
-    """Train one, unless it was; gives its metrics, and the ``threads`` that it ran on."""
-    ended = folder / name / "threads.txt"
-    if not ended.exists():
+    """Train an architecture unless its run is finished; return its metrics and the number of threads."""
+    finished = folder / name / "threads.txt"
+    if not finished.exists():
         call("src.train", arguments_of(name, folder, extra, threads), threads, folder / f"{name}.log")
-        ended.write_text(str(threads))
+        finished.write_text(str(threads))
     metrics = json.loads((folder / name / "metrics.json").read_text())
-    return {**metrics, "threads": int(ended.read_text())}
+    return {**metrics, "threads": int(finished.read_text())}
 
 
 def arguments_of(name: str, folder: Path, extra: Sequence[str], threads: int) -> list[str]:
-    """What is typed to train one; makes the proposals that it takes."""
+    """Return the arguments of ``src.train``; writes the proposals that the run needs."""
     run = RUNS[name]
     overrides = [f"model={run.model}", *run.overrides, *extra]
     if run.proposals_of is not None:
@@ -128,9 +129,9 @@ def arguments_of(name: str, folder: Path, extra: Sequence[str], threads: int) ->
 
 
 def call(module: str, arguments: Sequence[str], threads: int, log: Path) -> None:
-    """Run a command of this checkout; its output goes to ``log``."""
+    """Run a command of this checkout and append its output to ``log``."""
     print(f"$ python -m {module} {' '.join(arguments)}   # {log}", flush=True)
-    # A GPU would be faster, but what is claimed here is about CPUs.
+    # The table is about CPUs, so a GPU is hidden.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
@@ -145,35 +146,35 @@ def call(module: str, arguments: Sequence[str], threads: int, log: Path) -> None
 
 
 def row(name: str, run: Run, metrics: Mapping[str, float]) -> str:
-    """One line of the table."""
-    typed = [f"model={run.model}", *run.overrides]
-    typed += [f"proposals.{split}=..." for split in ("train", "val") if run.proposals_of is not None]
-    found = ", ".join(f"{key} {metrics[key]:.3f}" for key in run.floors)
+    """Return one line of the table."""
+    arguments = [f"model={run.model}", *run.overrides]
+    arguments += [f"proposals.{split}=..." for split in ("train", "val") if run.proposals_of is not None]
+    results = ", ".join(f"{key} {metrics[key]:.3f}" for key in run.floors)
     floors = ", ".join(f"{floor:.2f}" for floor in run.floors.values())
     verdict = "yes" if above(run, metrics) else "**no**"
     return (
-        f"| {name} | `{' '.join(typed)}` | {metrics['threads']} | {metrics['seconds'] / 60:.1f} "
-        f"| {found} | {floors} | {verdict} |"
+        f"| {name} | `{' '.join(arguments)}` | {metrics['threads']} | {metrics['seconds'] / 60:.1f} "
+        f"| {results} | {floors} | {verdict} |"
     )
 
 
 def above(run: Run, metrics: Mapping[str, float]) -> bool:
-    """Whether every floor was reached in time."""
+    """Return True if every metric reaches its floor."""
     return all(metrics.get(key, 0.0) >= floor for key, floor in run.floors.items())
 
 
 def write(rows: Sequence[str], file: Path, extra: Sequence[str]) -> None:
-    """The table so far."""
+    """Write the table of the finished runs."""
     import hydet
 
     command = " ".join(["python benchmarks/learn_shapes.py", *extra])
     lines = [
-        f"# Learning the generated pictures from scratch, {datetime.date.today().isoformat()}",
+        f"# Learning the generated images from scratch, {datetime.date.today().isoformat()}",
         "",
         f"`{command}` on {device_name('cpu')}, {os.cpu_count()} cores; hydet {getattr(hydet, '__version__', '')}, torch "
         f"{torch.__version__}, Python {platform.python_version()}.",
-        "2,000 pictures of 96 x 96 pixels to train on, 200 others to measure on. Minutes are wall time of the command "
-        f"(model, training, evaluations); more than {MINUTES:.0f} would be too many for a machine with nothing else to do.",
+        "2,000 training images of 96 x 96 pixels, 200 validation images. Minutes are wall time of the command (model, "
+        f"training, evaluation); the target is at most {MINUTES:.0f} on an idle machine.",
         "",
         "| architecture | `python -m src.train` ... | threads | minutes | result | floor | reached |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -185,25 +186,25 @@ def write(rows: Sequence[str], file: Path, extra: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """Train all; 1 if one stayed below its floor."""
+    """Train the selected architectures; return 1 if one stays below its floor."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="train these alone")
-    parser.add_argument("--folder", type=Path, help="where runs are kept; by default a temporary folder")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="architectures to train")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="so many at a time, each on its share of the cores"
+        "--folder", type=Path, help="folder that keeps the runs; a temporary folder by default"
     )
     parser.add_argument(
-        "overrides", nargs="*", help="typed after every command, such as trainer.max_steps=100"
+        "--jobs", type=int, default=1, help="number of runs at a time, each on its share of the cores"
     )
+    parser.add_argument("overrides", nargs="*", help="overrides for every run, such as trainer.max_steps=100")
     options = parser.parse_args()
-    # Those that wait for proposals come last, so that the run that makes them is not behind them.
+    # Runs that need proposals come last, so that they never block the run that provides the proposals.
     names = sorted((n for n in RUNS if n in options.only), key=lambda n: RUNS[n].proposals_of is not None)
     for name in names:
         needed = RUNS[name].proposals_of
         if needed is not None and needed not in names:
-            parser.error(f"{name} takes the proposals of {needed}: name that too")
+            parser.error(f"{name} needs the proposals of {needed}; add it to --only")
     file = RESULTS / f"learn_shapes_{datetime.date.today().isoformat()}.md"
     rows: dict[str, str] = {}
     failed: list[str] = []
@@ -233,7 +234,7 @@ def main() -> int:
             write([rows[n] for n in RUNS if n in rows], file, options.overrides)
             print(rows[name], flush=True)
     if failed:
-        print(f"not learned: {', '.join(failed)}", file=sys.stderr)
+        print(f"below the floor: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""Every stored case against the reference's numbers; ``README.md`` here says where they come from."""
+"""Compare every stored case with the reference; see ``README.md`` for the origin of the numbers."""
 
 import importlib
 import sys
@@ -17,13 +17,13 @@ for file in sorted(HERE.glob("cases_*.py")):
 
 
 @pytest.mark.parametrize("name", sorted(parity.CASES))
-def test_same_numbers_as_the_reference(name):
+def test_matches_reference(name):
     golden = dict(np.load(HERE / "goldens" / f"{name}.npz"))
     seed = int(golden.pop("seed|"))
     assert parity.compare(name, parity.run(name, parity.Library("hydet"), seed), golden) == []
 
 
-def test_a_wrong_number_would_be_noticed():
+def test_comparison_detects_wrong_numbers():
     name = "ops/boxes/pairwise_iou" if "ops/boxes/pairwise_iou" in parity.CASES else sorted(parity.CASES)[0]
     golden = dict(np.load(HERE / "goldens" / f"{name}.npz"))
     golden.pop("seed|")
