@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from hydet.layers import ShapeSpec
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
-__all__ = ["BackboneProtocol", "Detector", "ProposalGenerator", "RegionHeads", "Task"]
+__all__ = ["BackboneProtocol", "DetectionLimits", "Detector", "ProposalGenerator", "RegionHeads", "Task"]
 
 Task = Literal[
     "box",
@@ -65,6 +65,18 @@ class ProposalGenerator(Protocol):
         ...
 
 
+class DetectionLimits(NamedTuple):
+    """Limits on the detections of one image, applied again where several sets of detections are merged.
+
+    Attributes:
+        nms_thresh: IoU above which the lower-scoring one of two boxes of a class is dropped.
+        topk_per_image: maximum number of detections; negative for all.
+    """
+
+    nms_thresh: float = 0.5
+    topk_per_image: int = 100
+
+
 class RegionHeads(Protocol):
     """Per-region predictions of a two-stage detector (``ROIHeads``)."""
 
@@ -75,6 +87,11 @@ class RegionHeads(Protocol):
         """What the heads predict."""
         ...
 
+    @property
+    def detection_limits(self) -> DetectionLimits:
+        """Limits that ``__call__`` applies to its detections."""
+        ...
+
     def __call__(
         self,
         images: ImageList,
@@ -83,6 +100,12 @@ class RegionHeads(Protocol):
         targets: Sequence[Instances] | None = None,
     ) -> tuple[list[Instances], Losses]:
         """Return sampled proposals and losses if ``targets`` are given, else detections and no losses."""
+        ...
+
+    def detect_boxes(
+        self, images: ImageList, features: Mapping[str, Tensor], proposals: Sequence[Instances]
+    ) -> list[Instances]:
+        """Detect boxes only: ``pred_boxes``, ``scores`` and ``pred_classes``, without masks and keypoints."""
         ...
 
     def forward_with_given_boxes(

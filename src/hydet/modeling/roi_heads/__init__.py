@@ -1,9 +1,9 @@
-"""Per-region heads: which boxes hold an object, and what else there is to say about them."""
+"""ROI heads: classes, boxes, masks and keypoints of the regions that a proposal generator selects."""
 
 from .box_head import FastRCNNConvFCHead
 from .cascade_rcnn import CascadeROIHeads
-from .detections import fast_rcnn_inference, fast_rcnn_inference_rotated
 from .fast_rcnn import FastRCNNOutputLayers
+from .interfaces import BoxPredictions, BoxPredictor, RegionHead, RegionPooler
 from .keypoint_head import (
     BaseKeypointRCNNHead,
     KRCNNConvDeconvUpsampleHead,
@@ -17,7 +17,6 @@ from .mask_head import (
     mask_rcnn_inference,
     mask_rcnn_loss,
 )
-from .proposal_selection import select_foreground_proposals, select_proposals_with_visible_keypoints
 from .res5_roi_heads import Res5ROIHeads
 from .roi_heads import ROIHeads
 from .rotated_fast_rcnn import RotatedFastRCNNOutputLayers, RROIHeads
@@ -26,6 +25,8 @@ from .standard_roi_heads import StandardROIHeads
 __all__ = [
     "BaseKeypointRCNNHead",
     "BaseMaskRCNNHead",
+    "BoxPredictions",
+    "BoxPredictor",
     "CascadeROIHeads",
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
@@ -33,16 +34,14 @@ __all__ = [
     "MaskRCNNConvUpsampleHead",
     "ROIHeads",
     "RROIHeads",
+    "RegionHead",
+    "RegionPooler",
     "Res5ROIHeads",
     "RotatedFastRCNNOutputLayers",
     "StandardROIHeads",
-    "fast_rcnn_inference",
-    "fast_rcnn_inference_rotated",
     "keypoint_rcnn_inference",
     "keypoint_rcnn_loss",
     "make_each",
     "mask_rcnn_inference",
     "mask_rcnn_loss",
-    "select_foreground_proposals",
-    "select_proposals_with_visible_keypoints",
 ]

@@ -1,4 +1,4 @@
-"""From pooled region features to a vector for each region."""
+"""Box heads: turn the pooled features of each region into a vector."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ __all__ = ["FastRCNNConvFCHead"]
 
 
 class FastRCNNConvFCHead(nn.Sequential):
-    """3x3 convolutions, then fully connected layers, each with a ReLU.
+    """3x3 convolutions followed by fully connected layers, each with a ReLU.
+
+    The input is ``(R, C, H, W)``. The output is ``(R, fc_dims[-1])``, or ``(R, conv_dims[-1], H, W)`` without fully
+    connected layers.
 
     Args:
         input_shape: channels, height and width of the pooled features.
-        conv_dims: channels of each convolution.
+        conv_dims: output channels of each convolution.
         fc_dims: width of each fully connected layer.
-        conv_norm: normalisation of the convolutions, see ``hydet.layers.get_norm``.
-
-    Takes ``(R, C, H, W)``; gives ``(R, fc_dims[-1])``, or ``(R, conv_dims[-1], H, W)`` without fully connected layers.
+        conv_norm: normalization of the convolutions, see ``hydet.layers.get_norm``.
 
     Raises:
-        ValueError: if there is no layer, or the input's size is needed and unknown.
+        ValueError: if there is no layer, or ``input_shape`` lacks a number that the layers need.
 
     Source: Lin et al. 2017 (arXiv:1612.03144), section 4.2; with four convolutions, Wu & He 2018 (arXiv:1803.08494).
     """
@@ -40,8 +41,8 @@ class FastRCNNConvFCHead(nn.Sequential):
         if len(conv_dims) + len(fc_dims) == 0:
             raise ValueError("FastRCNNConvFCHead needs at least one entry in conv_dims or fc_dims")
         channels, height, width = input_shape.channels, input_shape.height, input_shape.width
-        if fc_dims and None in (channels, height, width):
-            raise ValueError(f"fully connected layers need the input's channels and size, got {input_shape}")
+        if channels is None:
+            raise ValueError(f"FastRCNNConvFCHead: input_shape needs channels, got {input_shape}")
         for k, dim in enumerate(conv_dims, start=1):
             conv = Conv2d(
                 channels,
@@ -57,7 +58,11 @@ class FastRCNNConvFCHead(nn.Sequential):
             channels = dim
         self._output_shape = ShapeSpec(channels=channels, height=height, width=width)
         if fc_dims:
-            size = channels * height * width  # type: ignore[operator]
+            if height is None or width is None:
+                raise ValueError(
+                    f"FastRCNNConvFCHead: fully connected layers need the size of the input, got {input_shape}"
+                )
+            size = channels * height * width
             self.add_module("flatten", nn.Flatten())
             for k, dim in enumerate(fc_dims, start=1):
                 layer = Linear(size, dim)

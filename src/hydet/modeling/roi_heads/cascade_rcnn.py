@@ -1,63 +1,63 @@
-"""Box heads in a row, each trained on what the one before makes of the proposals."""
+"""A cascade of box heads, each trained on the boxes that the previous one predicts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from hydet.modeling.matcher import Matcher
-from hydet.modeling.poolers import ROIPooler
-from hydet.structures import Boxes, Instances
+from hydet.modeling.selection import fast_rcnn_inference
+from hydet.structures import Boxes, Instances, Losses
 
-from .detections import fast_rcnn_inference
+from .interfaces import BoxPredictions, BoxPredictor, Features, RegionPooler
 from .standard_roi_heads import StandardROIHeads
 
 __all__ = ["CascadeROIHeads"]
 
-Features = Mapping[str, Tensor]
-Predictions = tuple[Tensor, Tensor]
-
 
 class CascadeROIHeads(StandardROIHeads):
-    """Refines boxes stage by stage, with stricter matching each time.
+    """Refines boxes stage by stage, with a stricter matcher per stage (Cascade R-CNN).
 
-    The first stage trains on sampled proposals. Later ones train on all boxes that the stage before predicts, clipped
-    to the image, without gradient and without empty ones, matched anew. What flows back into the features is divided
-    by the number of stages. Detections have the boxes of the last stage and the mean score of all stages. Masks and
-    keypoints learn from the proposals of the first stage.
+    The first stage trains on sampled proposals. A later stage trains on all boxes that the previous stage predicts:
+    clipped to the image, detached, without empty boxes, and matched again. Detections have the boxes of the last stage
+    and the mean score of all stages. Masks and keypoints train on the proposals of the first stage.
+
+    Losses are named ``loss_cls_stage0``, ``loss_box_reg_stage0`` and so on.
 
     Args:
-        box_in_features: see ``StandardROIHeads``, as ``box_pooler``.
-        box_pooler: shared by all stages.
-        box_heads: one for each stage.
-        box_predictors: likewise; all but the last with ``cls_agnostic_bbox_reg``.
-        proposal_matchers: likewise.
-        **kwargs: those of ``StandardROIHeads``, without ``proposal_matcher`` and ``train_on_pred_boxes``.
+        box_in_features: names of the feature maps for boxes.
+        box_pooler: pools regions from them; shared by all stages.
+        box_heads: one head per stage.
+        box_predictors: one predictor per stage; all but the last have ``cls_agnostic_bbox_reg``.
+        proposal_matchers: one matcher per stage.
+        **kwargs: arguments of ``StandardROIHeads``, without ``proposal_matcher`` and ``train_on_pred_boxes``.
 
     Raises:
         ValueError: if parts do not fit together.
 
-    Losses are called ``loss_cls_stage0``, ``loss_box_reg_stage0`` and so on.
-
     Source: Cai & Vasconcelos 2017 (arXiv:1712.00726).
     """
+
+    # One entry per stage. Published state dicts use these two names for the lists.
+    box_head: nn.ModuleList
+    box_predictor: nn.ModuleList  # type: ignore[assignment]
 
     def __init__(
         self,
         *,
         box_in_features: Sequence[str],
-        box_pooler: ROIPooler,
+        box_pooler: RegionPooler,
         box_heads: Sequence[nn.Module],
-        box_predictors: Sequence[nn.Module],
+        box_predictors: Sequence[BoxPredictor],
         proposal_matchers: Sequence[Matcher],
         **kwargs: Any,
     ) -> None:
         if "proposal_matcher" in kwargs:
             raise ValueError(
-                "CascadeROIHeads takes proposal_matchers, one for each stage, not proposal_matcher"
+                "CascadeROIHeads takes proposal_matchers, one for each stage, instead of proposal_matcher"
             )
         if kwargs.get("train_on_pred_boxes"):
             raise ValueError(
@@ -66,47 +66,51 @@ class CascadeROIHeads(StandardROIHeads):
         counts = len(box_heads), len(box_predictors), len(proposal_matchers)
         if counts[0] == 0 or len(set(counts)) != 1:
             raise ValueError(f"each stage needs a head, a predictor and a matcher, got {counts} of them")
-        if not all(getattr(predictor, "cls_agnostic_bbox_reg", True) for predictor in box_predictors[:-1]):
+        if not all(predictor.cls_agnostic_bbox_reg for predictor in box_predictors[:-1]):
             raise ValueError(
-                "box_predictors before the last stage must give one box a region: cls_agnostic_bbox_reg=True"
+                "box_predictors before the last stage must predict one box per region: cls_agnostic_bbox_reg=True"
             )
         super().__init__(
             box_in_features=box_in_features,
             box_pooler=box_pooler,
             box_head=nn.ModuleList(box_heads),
-            box_predictor=nn.ModuleList(box_predictors),
+            box_predictor=cast(BoxPredictor, nn.ModuleList(cast(Sequence[nn.Module], box_predictors))),
             proposal_matcher=proposal_matchers[0],
             **kwargs,
         )
         self.num_cascade_stages = len(box_heads)
         self.proposal_matchers = list(proposal_matchers)
 
+    def _box_predictors(self) -> Sequence[BoxPredictor]:
+        return [cast(BoxPredictor, predictor) for predictor in self.box_predictor]
+
     def _box_losses(
         self, features: Features, proposals: list[Instances], targets: Sequence[Instances]
-    ) -> tuple[dict[str, Tensor], list[Instances]]:
-        losses: dict[str, Tensor] = {}
+    ) -> tuple[Losses, list[Instances]]:
+        losses: Losses = {}
         stage_proposals = proposals
-        for stage in range(self.num_cascade_stages):
-            predictor = self.box_predictor[stage]
+        for stage, predictor in enumerate(self._box_predictors()):
             predictions = self._run_stage(features, stage_proposals, stage, scale_gradient=True)
-            found = predictor.losses(predictions, stage_proposals)
-            losses.update({f"{name}_stage{stage}": value for name, value in found.items()})
+            stage_losses = predictor.losses(predictions, stage_proposals)
+            losses.update({f"{name}_stage{stage}": value for name, value in stage_losses.items()})
             if stage + 1 < self.num_cascade_stages:
-                refined = self._refined(predictor, predictions, stage_proposals)
+                refined = self._refine(predictor, predictions, stage_proposals)
+                # Clipping can leave nothing of a box; there is nothing to learn from it.
                 refined = [p[p.proposal_boxes.nonempty().nonzero().squeeze(1)] for p in refined]
                 stage_proposals = self._match_and_label_boxes(refined, stage + 1, targets)
         return losses, proposals
 
     def _detect(self, features: Features, proposals: Sequence[Instances]) -> list[Instances]:
-        scores = []
-        for stage in range(self.num_cascade_stages):
-            predictor = self.box_predictor[stage]
+        stage_scores = []
+        for stage, predictor in enumerate(self._box_predictors()):
             predictions = self._run_stage(features, proposals, stage)
-            scores.append(predictor.predict_probs(predictions, proposals))
+            stage_scores.append(predictor.predict_probs(predictions, proposals))
             if stage + 1 < self.num_cascade_stages:
-                proposals = self._refined(predictor, predictions, proposals)
-        mean_scores = [torch.stack(of_image).mean(dim=0) for of_image in zip(*scores, strict=True)]
-        found, _ = fast_rcnn_inference(
+                # Empty boxes stay here, so that the rows of all stages belong to the same region.
+                proposals = self._refine(predictor, predictions, proposals)
+        # The classifiers are an ensemble: they see boxes of increasing quality (Cai & Vasconcelos 2017, section 4.3).
+        mean_scores = [torch.stack(scores).mean(dim=0) for scores in zip(*stage_scores, strict=True)]
+        detections, _ = fast_rcnn_inference(
             predictor.predict_boxes(predictions, proposals),
             mean_scores,
             [p.image_size for p in proposals],
@@ -114,50 +118,54 @@ class CascadeROIHeads(StandardROIHeads):
             predictor.test_nms_thresh,
             predictor.test_topk_per_image,
         )
-        return found
+        return detections
 
     def _run_stage(
         self, features: Features, proposals: Sequence[Instances], stage: int, *, scale_gradient: bool = False
-    ) -> Predictions:
+    ) -> BoxPredictions:
         pooled = self.box_pooler(
             [features[name] for name in self.box_in_features], [p.proposal_boxes for p in proposals]
         )
         if scale_gradient:
+            # Every stage sends a gradient into the shared features. The mean of them is as large as the gradient of a
+            # single box head, so that the backbone trains with the same learning rate.
             pooled = _ScaleGradient.apply(pooled, 1.0 / self.num_cascade_stages)
-        return self.box_predictor[stage](self.box_head[stage](pooled))
+        return self._box_predictors()[stage](self.box_head[stage](pooled))
 
     @staticmethod
     @torch.no_grad()
-    def _refined(
-        predictor: nn.Module, predictions: Predictions, proposals: Sequence[Instances]
+    def _refine(
+        predictor: BoxPredictor, predictions: BoxPredictions, proposals: Sequence[Instances]
     ) -> list[Instances]:
-        """The predicted boxes as proposals, clipped to their images and without gradient."""
+        """Return the predicted boxes as proposals, clipped to their images and detached."""
         refined = []
-        for before, boxes in zip(proposals, predictor.predict_boxes(predictions, proposals), strict=True):
-            clipped = Boxes(boxes)
-            clipped.clip(before.image_size)
-            refined.append(Instances(before.image_size, proposal_boxes=clipped))
+        boxes = predictor.predict_boxes(predictions, proposals)
+        for proposals_i, boxes_i in zip(proposals, boxes, strict=True):
+            clipped = Boxes(boxes_i)
+            clipped.clip(proposals_i.image_size)
+            refined.append(Instances(proposals_i.image_size, proposal_boxes=clipped))
         return refined
 
     @torch.no_grad()
     def _match_and_label_boxes(
         self, proposals: Sequence[Instances], stage: int, targets: Sequence[Instances]
     ) -> list[Instances]:
-        """Label all proposals for a later stage; those that its matcher ignores are left out."""
-        labelled = []
-        for found, truth in zip(proposals, targets, strict=True):
-            classes, matches = self._label(found, truth, self.proposal_matchers[stage])
-            found.gt_classes = classes
-            if len(truth) > 0:
-                found.gt_boxes = truth.gt_boxes[matches]
-            if -1 in self.proposal_matchers[stage].labels:
-                found = found[(classes != -1).nonzero().squeeze(1)]
-            labelled.append(found)
-        return labelled
+        """Label all proposals of a later stage; drop those that its matcher ignores."""
+        matcher = self.proposal_matchers[stage]
+        labeled = []
+        for proposals_i, targets_i in zip(proposals, targets, strict=True):
+            classes, matches = self._label(proposals_i, targets_i, matcher)
+            proposals_i.gt_classes = classes
+            if len(targets_i) > 0:
+                proposals_i.gt_boxes = targets_i.gt_boxes[matches]
+            if -1 in matcher.labels:
+                proposals_i = proposals_i[(classes != -1).nonzero().squeeze(1)]
+            labeled.append(proposals_i)
+        return labeled
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The identity, with another gradient."""
+    """Identity in the forward pass; multiplies the gradient by ``scale`` in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:

@@ -15,9 +15,8 @@ from hydet.modeling.box_regression import (
     Box2BoxTransformRotated,
     box_regression_loss,
 )
+from hydet.modeling.selection import fast_rcnn_inference
 from hydet.structures import Instances
-
-from .detections import fast_rcnn_inference
 
 __all__ = ["FastRCNNOutputLayers"]
 

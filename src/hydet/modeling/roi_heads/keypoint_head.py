@@ -1,7 +1,8 @@
-"""Keypoints of each region, as heat maps."""
+"""Keypoint heads: predict a heatmap per keypoint for each region."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -11,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill
-from hydet.structures import Instances, Keypoints, heatmaps_to_keypoints
-
-from .proposal_selection import carry_ground_truth
+from hydet.modeling.selection.foreground import carry_ground_truth
+from hydet.structures import Instances, Keypoints, Losses, heatmaps_to_keypoints
 
 __all__ = [
     "BaseKeypointRCNNHead",
@@ -23,71 +23,78 @@ __all__ = [
 ]
 
 UPSAMPLING = 2
+IGNORED_CELL = -1
 
-# R regions over all images, K keypoints, S x S cells a heat map.
+# R regions over all images, K keypoints, S x S cells per heatmap.
 
 
 def keypoint_rcnn_loss(
     pred_keypoint_logits: Tensor, instances: Sequence[Instances], normalizer: float | None
 ) -> Tensor:
-    """Cross-entropy over the cells of each heat map, summed over the keypoints that are visible in their region.
+    """Compute the cross-entropy over the cells of each heatmap, summed over the visible keypoints.
 
     Args:
         pred_keypoint_logits: ``(R, K, S, S)``.
-        instances: foreground proposals, R in all, with ``proposal_boxes`` and ``gt_keypoints``; an image without any
-            may lack the fields.
-        normalizer: what the sum is divided by; ``None`` for the number of keypoints in it.
+        instances: foreground proposals, R over all images, with ``proposal_boxes`` and ``gt_keypoints``. An image
+            without foreground may lack the fields.
+        normalizer: divisor of the sum; ``None`` for the number of visible keypoints inside their regions.
 
     Returns:
-        A scalar; without keypoints, a connected 0.
+        A scalar. Without keypoints it is 0 and connected to ``pred_keypoint_logits``.
+
+    Raises:
+        ValueError: if the heatmaps are not square.
 
     Source: He et al. 2017 (arXiv:1703.06870), section 5.
     """
     if pred_keypoint_logits.shape[2] != pred_keypoint_logits.shape[3]:
-        raise ValueError(f"heat maps must be square, got logits of shape {tuple(pred_keypoint_logits.shape)}")
-    present = [found for found in instances if len(found) > 0]
-    if not present:
+        raise ValueError(f"heatmaps must be square, got logits of shape {tuple(pred_keypoint_logits.shape)}")
+    nonempty = [instances_i for instances_i in instances if len(instances_i) > 0]
+    if not nonempty:
         return pred_keypoint_logits.sum() * 0.0
-    boxes = torch.cat([found.proposal_boxes.tensor for found in present])
-    keypoints = Keypoints.cat([found.gt_keypoints for found in present])
+    boxes = torch.cat([instances_i.proposal_boxes.tensor for instances_i in nonempty])
+    keypoints = Keypoints.cat([instances_i.gt_keypoints for instances_i in nonempty])
     cells, valid = keypoints.to_heatmap(boxes, pred_keypoint_logits.shape[2])  # (R, K) each
     valid = valid.bool().flatten()
     logits = pred_keypoint_logits.flatten(2).flatten(0, 1)  # (R, K, S, S) -> (R * K, S * S)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    ignored = -1
-    wanted = torch.where(valid, cells.flatten(), ignored)
-    loss = F.cross_entropy(logits, wanted, reduction="sum", ignore_index=ignored)
+    # A softmax over cells instead of a sigmoid per cell: a keypoint has exactly one position.
+    targets = torch.where(valid, cells.flatten(), IGNORED_CELL)
+    loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED_CELL)
     return loss / (valid.sum().clamp(min=1) if normalizer is None else normalizer)
 
 
 def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: Sequence[Instances]) -> None:
-    """Give detections the keypoints that their heat maps show.
+    """Add the most likely keypoints to detections, in place.
 
     Args:
         pred_keypoint_logits: ``(R, K, S, S)``.
-        pred_instances: detections, R in all, with ``pred_boxes``. They gain ``pred_keypoints``, ``(R_i, K, 3)`` as
-            (x, y, score) in pixels of the input, and ``pred_keypoint_heatmaps``, their ``(R_i, K, S, S)`` logits.
+        pred_instances: detections, R over all images, with ``pred_boxes``. They gain ``pred_keypoints``,
+            ``(R_i, K, 3)`` as (x, y, score) in pixels of the input, and ``pred_keypoint_heatmaps``, their
+            ``(R_i, K, S, S)`` logits.
     """
     if len(pred_instances) == 0:
         return
-    counts = [found.pred_boxes.tensor.shape[0] for found in pred_instances]
-    boxes = torch.cat([found.pred_boxes.tensor for found in pred_instances])
+    counts = [instances_i.pred_boxes.tensor.shape[0] for instances_i in pred_instances]
+    boxes = torch.cat([instances_i.pred_boxes.tensor for instances_i in pred_instances])
     heatmaps = pred_keypoint_logits.detach()
-    points = heatmaps_to_keypoints(heatmaps, boxes.detach())[:, :, [0, 1, 3]]
-    parts = zip(pred_instances, points.split(counts), heatmaps.split(counts), strict=True)
-    for found, own_points, own_heatmaps in parts:
-        found.pred_keypoints = own_points
-        found.pred_keypoint_heatmaps = own_heatmaps
+    # heatmaps_to_keypoints returns (x, y, logit, score).
+    keypoints = heatmaps_to_keypoints(heatmaps, boxes.detach())[:, :, [0, 1, 3]]
+    per_image = zip(pred_instances, keypoints.split(counts), heatmaps.split(counts), strict=True)
+    for instances_i, keypoints_i, heatmaps_i in per_image:
+        instances_i.pred_keypoints = keypoints_i
+        instances_i.pred_keypoint_heatmaps = heatmaps_i
 
 
-class BaseKeypointRCNNHead(nn.Module):
-    """Losses and inference of a keypoint head; a subclass gives ``layers``.
+class BaseKeypointRCNNHead(nn.Module, ABC):
+    """Losses and inference of a keypoint head. A subclass implements ``layers``.
 
     Args:
         num_keypoints: K.
         loss_weight: factor of the loss.
-        loss_normalizer: ``"visible"`` divides the loss by the number of visible keypoints, a number by itself times
-            the number of images.
+        loss_normalizer: ``"visible"`` divides the loss by the number of visible keypoints in the batch. A number
+            divides it by that number times the number of images; then each keypoint has the same weight in every
+            batch, and one with few visible keypoints does not count more per keypoint.
 
     Raises:
         ValueError: if ``loss_normalizer`` is neither ``"visible"`` nor a positive number.
@@ -106,8 +113,8 @@ class BaseKeypointRCNNHead(nn.Module):
         self.loss_weight = loss_weight
         self.loss_normalizer = loss_normalizer
 
-    def forward(self, x: Tensor, instances: Sequence[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """Losses for proposals that carry ground truth (``gt_classes``), keypoints for detections, in any mode.
+    def forward(self, x: Tensor, instances: Sequence[Instances]) -> Losses | list[Instances]:
+        """Compute losses for proposals with ground truth (``gt_classes``), keypoints for detections, in any mode.
 
         Args:
             x: ``(R, C, H, W)`` region features.
@@ -122,23 +129,26 @@ class BaseKeypointRCNNHead(nn.Module):
                 None if isinstance(self.loss_normalizer, str) else len(instances) * self.loss_normalizer
             )
             return {"loss_keypoint": keypoint_rcnn_loss(x, instances, normalizer) * self.loss_weight}
-        found = [copy(one) for one in instances]
-        keypoint_rcnn_inference(x, found)
-        return found
+        results = [copy(instances_i) for instances_i in instances]
+        keypoint_rcnn_inference(x, results)
+        return results
 
+    @abstractmethod
     def layers(self, x: Tensor) -> Tensor:
-        """``(R, C, H, W)`` features to ``(R, K, S, S)`` logits."""
-        raise NotImplementedError
+        """Compute ``(R, K, S, S)`` heatmap logits from ``(R, C, H, W)`` features."""
 
 
 class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
-    """3x3 convolutions, a transposed one that doubles the size, and bilinear upsampling that doubles it again.
+    """3x3 convolutions, a transposed convolution that doubles the size, and bilinear upsampling by 2.
 
     Args:
-        input_shape: of the pooled features.
+        input_shape: shape of the pooled features.
         num_keypoints: K.
-        conv_dims: channels of the 3x3 convolutions, each followed by a ReLU.
-        **kwargs: those of ``BaseKeypointRCNNHead``.
+        conv_dims: output channels of the 3x3 convolutions, each followed by a ReLU.
+        **kwargs: arguments of ``BaseKeypointRCNNHead``.
+
+    Raises:
+        ValueError: if ``input_shape`` has no channels.
 
     Source: He et al. 2017 (arXiv:1703.06870), section 5.
     """
@@ -148,7 +158,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
     ) -> None:
         super().__init__(num_keypoints=num_keypoints, **kwargs)
         if input_shape.channels is None:
-            raise ValueError(f"input_shape must say how many channels there are, got {input_shape}")
+            raise ValueError(f"KRCNNConvDeconvUpsampleHead: input_shape needs channels, got {input_shape}")
         channels = input_shape.channels
         for k, dim in enumerate(conv_dims, start=1):
             self._add(f"conv_fcn{k}", Conv2d(channels, dim, kernel_size=3, padding=1))
@@ -163,6 +173,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
         self.add_module(name, layer)
 
     def layers(self, x: Tensor) -> Tensor:
+        """Compute ``(R, K, 4H, 4W)`` heatmap logits from ``(R, C, H, W)`` features."""
         for layer in self:
             x = layer(x)
         return F.interpolate(x, scale_factor=UPSAMPLING, mode="bilinear", align_corners=False)

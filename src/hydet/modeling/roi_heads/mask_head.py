@@ -1,7 +1,8 @@
-"""A mask for each region."""
+"""Mask heads: predict a binary mask for each region."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
@@ -11,105 +12,104 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill, get_norm
-from hydet.modeling.training_pictures import DrawsTraining, OnPicture, checked_period
-from hydet.structures import Instances
-
-from .proposal_selection import carry_ground_truth
+from hydet.modeling.selection.foreground import carry_ground_truth
+from hydet.structures import Instances, Losses
 
 __all__ = ["BaseMaskRCNNHead", "MaskRCNNConvUpsampleHead", "mask_rcnn_inference", "mask_rcnn_loss"]
 
-SHOWN_MASKS, SHOWN_SIZE = 8, 112
-
-# R regions over all images, C channels (a mask for each class, or 1 for all), M x M cells a mask.
+# R regions over all images, C channels (one mask per class, or 1 mask for all classes), M x M cells per mask.
 
 
-def mask_rcnn_loss(
-    pred_mask_logits: Tensor,
-    instances: Sequence[Instances],
-    vis_period: int = 0,
-    *,
-    on_picture: OnPicture | None = None,
-) -> Tensor:
-    """Mean binary cross-entropy over the cells of the true class's mask.
+def mask_rcnn_loss(pred_mask_logits: Tensor, instances: Sequence[Instances], vis_period: int = 0) -> Tensor:
+    """Compute the mean binary cross-entropy of the mask of the ground-truth class.
 
     Args:
         pred_mask_logits: ``(R, C, M, M)``.
-        instances: foreground proposals, R in all, with ``proposal_boxes``, ``gt_classes`` and ``gt_masks``; an image
-            without any may lack the fields.
-        vis_period: if positive, ``on_picture`` gets a picture now. When that is, the caller knows.
-        on_picture: takes a name and a ``(3, H, W)`` uint8 picture: predictions on the left, targets on the right.
+        instances: foreground proposals, R over all images, with ``proposal_boxes``, ``gt_classes`` and ``gt_masks``.
+            An image without foreground may lack the fields.
+        vis_period: part of the documented signature; not used, since models do not draw.
 
     Returns:
-        A scalar; without regions, a connected 0.
+        A scalar. Without regions it is 0 and connected to ``pred_mask_logits``.
+
+    Raises:
+        ValueError: if the masks are not square.
 
     Source: He et al. 2017 (arXiv:1703.06870), section 3.
     """
     if pred_mask_logits.shape[2] != pred_mask_logits.shape[3]:
         raise ValueError(f"masks must be square, got logits of shape {tuple(pred_mask_logits.shape)}")
-    present = [found for found in instances if len(found) > 0]
-    if not present:
+    nonempty = [instances_i for instances_i in instances if len(instances_i) > 0]
+    if not nonempty:
         return pred_mask_logits.sum() * 0.0
-    side = pred_mask_logits.shape[2]
+    mask_size = pred_mask_logits.shape[2]
     targets = torch.cat(  # (R, M, M)
         [
-            found.gt_masks.crop_and_resize(found.proposal_boxes.tensor, side).to(pred_mask_logits.device)
-            for found in present
+            instances_i.gt_masks.crop_and_resize(instances_i.proposal_boxes.tensor, mask_size).to(
+                pred_mask_logits.device
+            )
+            for instances_i in nonempty
         ]
     )
-    logits = _of_class(pred_mask_logits, [found.gt_classes for found in present])[:, 0]
+    gt_classes = [instances_i.gt_classes for instances_i in nonempty]
+    logits = _select_class(pred_mask_logits, gt_classes)[:, 0]  # (R, C, M, M) -> (R, M, M)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if vis_period > 0 and on_picture is not None:
-        on_picture("Left: mask prediction. Right: ground truth", _side_by_side(logits.detach(), targets))
+    # A sigmoid per class instead of a softmax over classes: the box head decides the class, so masks of different
+    # classes do not have to compete. He et al. 2017, table 2b: 5.5 points of mask AP over a softmax.
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="mean")
 
 
 def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: Sequence[Instances]) -> None:
-    """Give detections the masks of their classes.
+    """Add the masks of the predicted classes to detections, in place.
 
     Args:
         pred_mask_logits: ``(R, C, M, M)``.
-        pred_instances: detections, R in all, with ``pred_classes``. They gain ``pred_masks``: ``(R_i, 1, M, M)``
-            probabilities.
+        pred_instances: detections, R over all images, with ``pred_classes``. They gain ``pred_masks``,
+            ``(R_i, 1, M, M)`` probabilities.
     """
     if len(pred_instances) == 0:
         return
-    logits = _of_class(pred_mask_logits, [found.pred_classes for found in pred_instances])
+    logits = _select_class(pred_mask_logits, [instances_i.pred_classes for instances_i in pred_instances])
     masks = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
-    counts = [found.pred_classes.shape[0] for found in pred_instances]
-    for found, own in zip(pred_instances, masks.split(counts), strict=True):
-        found.pred_masks = own
+    counts = [instances_i.pred_classes.shape[0] for instances_i in pred_instances]
+    for instances_i, masks_i in zip(pred_instances, masks.split(counts), strict=True):
+        instances_i.pred_masks = masks_i
 
 
-def _of_class(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
-    """``(R, C, M, M)`` to ``(R, 1, M, M)``."""
+def _select_class(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
+    """Select the mask of each region's class: ``(R, C, M, M)`` to ``(R, 1, M, M)``."""
     if logits.shape[1] == 1:
         return logits
-    wanted = torch.cat(list(classes))
-    return logits[torch.arange(wanted.shape[0], device=logits.device), wanted][:, None]
+    channels = torch.cat(list(classes))
+    return logits[torch.arange(channels.shape[0], device=logits.device), channels][:, None]
 
 
-def _side_by_side(logits: Tensor, targets: Tensor) -> Tensor:
-    """Up to ``SHOWN_MASKS`` rows of predicted and wanted masks, as a picture."""
-    pair = torch.cat([logits[:SHOWN_MASKS].sigmoid(), targets[:SHOWN_MASKS].to(logits)], dim=2)  # (n, M, 2M)
-    rows = F.interpolate(pair[None], size=(SHOWN_SIZE, 2 * SHOWN_SIZE), mode="nearest")[0]
-    return (rows.flatten(0, 1) * 255).to(torch.uint8).cpu().expand(3, -1, -1)
-
-
-class BaseMaskRCNNHead(DrawsTraining, nn.Module):
-    """Losses and inference of a mask head; a subclass gives ``layers``.
+class BaseMaskRCNNHead(nn.Module, ABC):
+    """Losses and inference of a mask head. A subclass implements ``layers``.
 
     Args:
         loss_weight: factor of the loss.
-        vis_period: every so many training steps a picture goes to ``on_picture``, see ``DrawsTraining``; 0 never.
+        vis_period: number of training steps between logged images of predicted masks; 0 disables. The head only stores
+            it; a training callback draws.
+
+    Attributes:
+        num_classes: number of masks per region; 1 for class-agnostic masks, None if the head does not declare it.
+
+    Raises:
+        ValueError: if ``vis_period`` is negative.
     """
+
+    num_classes: int | None = None
 
     def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0) -> None:
         super().__init__()
+        if vis_period < 0:
+            raise ValueError(f"vis_period counts training steps and cannot be negative, got {vis_period}")
         self.loss_weight = loss_weight
-        self.vis_period = checked_period(vis_period)
+        self.vis_period = vis_period
 
-    def forward(self, x: Tensor, instances: Sequence[Instances]) -> dict[str, Tensor] | list[Instances]:
-        """Losses for proposals that carry ground truth (``gt_classes``), masks for detections, in any mode.
+    def forward(self, x: Tensor, instances: Sequence[Instances]) -> Losses | list[Instances]:
+        """Compute losses for proposals with ground truth (``gt_classes``), masks for detections, in any mode.
 
         Args:
             x: ``(R, C, H, W)`` region features.
@@ -120,30 +120,33 @@ class BaseMaskRCNNHead(DrawsTraining, nn.Module):
         """
         x = self.layers(x)
         if carry_ground_truth(instances):
-            due = self.vis_period if self._picture_is_due() else 0
-            loss = mask_rcnn_loss(x, instances, due, on_picture=self.on_picture)
-            return {"loss_mask": loss * self.loss_weight}
-        found = [copy(one) for one in instances]
-        mask_rcnn_inference(x, found)
-        return found
+            return {"loss_mask": mask_rcnn_loss(x, instances, self.vis_period) * self.loss_weight}
+        results = [copy(instances_i) for instances_i in instances]
+        mask_rcnn_inference(x, results)
+        return results
 
+    @abstractmethod
     def layers(self, x: Tensor) -> Tensor:
-        """``(R, C, H, W)`` features to ``(R, classes or 1, M, M)`` logits."""
-        raise NotImplementedError
+        """Compute ``(R, C, M, M)`` mask logits from ``(R, channels, H, W)`` features, C being classes or 1."""
 
 
 class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
-    """3x3 convolutions, a transposed one that doubles the size, and a 1x1 one for the logits.
+    """3x3 convolutions, a transposed convolution that doubles the size, and a 1x1 convolution for the logits.
 
     Args:
-        input_shape: of the pooled features.
-        num_classes: masks a region; 1 for one mask that fits any class.
-        conv_dims: channels of the 3x3 convolutions and, last, of the transposed one.
-        conv_norm: normalisation of the 3x3 convolutions, see ``hydet.layers.get_norm``.
-        **kwargs: those of ``BaseMaskRCNNHead``.
+        input_shape: shape of the pooled features.
+        num_classes: number of masks per region; 1 for class-agnostic masks.
+        conv_dims: output channels of the 3x3 convolutions; the last entry is that of the transposed convolution.
+        conv_norm: normalization of the 3x3 convolutions, see ``hydet.layers.get_norm``.
+        **kwargs: arguments of ``BaseMaskRCNNHead``.
+
+    Raises:
+        ValueError: if ``conv_dims`` is empty, or ``input_shape`` has no channels.
 
     Source: He et al. 2017 (arXiv:1703.06870), figure 4 (right).
     """
+
+    num_classes: int
 
     def __init__(
         self,
@@ -156,9 +159,11 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
     ) -> None:
         super().__init__(**kwargs)
         if len(conv_dims) == 0:
-            raise ValueError("MaskRCNNConvUpsampleHead needs conv_dims; the last is that of the upsampling")
+            raise ValueError(
+                "MaskRCNNConvUpsampleHead: conv_dims is empty; its last entry is the width of the upsampling"
+            )
         if input_shape.channels is None:
-            raise ValueError(f"input_shape must say how many channels there are, got {input_shape}")
+            raise ValueError(f"MaskRCNNConvUpsampleHead: input_shape needs channels, got {input_shape}")
         self.num_classes = num_classes
         channels = input_shape.channels
         for k, dim in enumerate(conv_dims[:-1], start=1):
@@ -177,13 +182,15 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         deconv = ConvTranspose2d(channels, conv_dims[-1], kernel_size=2, stride=2)
         c2_msra_fill(deconv)
         predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
-        nn.init.normal_(predictor.weight, std=0.001)
-        nn.init.zeros_(predictor.bias)  # type: ignore[arg-type]
+        nn.init.normal_(predictor.weight, std=0.001)  # initial probabilities close to 0.5
+        if predictor.bias is not None:
+            nn.init.zeros_(predictor.bias)
         self.add_module("deconv", deconv)
         self.add_module("deconv_relu", nn.ReLU(inplace=True))
         self.add_module("predictor", predictor)
 
     def layers(self, x: Tensor) -> Tensor:
+        """Compute ``(R, C, 2H, 2W)`` mask logits from ``(R, channels, H, W)`` features."""
         for layer in self:
             x = layer(x)
         return x

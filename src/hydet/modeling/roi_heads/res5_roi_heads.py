@@ -1,38 +1,45 @@
-"""Region heads on the last residual stage, which all of them share ("C4")."""
+"""ROI heads that share the last residual stage of a ResNet (C4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hydet.modeling.poolers import ROIPooler
-from hydet.structures import Boxes, ImageList, Instances
+from hydet.modeling.protocols import DetectionLimits, Task
+from hydet.modeling.selection import select_foreground_proposals
+from hydet.structures import Boxes, ImageList, Instances, Losses
 
-from .proposal_selection import select_foreground_proposals
+from .checks import (
+    check_box_predictor,
+    check_given_boxes,
+    check_mask_head,
+    losses_from,
+    predictions_from,
+)
+from .interfaces import BoxPredictor, Features, RegionHead, RegionPooler
 from .roi_heads import ROIHeads
-from .standard_roi_heads import check_known
 
 __all__ = ["Res5ROIHeads"]
 
 
 class Res5ROIHeads(ROIHeads):
-    """Pools one feature map, runs a residual stage over each region, and predicts boxes and masks from the result.
+    """Pools one feature map, applies a residual stage to each region, and predicts boxes and masks from its output.
 
     Args:
-        in_features: names of the feature maps to pool, usually one.
-        pooler: pools them.
-        res5: the stage, a module or its blocks.
-        box_predictor: such as ``FastRCNNOutputLayers``; it reads the stage's output, averaged over cells.
-        mask_head: such as ``MaskRCNNConvUpsampleHead``; it reads the stage's output itself. ``None`` without masks.
-        **kwargs: those of ``ROIHeads``.
+        in_features: names of the feature maps to pool from, usually one.
+        pooler: pools regions from them.
+        res5: the residual stage, as a module or its blocks.
+        box_predictor: such as ``FastRCNNOutputLayers``; reads the spatial mean of the stage's output.
+        mask_head: such as ``MaskRCNNConvUpsampleHead``; reads the stage's output. ``None`` for boxes only.
+        **kwargs: arguments of ``ROIHeads``.
 
     Raises:
         ValueError: if parts do not fit together.
 
-    Source: Ren et al. 2015 (arXiv:1506.01497) as in He et al. 2015 (arXiv:1512.03385), appendix A; with masks, He et
+    Source: Ren et al. 2015 (arXiv:1506.01497), as in He et al. 2015 (arXiv:1512.03385), appendix A; with masks, He et
     al. 2017 (arXiv:1703.06870), figure 4 (left).
     """
 
@@ -40,10 +47,10 @@ class Res5ROIHeads(ROIHeads):
         self,
         *,
         in_features: Sequence[str],
-        pooler: ROIPooler,
+        pooler: RegionPooler,
         res5: nn.Module | Sequence[nn.Module],
-        box_predictor: nn.Module,
-        mask_head: nn.Module | None = None,
+        box_predictor: BoxPredictor,
+        mask_head: RegionHead | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -51,47 +58,59 @@ class Res5ROIHeads(ROIHeads):
         self.pooler = pooler
         self.res5 = res5 if isinstance(res5, nn.Module) else nn.Sequential(*res5)
         self.box_predictor = box_predictor
+        check_box_predictor(box_predictor, self.num_classes)
         self.mask_on = mask_head is not None
         if mask_head is not None:
             self.mask_head = mask_head
-        if getattr(box_predictor, "num_classes", self.num_classes) != self.num_classes:
-            raise ValueError(
-                f"num_classes is {self.num_classes}, but box_predictor has {box_predictor.num_classes} classes"
-            )
+            check_mask_head(mask_head, self.num_classes)
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
+        """``box``, and ``mask`` if there is a mask head."""
         return ("box", "mask") if self.mask_on else ("box",)
+
+    @property
+    def detection_limits(self) -> DetectionLimits:
+        """NMS threshold and maximum number of detections per image, from the box predictor."""
+        return DetectionLimits(self.box_predictor.test_nms_thresh, self.box_predictor.test_topk_per_image)
 
     def forward(
         self,
         images: ImageList,
-        features: Mapping[str, Tensor],
+        features: Features,
         proposals: Sequence[Instances],
         targets: Sequence[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
+    ) -> tuple[list[Instances], Losses]:
+        """Compute losses or detections; see ``ROIHeads.forward``."""
         if targets is None:
-            regions = self._shared_roi_transform(features, [p.proposal_boxes for p in proposals])
-            found, _ = self.box_predictor.inference(self.box_predictor(regions.mean(dim=(2, 3))), proposals)
-            return self.forward_with_given_boxes(features, found), {}
+            detections = self.detect_boxes(images, features, proposals)
+            return self.forward_with_given_boxes(features, detections), {}
         sampled = self.label_and_sample_proposals(proposals, targets)
         regions = self._shared_roi_transform(features, [p.proposal_boxes for p in sampled])
         losses = self.box_predictor.losses(self.box_predictor(regions.mean(dim=(2, 3))), sampled)
         if self.mask_on:
-            chosen, masks = select_foreground_proposals(sampled, self.num_classes)
-            of_chosen = regions[torch.cat(masks).nonzero().squeeze(1)] if masks else regions
-            losses.update(self.mask_head(of_chosen, chosen))
+            foreground, masks = select_foreground_proposals(sampled, self.num_classes)
+            # The stage is expensive, so the mask head reuses its output for the foreground regions.
+            foreground_regions = regions[torch.cat(masks).nonzero().squeeze(1)] if masks else regions
+            losses.update(losses_from(self.mask_head(foreground_regions, foreground)))
         return sampled, losses
 
-    def forward_with_given_boxes(
-        self, features: Mapping[str, Tensor], instances: Sequence[Instances]
+    def detect_boxes(
+        self, images: ImageList, features: Features, proposals: Sequence[Instances]
     ) -> list[Instances]:
-        """Predict masks for boxes that are known; see ``StandardROIHeads.forward_with_given_boxes``."""
-        check_known(instances)
+        """Detect boxes only; see ``ROIHeads.detect_boxes``."""
+        regions = self._shared_roi_transform(features, [p.proposal_boxes for p in proposals])
+        detections, _ = self.box_predictor.inference(self.box_predictor(regions.mean(dim=(2, 3))), proposals)
+        return detections
+
+    def forward_with_given_boxes(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
+        """Predict masks for known boxes; see ``StandardROIHeads.forward_with_given_boxes``."""
+        check_given_boxes(instances)
         if not self.mask_on:
             return list(instances)
-        regions = self._shared_roi_transform(features, [found.pred_boxes for found in instances])
-        return self.mask_head(regions, instances)
+        regions = self._shared_roi_transform(features, [p.pred_boxes for p in instances])
+        return predictions_from(self.mask_head(regions, instances))
 
-    def _shared_roi_transform(self, features: Mapping[str, Tensor], boxes: Sequence[Boxes]) -> Tensor:
-        return self.res5(self.pooler([features[name] for name in self.in_features], boxes))
+    def _shared_roi_transform(self, features: Features, boxes: list[Boxes]) -> Tensor:
+        regions: Tensor = self.res5(self.pooler([features[name] for name in self.in_features], boxes))
+        return regions

@@ -1,8 +1,9 @@
-"""What all region heads share: proposals get labels, and a sample of them is trained on."""
+"""Base class of ROI heads: labels proposals and samples the ones to train on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,26 +11,28 @@ from torch import Tensor, nn
 
 from hydet.modeling.matcher import Matcher
 from hydet.modeling.proposal_generators import add_ground_truth_to_proposals
+from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.sampling import subsample_labels
-from hydet.structures import BitMasks, Boxes, ImageList, Instances, pairwise_iou
+from hydet.structures import BitMasks, Boxes, ImageList, Instances, Losses, pairwise_iou
 
+from .interfaces import Features
 from .sampled_masks import SampledBitMasks
 
 __all__ = ["ROIHeads"]
 
 
-class ROIHeads(nn.Module):
-    """Base of modules that do all per-region work of an R-CNN.
+class ROIHeads(nn.Module, ABC):
+    """Base class of modules that do all per-region computation of an R-CNN.
 
-    Losses are computed exactly when targets are given, predictions when they are not; the mode (``train()`` or
-    ``eval()``) does not matter. What comes in is never changed.
+    A subclass implements ``forward``. Losses are computed exactly when targets are given, and detections when they are
+    not; the mode (``train()`` or ``eval()``) does not matter. Inputs are never changed.
 
     Args:
         num_classes: K, number of foreground classes; class K is background.
-        batch_size_per_image: proposals sampled for training, per image.
-        positive_fraction: largest share of foreground among them, in [0, 1].
+        batch_size_per_image: number of proposals sampled per image for training.
+        positive_fraction: maximum fraction of foreground among the sampled proposals, in [0, 1].
         proposal_matcher: labels proposals by their IoU with the ground truth.
-        proposal_append_gt: whether the ground-truth boxes count as proposals too.
+        proposal_append_gt: add the ground-truth boxes to the proposals in training.
 
     Raises:
         ValueError: if a number is out of range.
@@ -62,69 +65,105 @@ class ROIHeads(nn.Module):
         self.proposal_append_gt = proposal_append_gt
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """What these heads predict; see ``MetaArchitecture.tasks``."""
+    def tasks(self) -> tuple[Task, ...]:
+        """What the heads predict, most important first."""
         return ("box",)
 
+    @property
+    def detection_limits(self) -> DetectionLimits:
+        """NMS threshold and maximum number of detections per image."""
+        return DetectionLimits()
+
+    @abstractmethod
     def forward(
         self,
         images: ImageList,
-        features: Mapping[str, Tensor],
+        features: Features,
         proposals: Sequence[Instances],
         targets: Sequence[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Train or detect.
+    ) -> tuple[list[Instances], Losses]:
+        """Compute losses or detections.
 
         Args:
             images: the batch of N images.
-            features: feature maps by name, ``(N, C, H, W)``.
+            features: feature maps by name, ``(N, C, H, W)`` each.
             proposals: per image, with ``proposal_boxes`` and ``objectness_logits``.
-            targets: per image, with ``gt_boxes``, ``gt_classes`` in [0, K), and what the heads need of ``gt_masks``
-                and ``gt_keypoints``.
+            targets: per image, with ``gt_boxes``, ``gt_classes`` in [0, K), and ``gt_masks`` and ``gt_keypoints`` if
+                the heads learn from them.
 
         Returns:
-            With targets, the sampled proposals and the losses; without, the detections and ``{}``. Detections have
-            ``pred_boxes`` in pixels of the input, ``scores``, ``pred_classes``, and what the heads add.
+            With targets, the sampled proposals and the losses. Without, the detections and no losses. Detections have
+            ``pred_boxes`` in pixels of the input, ``scores``, ``pred_classes``, and the fields that the heads add.
         """
-        raise NotImplementedError
+
+    def detect_boxes(
+        self, images: ImageList, features: Features, proposals: Sequence[Instances]
+    ) -> list[Instances]:
+        """Detect boxes only.
+
+        Test-time augmentation calls it, since masks of boxes that merging drops would be wasted. This implementation
+        detects everything; subclasses with more than boxes override it.
+
+        Args:
+            images: the batch of N images.
+            features: feature maps by name, ``(N, C, H, W)`` each.
+            proposals: per image, with ``proposal_boxes``.
+
+        Returns:
+            Per image, ``pred_boxes`` in pixels of the input, ``scores`` and ``pred_classes``.
+        """
+        detections, _ = self.forward(images, features, proposals)
+        return detections
+
+    def forward_with_given_boxes(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
+        """Predict everything but boxes for known boxes. Heads that predict boxes only return ``instances``."""
+        return list(instances)
 
     @torch.no_grad()
     def label_and_sample_proposals(
         self, proposals: Sequence[Instances], targets: Sequence[Instances]
     ) -> list[Instances]:
-        """Match proposals with the ground truth, and draw the ones to train on.
+        """Match proposals to the ground truth and sample the ones to train on.
 
         Args:
-            proposals: see ``forward``.
-            targets: likewise.
+            proposals: per image, with ``proposal_boxes`` and ``objectness_logits``.
+            targets: per image, with ``gt_boxes``, ``gt_classes`` and any other ``gt_*`` fields.
 
         Returns:
             Per image, at most ``batch_size_per_image`` proposals, foreground first. They keep their fields and gain
-            ``gt_classes`` (K is background) and every other ``gt_*`` field of the object they overlap best, which
-            means nothing for background. An image without objects only adds ``gt_classes``.
+            ``gt_classes`` (K is background) and every other ``gt_*`` field of the object with the highest IoU; for
+            background those values are meaningless. Proposals of an image without objects gain ``gt_classes`` only.
 
         Raises:
-            ValueError: if there are not as many targets as proposals.
+            ValueError: if ``proposals`` and ``targets`` differ in length.
         """
         if len(proposals) != len(targets):
-            raise ValueError(f"proposals of {len(proposals)} images, but targets of {len(targets)}")
+            raise ValueError(f"got proposals of {len(proposals)} images, but targets of {len(targets)}")
         if self.proposal_append_gt:
+            # Early in training no proposal may overlap an object enough to be foreground. The ground-truth boxes give
+            # the heads positive examples from the first step on.
             proposals = add_ground_truth_to_proposals(targets, proposals)
-        pairs = zip(proposals, targets, strict=True)
-        return [self._label_and_sample(found, truth) for found, truth in pairs]
+        return [
+            self._label_and_sample(proposals_i, targets_i)
+            for proposals_i, targets_i in zip(proposals, targets, strict=True)
+        ]
 
     def _label_and_sample(self, proposals: Instances, targets: Instances) -> Instances:
         classes, matches = self._label(proposals, targets, self.proposal_matcher)
-        drawn = subsample_labels(
+        foreground, background = subsample_labels(
             classes, self.batch_size_per_image, self.positive_fraction, bg_label=self.num_classes
         )
-        index = torch.cat(drawn)
+        index = torch.cat([foreground, background])
         sampled = proposals[index]
         sampled.gt_classes = classes[index]
-        return self._annotated(sampled, targets, matches[index])
+        return self._add_ground_truth(sampled, targets, matches[index])
 
     def _label(self, proposals: Instances, targets: Instances, matcher: Matcher) -> tuple[Tensor, Tensor]:
-        """``(R,)`` class of each proposal, with K for background and -1 for ignored, and ``(R,)`` matched object."""
+        """Match the R proposals of one image.
+
+        Returns:
+            ``(R,)`` classes, K for background and -1 for ignored, and ``(R,)`` indices of the matched objects.
+        """
         matches, labels = matcher(self.pairwise_iou(targets.gt_boxes, proposals.proposal_boxes))
         if len(targets) == 0:
             return torch.full_like(matches, self.num_classes), matches
@@ -133,18 +172,19 @@ class ROIHeads(nn.Module):
         return torch.where(labels == -1, -1, classes), matches
 
     @staticmethod
-    def _annotated(proposals: Instances, targets: Instances, matches: Tensor) -> Instances:
-        """Add those ``gt_*`` fields of the matched objects that ``proposals`` have not yet."""
+    def _add_ground_truth(proposals: Instances, targets: Instances, matches: Tensor) -> Instances:
+        """Add the ``gt_*`` fields of the matched objects that ``proposals`` do not have yet."""
         if len(targets) > 0:
             for name, value in targets.get_fields().items():
                 if name.startswith("gt_") and not proposals.has(name):
-                    proposals.set(name, _picked(value, matches))
+                    proposals.set(name, _select(value, matches))
         return proposals
 
 
-def _picked(value: Any, index: Tensor) -> Any:
-    if type(value) is BitMasks:
-        return SampledBitMasks(value, index)
-    if isinstance(value, list | tuple):
-        return [value[i] for i in index.tolist()]
-    return value[index]
+def _select(field: Any, index: Tensor) -> Any:
+    """Return ``field[index]`` for a field of any type."""
+    if type(field) is BitMasks:
+        return SampledBitMasks(field, index)
+    if isinstance(field, list | tuple):
+        return [field[i] for i in index.tolist()]
+    return field[index]

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from hydet.modeling.selection import fast_rcnn_inference_rotated
 from hydet.structures import Boxes, Instances
 from hydet.structures.rotated_boxes import pairwise_iou_rotated
 
-from .detections import fast_rcnn_inference_rotated
 from .fast_rcnn import FastRCNNOutputLayers, Predictions
 from .standard_roi_heads import StandardROIHeads
 

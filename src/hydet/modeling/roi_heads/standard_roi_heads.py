@@ -1,45 +1,51 @@
-"""Region heads that share nothing: each pools for itself."""
+"""ROI heads with separate branches for boxes, masks and keypoints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hydet.modeling.poolers import ROIPooler
-from hydet.structures import Boxes, ImageList, Instances
+from hydet.modeling.protocols import DetectionLimits, Task
+from hydet.modeling.selection import select_foreground_proposals, select_proposals_with_visible_keypoints
+from hydet.structures import Boxes, ImageList, Instances, Losses
 
-from .proposal_selection import select_foreground_proposals, select_proposals_with_visible_keypoints
+from .checks import (
+    check_box_predictor,
+    check_given_boxes,
+    check_mask_head,
+    losses_from,
+    predictions_from,
+)
+from .interfaces import BoxPredictions, BoxPredictor, Features, RegionHead, RegionPooler
 from .roi_heads import ROIHeads
 
 __all__ = ["StandardROIHeads"]
 
-Features = Mapping[str, Tensor]
-
 
 class StandardROIHeads(ROIHeads):
-    """Boxes, and for the boxes found perhaps masks and keypoints, each by a pooler and a head of its own.
+    """Detects boxes and, for the detected boxes, masks and keypoints; each branch has its own pooler and head.
 
-    A subclass that does one of them differently overrides ``_box_losses`` and ``_detect``, ``_mask_losses`` and
+    A subclass that changes one branch overrides ``_box_losses`` and ``_detect``, ``_mask_losses`` and
     ``_predict_masks``, or ``_keypoint_losses`` and ``_predict_keypoints``.
 
     Args:
         box_in_features: names of the feature maps for boxes.
-        box_pooler: pools them.
-        box_head: from pooled features to what ``box_predictor`` reads.
+        box_pooler: pools regions from them.
+        box_head: pooled features to the input of ``box_predictor``.
         box_predictor: such as ``FastRCNNOutputLayers``.
-        mask_in_features: names of the feature maps for masks; ``None`` without masks.
-        mask_pooler: pools them; ``None`` if the head takes the feature maps themselves, by name.
+        mask_in_features: names of the feature maps for masks; ``None`` without a mask branch.
+        mask_pooler: pools regions from them; ``None`` if the head reads the feature maps themselves, by name.
         mask_head: such as ``MaskRCNNConvUpsampleHead``.
-        keypoint_in_features: as for masks.
-        keypoint_pooler: likewise.
+        keypoint_in_features: names of the feature maps for keypoints; ``None`` without a keypoint branch.
+        keypoint_pooler: pools regions from them; ``None`` if the head reads the feature maps themselves, by name.
         keypoint_head: such as ``KRCNNConvDeconvUpsampleHead``.
-        train_on_pred_boxes: masks and keypoints learn from the predicted boxes of the true classes instead of from
+        train_on_pred_boxes: train masks and keypoints on the predicted boxes of the ground-truth classes instead of
             the proposals.
-        **kwargs: those of ``ROIHeads``.
+        **kwargs: arguments of ``ROIHeads``.
 
     Raises:
         ValueError: if parts do not fit together.
@@ -47,19 +53,21 @@ class StandardROIHeads(ROIHeads):
     Source: He et al. 2017 (arXiv:1703.06870).
     """
 
+    box_predictor: BoxPredictor
+
     def __init__(
         self,
         *,
         box_in_features: Sequence[str],
-        box_pooler: ROIPooler,
+        box_pooler: RegionPooler,
         box_head: nn.Module,
-        box_predictor: nn.Module,
+        box_predictor: BoxPredictor,
         mask_in_features: Sequence[str] | None = None,
-        mask_pooler: ROIPooler | None = None,
-        mask_head: nn.Module | None = None,
+        mask_pooler: RegionPooler | None = None,
+        mask_head: RegionHead | None = None,
         keypoint_in_features: Sequence[str] | None = None,
-        keypoint_pooler: ROIPooler | None = None,
-        keypoint_head: nn.Module | None = None,
+        keypoint_pooler: RegionPooler | None = None,
+        keypoint_head: RegionHead | None = None,
         train_on_pred_boxes: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -68,42 +76,50 @@ class StandardROIHeads(ROIHeads):
         self.box_pooler = box_pooler
         self.box_head = box_head
         self.box_predictor = box_predictor
-        for part, names, head in (
+        for branch, names, head in (
             ("mask", mask_in_features, mask_head),
             ("keypoint", keypoint_in_features, keypoint_head),
         ):
             if (names is None) != (head is None):
-                raise ValueError(f"{part}_in_features and {part}_head go together, got only one of them")
+                raise ValueError(f"{branch}_in_features and {branch}_head go together, got only one of them")
         self.mask_on = mask_in_features is not None
-        if mask_in_features is not None:
+        if mask_in_features is not None and mask_head is not None:
             self.mask_in_features = list(mask_in_features)
             self.mask_pooler = mask_pooler
             self.mask_head = mask_head
         self.keypoint_on = keypoint_in_features is not None
-        if keypoint_in_features is not None:
+        if keypoint_in_features is not None and keypoint_head is not None:
             self.keypoint_in_features = list(keypoint_in_features)
             self.keypoint_pooler = keypoint_pooler
             self.keypoint_head = keypoint_head
         self.train_on_pred_boxes = train_on_pred_boxes
         self._check_num_classes()
 
+    def _box_predictors(self) -> Sequence[BoxPredictor]:
+        """Return the box predictors of all stages; the last one gives the detections."""
+        return [self.box_predictor]
+
     def _check_num_classes(self) -> None:
-        predictors = (
-            self.box_predictor if isinstance(self.box_predictor, nn.ModuleList) else [self.box_predictor]
-        )
-        for predictor in predictors:
-            if getattr(predictor, "num_classes", self.num_classes) != self.num_classes:
-                raise ValueError(
-                    f"num_classes is {self.num_classes}, but box_predictor has {predictor.num_classes} classes"
-                )
-        of_masks = getattr(self.mask_head, "num_classes", 1) if self.mask_on else 1
-        if of_masks not in (1, self.num_classes):
-            raise ValueError(f"num_classes is {self.num_classes}, but mask_head has {of_masks} classes")
+        for predictor in self._box_predictors():
+            check_box_predictor(predictor, self.num_classes)
+        if self.mask_on:
+            check_mask_head(self.mask_head, self.num_classes)
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        switches = {"box": True, "mask": self.mask_on, "keypoints": self.keypoint_on}
-        return tuple(task for task, on in switches.items() if on)
+    def tasks(self) -> tuple[Task, ...]:
+        """``box``, and ``mask`` and ``keypoints`` if the heads have these branches."""
+        branches: list[tuple[Task, bool]] = [
+            ("box", True),
+            ("mask", self.mask_on),
+            ("keypoints", self.keypoint_on),
+        ]
+        return tuple(task for task, is_on in branches if is_on)
+
+    @property
+    def detection_limits(self) -> DetectionLimits:
+        """NMS threshold and maximum number of detections per image, from the last box predictor."""
+        predictor = self._box_predictors()[-1]
+        return DetectionLimits(predictor.test_nms_thresh, predictor.test_topk_per_image)
 
     def forward(
         self,
@@ -111,7 +127,8 @@ class StandardROIHeads(ROIHeads):
         features: Features,
         proposals: Sequence[Instances],
         targets: Sequence[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
+    ) -> tuple[list[Instances], Losses]:
+        """Compute losses or detections; see ``ROIHeads.forward``."""
         if targets is None:
             return self.forward_with_given_boxes(features, self._detect(features, proposals)), {}
         sampled = self.label_and_sample_proposals(proposals, targets)
@@ -122,91 +139,95 @@ class StandardROIHeads(ROIHeads):
             losses.update(self._keypoint_losses(features, sampled))
         return sampled, losses
 
+    def detect_boxes(
+        self, images: ImageList, features: Features, proposals: Sequence[Instances]
+    ) -> list[Instances]:
+        """Detect boxes only; see ``ROIHeads.detect_boxes``."""
+        return self._detect(features, proposals)
+
     def forward_with_given_boxes(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
-        """Predict masks and keypoints for boxes that are known.
+        """Predict masks and keypoints for known boxes.
 
         Args:
-            features: see ``forward``.
+            features: feature maps by name, ``(N, C, H, W)`` each.
             instances: per image, with ``pred_boxes`` and ``pred_classes``.
 
         Returns:
-            New ``Instances`` in the same order, with ``pred_masks`` and ``pred_keypoints`` as far as there are heads.
+            New ``Instances`` in the same order, with ``pred_masks`` and ``pred_keypoints`` if the heads have these
+            branches.
 
         Raises:
             ValueError: if a field is missing.
         """
-        check_known(instances)
-        found = list(instances)
+        check_given_boxes(instances)
+        results = list(instances)
         if self.mask_on:
-            found = self._predict_masks(features, found)
+            results = self._predict_masks(features, results)
         if self.keypoint_on:
-            found = self._predict_keypoints(features, found)
-        return found
+            results = self._predict_keypoints(features, results)
+        return results
 
     def _box_losses(
         self, features: Features, proposals: list[Instances], targets: Sequence[Instances]
-    ) -> tuple[dict[str, Tensor], list[Instances]]:
-        """Losses of sampled proposals, and the proposals that the other heads learn from."""
+    ) -> tuple[Losses, list[Instances]]:
+        """Return the box losses of sampled proposals, and the proposals for the other branches."""
         predictions = self._predict(features, proposals)
         losses = self.box_predictor.losses(predictions, proposals)
         if self.train_on_pred_boxes:
-            proposals = self._moved(predictions, proposals)
+            proposals = self._move_to_predicted_boxes(predictions, proposals)
         return losses, proposals
 
     @torch.no_grad()
-    def _moved(self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]) -> list[Instances]:
+    def _move_to_predicted_boxes(
+        self, predictions: BoxPredictions, proposals: list[Instances]
+    ) -> list[Instances]:
         boxes = self.box_predictor.predict_boxes_for_gt_classes(predictions, proposals)
-        moved = [copy(p) for p in proposals]
-        for one, own in zip(moved, boxes, strict=True):
-            one.proposal_boxes = Boxes(own)
+        moved = [copy(proposals_i) for proposals_i in proposals]
+        for moved_i, boxes_i in zip(moved, boxes, strict=True):
+            moved_i.proposal_boxes = Boxes(boxes_i)
         return moved
 
     def _detect(self, features: Features, proposals: Sequence[Instances]) -> list[Instances]:
-        """Boxes, classes and scores."""
-        return self.box_predictor.inference(self._predict(features, proposals), proposals)[0]
+        """Detect boxes, classes and scores."""
+        detections, _ = self.box_predictor.inference(self._predict(features, proposals), proposals)
+        return detections
 
-    def _predict(self, features: Features, proposals: Sequence[Instances]) -> tuple[Tensor, Tensor]:
+    def _predict(self, features: Features, proposals: Sequence[Instances]) -> BoxPredictions:
         pooled = self.box_pooler(
             [features[name] for name in self.box_in_features], [p.proposal_boxes for p in proposals]
         )
         return self.box_predictor(self.box_head(pooled))
 
-    def _mask_losses(self, features: Features, proposals: Sequence[Instances]) -> dict[str, Tensor]:
-        """Mask losses of sampled proposals."""
-        chosen, _ = select_foreground_proposals(proposals, self.num_classes)
-        x = _pooled(features, self.mask_in_features, self.mask_pooler, [p.proposal_boxes for p in chosen])
-        return self.mask_head(x, chosen)
+    def _mask_losses(self, features: Features, proposals: Sequence[Instances]) -> Losses:
+        """Return the mask losses of sampled proposals; only foreground has a mask to learn."""
+        foreground, _ = select_foreground_proposals(proposals, self.num_classes)
+        boxes = [p.proposal_boxes for p in foreground]
+        x = _pool(features, self.mask_in_features, self.mask_pooler, boxes)
+        return losses_from(self.mask_head(x, foreground))
 
     def _predict_masks(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
-        x = _pooled(features, self.mask_in_features, self.mask_pooler, [p.pred_boxes for p in instances])
-        return self.mask_head(x, instances)
+        boxes = [p.pred_boxes for p in instances]
+        x = _pool(features, self.mask_in_features, self.mask_pooler, boxes)
+        return predictions_from(self.mask_head(x, instances))
 
-    def _keypoint_losses(self, features: Features, proposals: Sequence[Instances]) -> dict[str, Tensor]:
-        """Keypoint losses of sampled proposals."""
-        chosen, _ = select_foreground_proposals(proposals, self.num_classes)
-        chosen = select_proposals_with_visible_keypoints(chosen)
-        boxes = [p.proposal_boxes for p in chosen]
-        x = _pooled(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
-        return self.keypoint_head(x, chosen)
+    def _keypoint_losses(self, features: Features, proposals: Sequence[Instances]) -> Losses:
+        """Return the keypoint losses of sampled proposals; only foreground with a visible keypoint counts."""
+        foreground, _ = select_foreground_proposals(proposals, self.num_classes)
+        foreground = select_proposals_with_visible_keypoints(foreground)
+        boxes = [p.proposal_boxes for p in foreground]
+        x = _pool(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
+        return losses_from(self.keypoint_head(x, foreground))
 
     def _predict_keypoints(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
         boxes = [p.pred_boxes for p in instances]
-        x = _pooled(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
-        return self.keypoint_head(x, instances)
+        x = _pool(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
+        return predictions_from(self.keypoint_head(x, instances))
 
 
-def _pooled(
-    features: Features, names: Sequence[str], pooler: ROIPooler | None, boxes: Sequence[Boxes]
-) -> Tensor | dict[str, Tensor]:
-    """What a head reads: pooled features, or the feature maps themselves if it has no pooler."""
+def _pool(
+    features: Features, names: Sequence[str], pooler: RegionPooler | None, boxes: list[Boxes]
+) -> Tensor | Features:
+    """Return the input of a head: pooled features, or the feature maps by name if it has no pooler."""
     if pooler is None:
         return {name: features[name] for name in names}
     return pooler([features[name] for name in names], boxes)
-
-
-def check_known(instances: Sequence[Instances]) -> None:
-    """Raise a ``ValueError`` unless boxes and classes are there."""
-    for i, found in enumerate(instances):
-        missing = [name for name in ("pred_boxes", "pred_classes") if not found.has(name)]
-        if missing:
-            raise ValueError(f"given boxes need pred_boxes and pred_classes; image {i} lacks {missing}")

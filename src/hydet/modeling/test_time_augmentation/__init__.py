@@ -1,6 +1,6 @@
-"""Test-time augmentation: the same picture at several sizes and mirrored, results merged."""
+"""Test-time augmentation: run a model on resized and flipped copies of an image and merge the results."""
 
-from .dataset_mapper import DatasetMapperTTA, ResizeAndFlip
+from .dataset_mapper import AugmentedInput, DatasetMapperTTA, ResizeAndFlip
 from .dense import DenseDetectorWithTTA
 from .make_tta import make_tta
 from .panoptic import PanopticFPNWithTTA
@@ -8,6 +8,7 @@ from .rcnn import GeneralizedRCNNWithTTA
 from .semantic import SemanticSegmentorWithTTA
 
 __all__ = [
+    "AugmentedInput",
     "DatasetMapperTTA",
     "DenseDetectorWithTTA",
     "GeneralizedRCNNWithTTA",

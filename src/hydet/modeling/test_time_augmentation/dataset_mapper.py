@@ -1,28 +1,27 @@
-"""The augmented inputs of one input, and the way back to its frame."""
+"""Augmented copies of a model input, and the transform between each copy and the output frame."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hydet.structures import resize_with_pillow, shortest_edge_size
+from hydet.structures import ModelInput, resize_with_pillow, shortest_edge_size
 
-__all__ = ["DatasetMapperTTA", "ResizeAndFlip", "default_mapper"]
+__all__ = ["AugmentedInput", "DatasetMapperTTA", "ResizeAndFlip", "default_mapper"]
 
 
 @dataclass(frozen=True)
 class ResizeAndFlip:
-    """How one augmented picture came from the frame that results are reported in.
+    """The transform from the output frame to one augmented image.
 
     Args:
-        source: (height, width) of the output frame.
-        target: (height, width) of the augmented picture.
-        flip: mirrored left to right after resizing.
+        source: (height, width) of the output frame in pixels.
+        target: (height, width) of the augmented image in pixels.
+        flip: True if the image is flipped left to right after resizing.
     """
 
     source: tuple[int, int]
@@ -30,32 +29,45 @@ class ResizeAndFlip:
     flip: bool
 
     def apply_boxes(self, boxes: Tensor) -> Tensor:
-        """``(N, 4)`` boxes of the output frame, in the frame of the augmented picture."""
+        """Map ``(N, 4)`` boxes from the output frame to the augmented image."""
         scaled = boxes * self._scale(boxes)
-        return _mirrored(scaled, self.target[1]) if self.flip else scaled
+        return _flip_boxes(scaled, self.target[1]) if self.flip else scaled
 
     def invert_boxes(self, boxes: Tensor) -> Tensor:
-        """``(N, 4)`` boxes found in the augmented picture, in the output frame."""
-        unflipped = _mirrored(boxes, self.target[1]) if self.flip else boxes
+        """Map ``(N, 4)`` boxes from the augmented image to the output frame."""
+        unflipped = _flip_boxes(boxes, self.target[1]) if self.flip else boxes
         return unflipped / self._scale(boxes)
 
     def _scale(self, like: Tensor) -> Tensor:
-        y, x = (t / s for s, t in zip(self.source, self.target, strict=True))
-        return like.new_tensor([x, y, x, y])
+        scale_y, scale_x = (new / old for old, new in zip(self.source, self.target, strict=True))
+        return like.new_tensor([scale_x, scale_y, scale_x, scale_y])
 
 
-def _mirrored(boxes: Tensor, width: int) -> Tensor:
+def _flip_boxes(boxes: Tensor, width: int) -> Tensor:
     x1, y1, x2, y2 = boxes.unbind(1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
+class AugmentedInput(ModelInput):
+    """A model input with an augmented ``image``.
+
+    Keys:
+        transforms: the transform from the output frame to ``image``.
+    """
+
+    transforms: ResizeAndFlip
+
+
 class DatasetMapperTTA:
-    """Makes the augmented inputs of one input.
+    """Makes the augmented copies of a model input.
 
     Args:
         min_sizes: lengths of the shorter side to resize to, in pixels.
-        max_size: bound of the longer side.
-        flip: after each resized picture also give it mirrored.
+        max_size: upper bound of the longer side, in pixels.
+        flip: also return a flipped copy of each resized image.
+
+    Raises:
+        ValueError: if ``min_sizes`` is empty.
     """
 
     def __init__(self, *, min_sizes: Sequence[int], max_size: int, flip: bool) -> None:
@@ -65,37 +77,38 @@ class DatasetMapperTTA:
         self.max_size = max_size
         self.flip = flip
 
-    def __call__(self, dataset_dict: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Augment.
+    def __call__(self, dataset_dict: ModelInput) -> list[AugmentedInput]:
+        """Return augmented copies of one input.
 
         Args:
-            dataset_dict: a model input; ``image`` is ``(C, H, W)``, uint8 or float; ``height`` and ``width`` name
-                the output frame (by default that of the image).
+            dataset_dict: a model input; ``image`` is ``(C, H, W)``, uint8 or float. ``height`` and ``width`` name the
+                output frame, which is the frame of ``image`` by default.
 
         Returns:
-            Copies of it with another ``image`` and with ``transforms``, a ``ResizeAndFlip``: for each size the
-            resized picture (bilinear, antialiased as PIL does on 8-bit pictures), then the mirrored one.
+            Copies of the input with a new ``image`` and its ``transforms``: for each size the resized image, then
+            the flipped one. uint8 images are resized by Pillow (bilinear, antialiased), float images by bilinear
+            interpolation.
         """
         image = dataset_dict["image"]
         size = (int(image.shape[1]), int(image.shape[2]))
-        output = (int(dataset_dict.get("height", size[0])), int(dataset_dict.get("width", size[1])))
-        found = []
+        output_size = (int(dataset_dict.get("height", size[0])), int(dataset_dict.get("width", size[1])))
+        augmented: list[AugmentedInput] = []
         for min_size in self.min_sizes:
             target = shortest_edge_size(*size, min_size, self.max_size)
             resized = _resize(image, target)
             for flip in (False, True) if self.flip else (False,):
-                found.append(
+                augmented.append(
                     {
                         **dataset_dict,
                         "image": resized.flip(2) if flip else resized,
-                        "transforms": ResizeAndFlip(output, target, flip),
+                        "transforms": ResizeAndFlip(output_size, target, flip),
                     }
                 )
-        return found
+        return augmented
 
 
 def default_mapper() -> DatasetMapperTTA:
-    """The sizes that published results with test-time augmentation used: 400 to 1200 in steps of 100, mirrored too."""
+    """Return the mapper of published results: shorter sides of 400 to 1200 pixels in steps of 100, each also flipped."""
     return DatasetMapperTTA(min_sizes=range(400, 1201, 100), max_size=4000, flip=True)
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from hydet.structures import Instances, ModelInput, ModelOutput
 
-from .with_tta import DetectorWithTTA, chunks
+from .with_tta import DetectorWithTTA, chunks, output_frame
 
 __all__ = ["DenseDetectorWithTTA"]
 
 
 class DenseDetectorWithTTA(DetectorWithTTA):
-    """RetinaNet, FCOS or any detector whose results have ``pred_boxes``, with test-time augmentation.
+    """A detector without region heads, such as RetinaNet or FCOS, with test-time augmentation.
 
-    Its ``model`` has ``num_classes``, and gives ``{"instances": Instances}`` for each input.
+    ``model`` predicts ``instances`` with ``pred_boxes``, ``scores`` and ``pred_classes``; other fields are dropped.
     """
 
-    def _inference_one_image(self, entry: dict[str, Any]) -> dict[str, Any]:
+    def _inference_one_image(self, entry: ModelInput) -> ModelOutput:
         augmented = self.tta_mapper(entry)
-        found = []
+        detections: list[Instances] = []
         for chunk in chunks(augmented, self.batch_size):
-            own_frame = [
-                {**a, "height": int(a["image"].shape[1]), "width": int(a["image"].shape[2])} for a in chunk
+            # Results in the frame of each augmented image, so that its transform maps them back.
+            in_own_frame: list[ModelInput] = [
+                {**item, "height": int(item["image"].shape[1]), "width": int(item["image"].shape[2])}
+                for item in chunk
             ]
-            found += [output["instances"] for output in self.model.inference(own_frame)]
-        frame = (int(entry["height"]), int(entry["width"]))
-        return {"instances": self._merge(found, augmented, frame, self.model.num_classes)}
+            detections += [output["instances"] for output in self.model.inference(in_own_frame)]
+        return {"instances": self._merge(detections, augmented, output_frame(entry))}

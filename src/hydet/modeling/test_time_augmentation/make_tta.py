@@ -1,57 +1,63 @@
-"""The wrapper that fits a model."""
+"""Choice of the test-time augmentation wrapper for a model."""
 
 from __future__ import annotations
 
-from typing import Any
+from hydet.modeling.meta_arch import GeneralizedRCNN, PanopticFPN
+from hydet.modeling.meta_arch.dense_detector import DenseDetector
+from hydet.modeling.protocols import DetectionLimits, Detector
 
-from torch import nn
-
-from .dataset_mapper import DatasetMapperTTA
 from .dense import DenseDetectorWithTTA
 from .panoptic import PanopticFPNWithTTA
 from .rcnn import GeneralizedRCNNWithTTA
 from .semantic import SemanticSegmentorWithTTA
-from .with_tta import WithTTA
+from .with_tta import DetectorWithTTA, TTAMapper, WithTTA
 
 __all__ = ["make_tta"]
 
 
-def make_tta(*, model: nn.Module, tta_mapper: DatasetMapperTTA, batch_size: int = 3) -> WithTTA:
-    """A model with test-time augmentation that keeps the model's own limits where boxes are merged.
+def make_tta(*, model: Detector, tta_mapper: TTAMapper, batch_size: int = 3) -> WithTTA:
+    """Wrap a model in test-time augmentation.
+
+    Merged boxes are suppressed with the NMS threshold of the model and limited to its number of detections per image.
 
     Args:
-        model: one of hydet's meta-architectures, or one that predicts the same.
+        model: a meta-architecture of hydet, or another detector that predicts upright boxes.
         tta_mapper: makes the augmented inputs.
-        batch_size: augmented pictures at a time.
+        batch_size: number of augmented images per forward pass.
+
+    Returns:
+        The wrapper for the tasks of ``model``.
 
     Raises:
-        ValueError: for models of rotated boxes and of proposals, whose results cannot be merged.
+        ValueError: if ``model`` predicts rotated boxes or proposals, whose results cannot be merged, or is a panoptic
+            model other than ``PanopticFPN``.
     """
-    common: dict[str, Any] = {"model": model, "tta_mapper": tta_mapper, "batch_size": batch_size}
-    tasks: tuple[str, ...] = getattr(model, "tasks", ("box",))
-    if "panoptic" in tasks:
-        return PanopticFPNWithTTA(**common, **_limits_of_regions(model))
-    if "semantic" in tasks:
-        return SemanticSegmentorWithTTA(**common)
+    tasks = model.tasks
+    if "panoptic" in tasks and not isinstance(model, PanopticFPN):
+        raise ValueError(
+            f"test-time augmentation of panoptic models needs a PanopticFPN, got {type(model).__name__}"
+        )
+    if "semantic" in tasks and "panoptic" not in tasks:
+        return SemanticSegmentorWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
     if "box" not in tasks:
-        raise ValueError(f"test-time augmentation merges upright boxes and semantic labels, not {tasks[0]}")
-    if hasattr(model, "roi_heads"):
-        return GeneralizedRCNNWithTTA(**common, **_limits_of_regions(model))
-    return DenseDetectorWithTTA(
-        **common,
-        **_present(
-            test_nms_thresh=getattr(model, "test_nms_thresh", None),
-            test_topk_per_image=getattr(model, "max_detections_per_image", None),
-        ),
-    )
+        raise ValueError(
+            f"test-time augmentation merges upright boxes and semantic labels, but the model predicts {tasks[0]}"
+        )
+    wrapped: DetectorWithTTA
+    if isinstance(model, PanopticFPN):
+        wrapped = PanopticFPNWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
+    elif isinstance(model, GeneralizedRCNN):
+        wrapped = GeneralizedRCNNWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
+    else:
+        wrapped = DenseDetectorWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
+    wrapped.test_nms_thresh, wrapped.test_topk_per_image = _detection_limits(model)
+    return wrapped
 
 
-def _limits_of_regions(model: Any) -> dict[str, Any]:
-    predictor = getattr(model.roi_heads, "box_predictor", None)
-    last = predictor[-1] if isinstance(predictor, nn.ModuleList) else predictor
-    names = ("test_nms_thresh", "test_topk_per_image")
-    return _present(**{name: getattr(last, name, None) for name in names})
-
-
-def _present(**limits: Any) -> dict[str, Any]:
-    return {name: value for name, value in limits.items() if value is not None}
+def _detection_limits(model: Detector) -> DetectionLimits:
+    """Return the limits of the model, or the default ones if the model declares none."""
+    if isinstance(model, GeneralizedRCNN):
+        return model.roi_heads.detection_limits
+    if isinstance(model, DenseDetector):
+        return DetectionLimits(model.test_nms_thresh, model.max_detections_per_image)
+    return DetectionLimits()

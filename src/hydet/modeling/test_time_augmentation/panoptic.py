@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydet.modeling.meta_arch import GeneralizedRCNN, combine_semantic_and_instance_outputs
+from hydet.modeling.meta_arch import PanopticFPN, combine_semantic_and_instance_outputs
 from hydet.modeling.postprocessing import sem_seg_postprocess
-from hydet.structures import Instances
+from hydet.structures import Instances, ModelInput, ModelOutput
 
-from .rcnn import GeneralizedRCNNWithTTA, boxes_only
-from .semantic import SummedProbabilities
-from .with_tta import chunks
+from .rcnn import GeneralizedRCNNWithTTA
+from .semantic import ProbabilityAverage
+from .with_tta import TTAMapper, chunks, output_frame
 
 __all__ = ["PanopticFPNWithTTA"]
 
 
 class PanopticFPNWithTTA(GeneralizedRCNNWithTTA):
-    """``PanopticFPN`` with test-time augmentation: instances and semantics are merged, then combined as ever.
+    """``PanopticFPN`` with test-time augmentation.
 
-    Its ``model`` is a ``PanopticFPN``; arguments and results are otherwise those of ``GeneralizedRCNNWithTTA`` and
-    ``PanopticFPN``.
+    Instances and semantic probabilities are merged separately, and the merged results are combined into segments with
+    the thresholds of the model. Keys of a result are those of ``PanopticFPN``.
+
+    Args:
+        model: a ``PanopticFPN``.
+        tta_mapper: makes the augmented inputs; ``default_mapper()`` by default.
+        batch_size: number of augmented images per forward pass.
+        **kwargs: thresholds; see ``DetectorWithTTA``.
+
+    Raises:
+        ValueError: if ``model`` is not a ``PanopticFPN``.
     """
 
-    def _inference_one_image(self, entry: dict[str, Any]) -> dict[str, Any]:
-        model, frame = self.model, (int(entry["height"]), int(entry["width"]))
+    model: PanopticFPN
+
+    def __init__(
+        self,
+        *,
+        model: PanopticFPN,
+        tta_mapper: TTAMapper | None = None,
+        batch_size: int = 3,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(model, PanopticFPN):
+            raise ValueError(f"PanopticFPNWithTTA needs a PanopticFPN, got {type(model).__name__}")
+        super().__init__(model=model, tta_mapper=tta_mapper, batch_size=batch_size, **kwargs)
+
+    def _inference_one_image(self, entry: ModelInput) -> ModelOutput:
+        model, frame = self.model, output_frame(entry)
         augmented = self.tta_mapper(entry)
-        found: list[Instances] = []
-        total = SummedProbabilities()
-        with boxes_only(model.roi_heads):
-            for chunk in chunks(augmented, self.batch_size):
-                instances, logits = model.inference(chunk, do_postprocess=False)
-                found += instances
-                for a, scores in zip(chunk, logits, strict=True):
-                    size = (int(a["image"].shape[1]), int(a["image"].shape[2]))
-                    total.add(sem_seg_postprocess(scores, size, *frame), flipped=a["transforms"].flip)
-        merged = self._merged_instances(found, augmented, entry)
-        sem_seg = total.log_mean()
+        detections: list[Instances] = []
+        average = ProbabilityAverage()
+        for chunk in chunks(augmented, self.batch_size):
+            images, features = self._features(chunk)
+            logits, _ = model.sem_seg_head(features)
+            proposals = model.get_proposals(chunk, images, features)
+            detections += model.roi_heads.detect_boxes(images, features, proposals)
+            for item, scores, size in zip(chunk, logits, images.image_sizes, strict=True):
+                average.add(sem_seg_postprocess(scores, size, *frame), flipped=item["transforms"].flip)
+        merged = self._merge_with_masks(detections, augmented, entry)
+        sem_seg = average.log_mean()
         panoptic_seg = combine_semantic_and_instance_outputs(
             merged,
             sem_seg.argmax(dim=0),
@@ -45,8 +67,3 @@ class PanopticFPNWithTTA(GeneralizedRCNNWithTTA):
             model.combine_instances_score_thresh,
         )
         return {"sem_seg": sem_seg, "instances": merged, "panoptic_seg": panoptic_seg}
-
-    def _with_given_boxes(
-        self, chunk: Sequence[Mapping[str, Any]], known: Sequence[Instances]
-    ) -> list[Instances]:
-        return GeneralizedRCNN.inference(self.model, chunk, known, do_postprocess=False)

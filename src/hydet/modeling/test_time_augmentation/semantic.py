@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
+
+from hydet.structures import ModelInput, ModelOutput
 
 from .with_tta import WithTTA, chunks
 
-__all__ = ["SemanticSegmentorWithTTA", "SummedProbabilities"]
+__all__ = ["ProbabilityAverage", "SemanticSegmentorWithTTA"]
 
 
 class SemanticSegmentorWithTTA(WithTTA):
-    """A semantic model whose class probabilities are averaged over the augmented pictures.
+    """Averages the class probabilities of a semantic segmentation model over the augmented images.
 
-    Its ``model`` gives ``{"sem_seg": (K, H, W) logits}`` for each input; the ``sem_seg`` it returns are logarithms of
-    the averaged probabilities.
+    ``model`` predicts ``sem_seg``, ``(K, H, W)`` logits. ``sem_seg`` of the merged result holds the logarithms of the
+    averaged probabilities, so that its softmax and argmax mean the same as those of the logits.
     """
 
-    def _inference_one_image(self, entry: dict[str, Any]) -> dict[str, Any]:
-        augmented = self.tta_mapper(entry)
-        total = SummedProbabilities()
-        for chunk in chunks(augmented, self.batch_size):
-            for a, output in zip(chunk, self.model.inference(chunk), strict=True):
-                total.add(output["sem_seg"], flipped=a["transforms"].flip)
-        return {"sem_seg": total.log_mean()}
+    def _inference_one_image(self, entry: ModelInput) -> ModelOutput:
+        average = ProbabilityAverage()
+        for chunk in chunks(self.tta_mapper(entry), self.batch_size):
+            for augmented, output in zip(chunk, self.model.inference(chunk), strict=True):
+                average.add(output["sem_seg"], flipped=augmented["transforms"].flip)
+        return {"sem_seg": average.log_mean()}
 
 
-class SummedProbabilities:
-    """Class probabilities of one picture, as many times as it was segmented."""
+class ProbabilityAverage:
+    """Running mean of the class probabilities of one image."""
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
         self.count = 0
 
     def add(self, logits: Tensor, *, flipped: bool) -> None:
-        """Take ``(K, H, W)`` logits in the output frame, mirrored left to right if ``flipped``."""
+        """Add one prediction.
+
+        Args:
+            logits: ``(K, H, W)``, resized to the output frame.
+            flipped: True if ``logits`` belong to a flipped image; they are flipped back.
+        """
         probabilities = (logits.flip(2) if flipped else logits).softmax(dim=0)
         self.total = probabilities if self.total is None else self.total + probabilities
         self.count += 1
 
     def log_mean(self) -> Tensor:
-        """``(K, H, W)`` logarithms of the mean."""
-        assert self.total is not None  # the mapper gives at least one picture
-        return (self.total / self.count).clamp(min=1e-12).log()
+        """Return the ``(K, H, W)`` logarithms of the mean probabilities."""
+        assert self.total is not None  # the mapper returns at least one image
+        return (self.total / self.count).clamp(min=1e-12).log()  # finite where a probability underflows to 0

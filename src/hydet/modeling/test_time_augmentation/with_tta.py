@@ -1,84 +1,109 @@
-"""What every model with test-time augmentation shares."""
+"""Base classes of models with test-time augmentation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from hydet.modeling.roi_heads import fast_rcnn_inference
-from hydet.structures import Instances
+from hydet.modeling.protocols import Detector, Task
+from hydet.modeling.selection.detections import to_instances
+from hydet.modeling.selection.suppression import clip_to_images, select_boxes
+from hydet.structures import Instances, ModelInput, ModelOutput
 
-from .dataset_mapper import DatasetMapperTTA
+from .dataset_mapper import AugmentedInput
 
-__all__ = ["DetectorWithTTA", "WithTTA", "chunks", "merge_detections"]
+__all__ = ["DetectorWithTTA", "TTAMapper", "WithTTA", "chunks", "merge_detections", "output_frame"]
 
-
-def _with_output_size(entry: Mapping[str, Any]) -> dict[str, Any]:
-    height, width = (int(s) for s in entry["image"].shape[1:])
-    return {"height": height, "width": width, **entry}
-
-
-def chunks(entries: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Parts of ``entries``, each of ``size`` but for the last."""
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]
+T = TypeVar("T")
 
 
-class WithTTA(nn.Module):
-    """A model that sees each picture several times.
+class TTAMapper(Protocol):
+    """Makes augmented copies of a model input, such as ``DatasetMapperTTA``."""
+
+    def __call__(self, dataset_dict: ModelInput, /) -> list[AugmentedInput]:
+        """Return at least one augmented copy of ``dataset_dict``."""
+        ...
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield slices of ``items`` of length ``size``; the last one may be shorter."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def output_frame(entry: ModelInput) -> tuple[int, int]:
+    """Return (height, width) of the results: those of the input, or the size of its image."""
+    image = entry["image"]
+    return int(entry.get("height", image.shape[1])), int(entry.get("width", image.shape[2]))
+
+
+class WithTTA(nn.Module, ABC):
+    """A model that runs on several augmented copies of each image.
 
     Args:
-        model: in evaluation mode.
+        model: a detector in evaluation mode.
         tta_mapper: makes the augmented inputs.
-        batch_size: augmented pictures at a time.
+        batch_size: number of augmented images per forward pass.
+
+    Raises:
+        ValueError: if ``batch_size`` is not positive.
     """
 
-    def __init__(self, *, model: nn.Module, tta_mapper: DatasetMapperTTA, batch_size: int) -> None:
+    model: Detector
+
+    def __init__(self, *, model: Detector, tta_mapper: TTAMapper, batch_size: int = 3) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.model: Any = model
+        self.model = model
         self.tta_mapper = tta_mapper
         self.batch_size = batch_size
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        """What is predicted; see ``MetaArchitecture.tasks``."""
+    def tasks(self) -> tuple[Task, ...]:
+        """Tasks of the model; see ``hydet.modeling.protocols.Detector``."""
         return self.model.tasks
 
-    def __call__(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """One result an image, as the model itself would give it at the output resolution."""
+    def __call__(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+        """Return one merged result per image."""
         return self.inference(batched_inputs)
 
     @torch.no_grad()
-    def inference(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Merged results, one an image."""
-        return [self._inference_one_image(_with_output_size(entry)) for entry in batched_inputs]
+    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+        """Return one merged result per image, in the output frame, with the keys of the model's own results."""
+        results = []
+        for entry in batched_inputs:
+            height, width = output_frame(entry)
+            results.append(self._inference_one_image(cast(ModelInput, {**entry, "height": height, "width": width})))
+        return results
 
-    def _inference_one_image(self, entry: dict[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _inference_one_image(self, entry: ModelInput) -> ModelOutput:
+        """Return the merged result of an input that carries ``height`` and ``width``."""
 
 
 class DetectorWithTTA(WithTTA):
-    """Pools the boxes found in all augmented pictures, and suppresses them together.
+    """Pools the boxes of all augmented images and suppresses them together.
 
     Args:
-        model: see ``WithTTA``.
-        tta_mapper: likewise.
-        batch_size: likewise.
-        test_score_thresh: pooled boxes need more than this score; the model's own threshold came first.
-        test_nms_thresh: IoU above which pooled boxes of a class suppress one another.
-        test_topk_per_image: boxes to keep.
+        model: a detector of upright boxes in evaluation mode.
+        tta_mapper: makes the augmented inputs.
+        batch_size: number of augmented images per forward pass.
+        test_score_thresh: strict lower bound of the score of a pooled box. Nearly 0, since the model has already
+            applied its own threshold.
+        test_nms_thresh: IoU above which pooled boxes of the same class suppress each other.
+        test_topk_per_image: maximum number of boxes per image; negative for all.
     """
 
     def __init__(
         self,
         *,
-        model: nn.Module,
-        tta_mapper: DatasetMapperTTA,
+        model: Detector,
+        tta_mapper: TTAMapper,
         batch_size: int = 3,
         test_score_thresh: float = 1e-8,
         test_nms_thresh: float = 0.5,
@@ -90,20 +115,18 @@ class DetectorWithTTA(WithTTA):
         self.test_topk_per_image = test_topk_per_image
 
     def _merge(
-        self,
-        found: Sequence[Instances],
-        augmented: Sequence[Mapping[str, Any]],
-        frame: tuple[int, int],
-        num_classes: int,
+        self, detections: Sequence[Instances], augmented: Sequence[AugmentedInput], frame: tuple[int, int]
     ) -> Instances:
-        """One ``Instances`` in ``frame`` from those of the augmented pictures."""
-        pairs = list(zip(found, augmented, strict=True))
+        """Merge the detections of all augmented images into one ``Instances`` in ``frame``."""
+        boxes = [
+            item["transforms"].invert_boxes(instances.pred_boxes.tensor)
+            for instances, item in zip(detections, augmented, strict=True)
+        ]
         return merge_detections(
-            torch.cat([a["transforms"].invert_boxes(f.pred_boxes.tensor) for f, a in pairs]),
-            torch.cat([f.scores for f, _ in pairs]),
-            torch.cat([f.pred_classes for f, _ in pairs]),
+            torch.cat(boxes),
+            torch.cat([instances.scores for instances in detections]),
+            torch.cat([instances.pred_classes for instances in detections]),
             frame,
-            num_classes,
             self.test_score_thresh,
             self.test_nms_thresh,
             self.test_topk_per_image,
@@ -115,24 +138,29 @@ def merge_detections(
     scores: Tensor,
     classes: Tensor,
     frame: tuple[int, int],
-    num_classes: int,
     score_thresh: float,
     nms_thresh: float,
     topk: int,
 ) -> Instances:
-    """Suppress pooled detections within each class, in one frame.
+    """Suppress pooled detections of one image within each class.
 
     Args:
-        boxes: ``(N, 4)`` in ``frame``; clipped to it.
+        boxes: ``(N, 4)`` in ``frame``, not clipped.
         scores: ``(N,)``.
-        classes: ``(N,)``.
-        frame: (height, width).
-        num_classes: classes there are.
-        score_thresh: strict lower bound.
-        nms_thresh: IoU above which the lower score goes.
-        topk: detections to keep.
+        classes: ``(N,)`` int64.
+        frame: (height, width) in pixels; boxes are clipped to it.
+        score_thresh: strict lower bound of the scores.
+        nms_thresh: IoU above which the box with the lower score is dropped.
+        topk: maximum number of detections; negative for all.
+
+    Returns:
+        ``pred_boxes``, ``scores`` and ``pred_classes`` in order of descending score.
     """
-    by_class = boxes.new_zeros(boxes.shape[0], num_classes + 1)
-    by_class[torch.arange(boxes.shape[0], device=boxes.device), classes] = scores.to(boxes.dtype)
-    merged, _ = fast_rcnn_inference([boxes], [by_class], [frame], score_thresh, nms_thresh, topk)
-    return merged[0]
+    # (N, 4) -> (1, N, 4): a batch of one image.
+    boxes, classes = boxes.float()[None], classes[None]
+    scores = scores.to(boxes.dtype)[None]
+    valid = boxes.isfinite().all(dim=2) & scores.isfinite() & (scores > score_thresh)
+    selected = select_boxes(
+        clip_to_images(boxes, [frame]), scores, classes, valid, iou_threshold=nms_thresh, max_outputs=topk
+    )
+    return to_instances(selected, [frame])[0]
