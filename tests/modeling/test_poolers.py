@@ -125,7 +125,7 @@ def test_wrong_arguments_are_refused(options):
 
 
 def test_other_numbers_of_maps_or_images_are_refused():
-    with pytest.raises(ValueError, match="4 scales"):
+    with pytest.raises(ValueError, match="expected 4 feature maps"):
         make_pooler()(make_levels()[:2], [Boxes(random_boxes(1))] * 2)
     with pytest.raises(ValueError, match="2 images"):
         make_pooler()(make_levels(), [Boxes(random_boxes(1))])

@@ -1,4 +1,4 @@
-"""Regions of a feature pyramid at a fixed size, each read from the level that suits its size."""
+"""Pooling of regions to a fixed size, each from the pyramid level that fits the size of the region."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ def assign_boxes_to_levels(
     canonical_box_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """Pick a level of the pyramid for each box by its area.
+    """Assign each box to a pyramid level by its area.
 
     Args:
-        box_lists: boxes of each image, M in all.
-        min_level: finest level; level k has stride ``2**k``.
-        max_level: coarsest level.
-        canonical_box_size: side in pixels of a square box that belongs to ``canonical_level``.
-        canonical_level: a box of twice that side belongs one level higher.
+        box_lists: boxes of each image, M over all images.
+        min_level: index of the finest level; level k has stride ``2**k``.
+        max_level: index of the coarsest level.
+        canonical_box_size: side in pixels of the square box that is assigned to ``canonical_level``. 224 is the size of
+            the images that backbones are pretrained on.
+        canonical_level: index of that level; a box with twice the side is assigned to the next coarser level. 4 is the
+            level of C4, stride 16, from which a detector without a pyramid pools all boxes.
 
     Returns:
-        ``(M,)`` int64, counted from ``min_level``. Boxes too small or too large go to the nearest level, boxes without
-        area to the finest.
+        ``(M,)`` int64 positions of the levels, 0 for ``min_level``. Boxes beyond the range are assigned to the finest or
+        coarsest level, boxes without area to the finest.
 
     Source: Lin et al. 2017 (arXiv:1612.03144), equation 1.
     """
@@ -48,7 +50,10 @@ def assign_boxes_to_levels(
 
 
 def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
-    """Join the boxes of N images, M in all, with the number of their image in front.
+    """Concatenate the boxes of N images, M over all images, and prepend the index of the image to each.
+
+    Args:
+        box_lists: boxes of each image.
 
     Returns:
         ``(M, 5)`` as (image, x1, y1, x2, y2), or ``(M, 6)`` for rotated boxes.
@@ -57,18 +62,21 @@ def convert_boxes_to_pooler_format(box_lists: Sequence[Boxes]) -> Tensor:
 
 
 class ROIPooler(nn.Module):
-    """Pools boxes from one or more feature maps.
+    """Pools regions from one or more feature maps.
 
     Args:
-        output_size: (height, width) of the result, or one number for both.
-        scales: feature cells an input pixel of each level. Several must halve from one to the next and be powers of 2.
-        sampling_ratio: samples a cell and axis of the ``ROIAlign`` types; 0 for as many as the box asks for.
-        pooler_type: ``ROIAlign`` (legacy, half a cell off), ``ROIAlignV2``, ``ROIPool``, or ``ROIAlignRotated``.
-        canonical_box_size: see ``assign_boxes_to_levels``.
-        canonical_level: likewise.
+        output_size: (height, width) of the pooled features in cells, or one number for both.
+        scales: ratio of the feature map's resolution to that of the input, per level. Scales of several levels are
+            powers of 2, each half of the previous one.
+        sampling_ratio: sampling points per output cell and axis of the ``ROIAlign`` types; 0 adapts to the size of the
+            region.
+        pooler_type: ``ROIAlign`` (legacy, shifted by half a pixel), ``ROIAlignV2``, ``ROIPool`` or ``ROIAlignRotated``.
+        canonical_box_size: side in pixels of the box that is pooled from ``canonical_level``; see
+            ``assign_boxes_to_levels``.
+        canonical_level: index of that level; level k has stride ``2**k``.
 
     Raises:
-        ValueError: if an argument is not one of these.
+        ValueError: if an argument is out of range, or ``scales`` do not form a pyramid.
     """
 
     def __init__(
@@ -87,7 +95,7 @@ class ROIPooler(nn.Module):
             raise ValueError(f"output_size must be one or two positive numbers, got {output_size}")
         if canonical_box_size <= 0 or canonical_level <= 0:
             raise ValueError(
-                f"canonical size and level must be positive, got {canonical_box_size} and {canonical_level}"
+                f"canonical_box_size and canonical_level must be positive, got {canonical_box_size} and {canonical_level}"
             )
         if pooler_type not in POOLER_TYPES:
             raise ValueError(f"pooler_type must be one of {', '.join(POOLER_TYPES)}, got {pooler_type!r}")
@@ -103,23 +111,28 @@ class ROIPooler(nn.Module):
         )
 
     def forward(self, x: Sequence[Tensor], box_lists: Sequence[Boxes]) -> Tensor:
-        """Pool.
+        """Pool the features of each box.
 
         Args:
-            x: feature maps ``(N, C, H, W)``, one for each scale.
-            box_lists: boxes of each of the N images in pixels of the input, M in all; ``RotatedBoxes`` for
+            x: feature maps ``(N, C, H_l, W_l)``, one per scale.
+            box_lists: boxes of each of the N images in pixels of the input, M over all images; ``RotatedBoxes`` for
                 ``ROIAlignRotated``.
 
         Returns:
-            ``(M, C, *output_size)``, image after image. It is connected to every feature map, also without boxes.
+            ``(M, C, *output_size)``, image by image. The result is connected to every feature map, even without boxes.
 
         Raises:
-            ValueError: if the numbers of maps or images do not fit.
+            ValueError: if the number of feature maps differs from that of the scales, or the number of images from that
+                of ``box_lists``.
         """
         if len(x) != len(self.scales):
-            raise ValueError(f"ROIPooler has {len(self.scales)} scales, but got {len(x)} feature maps")
+            raise ValueError(
+                f"ROIPooler: expected {len(self.scales)} feature maps, one per scale; got {len(x)}"
+            )
         if len(box_lists) != x[0].shape[0]:
-            raise ValueError(f"features of {x[0].shape[0]} images, but boxes of {len(box_lists)}")
+            raise ValueError(
+                f"ROIPooler: got features of {x[0].shape[0]} images, but boxes of {len(box_lists)} images"
+            )
         if len(box_lists) == 0:
             return sum((level.sum() * 0 for level in x), x[0].new_zeros(0, x[0].shape[1], *self.output_size))
         rois = convert_boxes_to_pooler_format(box_lists)
@@ -128,9 +141,8 @@ class ROIPooler(nn.Module):
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
-        if (
-            self.pooler_type == "ROIPool" or torch.compiler.is_exporting()
-        ):  # exchange formats know one level at a time
+        # Exported programs run without hydet's multi-level ops; ROIPool has none.
+        if self.pooler_type == "ROIPool" or torch.compiler.is_exporting():
             return self._pool_level_by_level(x, rois, levels)
         if self.pooler_type == "ROIAlignRotated":
             return pyramid_roi_align_rotated(
@@ -152,7 +164,7 @@ class ROIPooler(nn.Module):
         )
 
     def _pool_level_by_level(self, x: Sequence[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
-        # Boxes sorted by level, so that the device is waited for once, for the number on each level.
+        # Sorted by level, the boxes need one host synchronization, for the number of boxes per level.
         order = levels.argsort(stable=True)
         counts = (levels == torch.arange(len(x), device=levels.device)[:, None]).sum(dim=1).tolist()
         parts = zip(self.level_poolers, x, rois[order].split(counts), strict=True)
@@ -160,11 +172,12 @@ class ROIPooler(nn.Module):
         return torch.empty_like(pooled).index_copy(0, order, pooled)
 
     def extra_repr(self) -> str:
+        """Return the settings that the printed module shows besides its level poolers."""
         return f"canonical_box_size={self.canonical_box_size}, canonical_level={self.canonical_level}"
 
 
 class _ROIPool(nn.Module):
-    """The highest value of each cell (Girshick 2015, arXiv:1504.08083)."""
+    """Maximum of each cell (Girshick 2015, arXiv:1504.08083), computed in float32."""
 
     def __init__(self, output_size: tuple[int, int], spatial_scale: float) -> None:
         super().__init__()
@@ -195,14 +208,14 @@ def _make_pooler(
 
 
 def _level_range(scales: Sequence[float]) -> tuple[int, int]:
-    """Finest and coarsest level of a pyramid; of a single map the level does not matter."""
+    """Return the finest and coarsest level of a pyramid, from checked scales."""
     if not scales or any(scale <= 0 for scale in scales):
-        raise ValueError(f"scales must be positive, and at least one, got {list(scales)}")
-    exact = [-math.log2(scale) for scale in scales]
+        raise ValueError(f"ROIPooler needs at least one scale, all positive; got {list(scales)}")
+    exact = [-math.log2(scale) for scale in scales]  # a single map may have any scale; its level is not used
     levels = [round(level) for level in exact]
     if len(scales) > 1:
         if any(abs(a - b) > 1e-3 for a, b in zip(exact, levels, strict=True)):
-            raise ValueError(f"scales of several levels must be powers of 2, got {list(scales)}")
+            raise ValueError(f"ROIPooler: scales of several levels must be powers of 2, got {list(scales)}")
         if levels != list(range(levels[0], levels[0] + len(levels))):
-            raise ValueError(f"scales must halve from one level to the next, got {list(scales)}")
+            raise ValueError(f"ROIPooler: scales must halve from one level to the next, got {list(scales)}")
     return levels[0], levels[-1]

@@ -1,4 +1,4 @@
-"""From the resolution of the network's input to the resolution that the user asked for."""
+"""Rescaling of results from the resolution of the network input to the output resolution."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ def detector_postprocess(
 ) -> Instances:
     """Rescale detections to the output resolution and paste their masks into it.
 
-    Boxes are scaled and clipped to the output, detections whose boxes became empty are dropped, masks are pasted
-    and keypoints scaled (never clipped). ``results`` itself is left as it was.
+    Boxes are scaled and clipped to the output, detections with empty boxes are dropped, masks are pasted, and keypoints
+    are scaled but never clipped. ``results`` does not change.
 
     Args:
-        results: detections in the frame of ``results.image_size``, with ``pred_boxes`` or ``proposal_boxes``
-            and perhaps ``pred_masks``, ``(N, 1, M, M)`` probabilities, and ``pred_keypoints``, ``(N, K, 3)``.
-        output_height: in pixels.
-        output_width: in pixels.
-        mask_threshold: a pixel belongs to the mask from this probability on.
+        results: detections in the frame of ``results.image_size``, with ``pred_boxes`` or ``proposal_boxes`` and
+            optionally ``pred_masks``, ``(N, 1, M, M)`` probabilities, and ``pred_keypoints``, ``(N, K, 3)`` as
+            (x, y, score).
+        output_height: height of the output in pixels.
+        output_width: width of the output in pixels.
+        mask_threshold: probability from which on a pixel belongs to a mask.
 
     Returns:
         New ``Instances`` of size ``(output_height, output_width)``; ``pred_masks`` is ``(N, H, W)`` bool.
 
     Raises:
-        ValueError: if there are neither ``pred_boxes`` nor ``proposal_boxes``.
+        ValueError: if ``results`` have neither ``pred_boxes`` nor ``proposal_boxes``.
     """
     name = next((n for n in ("pred_boxes", "proposal_boxes") if results.has(n)), None)
     if name is None:
@@ -59,16 +60,16 @@ def detector_postprocess(
 def sem_seg_postprocess(
     result: Tensor, img_size: tuple[int, int], output_height: int, output_width: int
 ) -> Tensor:
-    """Cut off the padding and resize scores to the output resolution.
+    """Crop the padding of semantic scores and resize them to the output resolution.
 
     Args:
         result: ``(C, H, W)`` scores of the padded input.
         img_size: (height, width) of the input before padding.
-        output_height: in pixels.
-        output_width: in pixels.
+        output_height: height of the output in pixels.
+        output_width: width of the output in pixels.
 
     Returns:
-        ``(C, output_height, output_width)`` bilinearly resized scores, at least float32.
+        ``(C, output_height, output_width)`` scores, resized bilinearly, at least float32.
     """
     cropped = result[None, :, : img_size[0], : img_size[1]]
     cropped = cropped.to(torch.promote_types(cropped.dtype, torch.float32))

@@ -108,7 +108,8 @@ class CascadeROIHeads(StandardROIHeads):
             if stage + 1 < self.num_cascade_stages:
                 # Empty boxes stay here, so that the rows of all stages belong to the same region.
                 proposals = self._refine(predictor, predictions, proposals)
-        # The classifiers are an ensemble: they see boxes of increasing quality (Cai & Vasconcelos 2017, section 4.3).
+        # The classifiers of all stages form an ensemble. The box regressors do not: each one starts from the boxes of the
+        # previous stage.
         mean_scores = [torch.stack(scores).mean(dim=0) for scores in zip(*stage_scores, strict=True)]
         detections, _ = fast_rcnn_inference(
             predictor.predict_boxes(predictions, proposals),
@@ -127,8 +128,9 @@ class CascadeROIHeads(StandardROIHeads):
             [features[name] for name in self.box_in_features], [p.proposal_boxes for p in proposals]
         )
         if scale_gradient:
-            # Every stage sends a gradient into the shared features. The mean of them is as large as the gradient of a
-            # single box head, so that the backbone trains with the same learning rate.
+            # Every stage sends a gradient into the shared features. Their mean, instead of their sum, keeps the gradient of
+            # the backbone as large as with a single box head. The original code averages the losses of the stages and
+            # scales up the gradients of the heads, which is equivalent.
             pooled = _ScaleGradient.apply(pooled, 1.0 / self.num_cascade_stages)
         return self._box_predictors()[stage](self.box_head[stage](pooled))
 

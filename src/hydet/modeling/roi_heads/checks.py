@@ -21,7 +21,9 @@ __all__ = [
 def losses_from(output: Losses | list[Instances]) -> Losses:
     """Return the output of a ``RegionHead`` for proposals with ground truth, after a check of its type."""
     if not isinstance(output, dict):
-        raise TypeError(f"a head must return losses for proposals with ground truth, got {type(output).__name__}")
+        raise TypeError(
+            f"a head must return losses for proposals with ground truth, got {type(output).__name__}"
+        )
     return output
 
 
@@ -35,7 +37,9 @@ def predictions_from(output: Losses | list[Instances]) -> list[Instances]:
 def check_box_predictor(predictor: BoxPredictor, num_classes: int) -> None:
     """Raise ``ValueError`` unless the box predictor has ``num_classes`` classes."""
     if predictor.num_classes != num_classes:
-        raise ValueError(f"num_classes is {num_classes}, but box_predictor has {predictor.num_classes} classes")
+        raise ValueError(
+            f"num_classes is {num_classes}, but box_predictor has {predictor.num_classes} classes"
+        )
 
 
 def check_mask_head(head: RegionHead, num_classes: int) -> None:

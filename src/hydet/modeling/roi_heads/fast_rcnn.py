@@ -1,4 +1,4 @@
-"""Class scores and box refinements of regions, their losses, and the detections they make."""
+"""Box predictor of Fast R-CNN: class scores and box deltas of regions, their losses, and detections."""
 
 from __future__ import annotations
 
@@ -16,35 +16,37 @@ from hydet.modeling.box_regression import (
     box_regression_loss,
 )
 from hydet.modeling.selection import fast_rcnn_inference
-from hydet.structures import Instances
+from hydet.structures import Instances, Losses
+
+from .interfaces import BoxPredictions
 
 __all__ = ["FastRCNNOutputLayers"]
 
 BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
-Predictions = tuple[Tensor, Tensor]
 
-# N images, R regions over all of them, K classes, D numbers a box.
+# N images, R regions over all images, K classes, D numbers per box (4, or 5 for rotated boxes).
 
 
 class FastRCNNOutputLayers(nn.Module):
-    """Two linear layers: scores of K classes and background, and deltas that move a proposal onto its object.
+    """Two linear layers: scores of K classes and background, and deltas from a proposal to its object.
 
     Args:
-        input_shape: of a region's features.
-        box2box_transform: what deltas mean.
+        input_shape: shape of the features of a region.
+        box2box_transform: encodes boxes as deltas and decodes them.
         num_classes: K, without background.
-        test_score_thresh: only scores above it become detections.
-        test_nms_thresh: IoU above which the worse one of two detections of a class goes.
-        test_topk_per_image: how many detections remain; negative for all.
-        cls_agnostic_bbox_reg: one box for all classes instead of one for each.
-        smooth_l1_beta: see ``hydet.layers.smooth_l1_loss``.
+        test_score_thresh: strict lower bound of the score of a detection.
+        test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
+        test_topk_per_image: maximum number of detections per image; negative for all.
+        cls_agnostic_bbox_reg: predict one box for all classes instead of one box per class.
+        smooth_l1_beta: transition point of the smooth L1 loss, see ``hydet.layers.smooth_l1_loss``.
         box_reg_loss_type: ``smooth_l1`` on deltas; ``giou``, ``diou`` or ``ciou`` on boxes.
-        loss_weight: one number, or one for each of ``loss_cls`` and ``loss_box_reg`` (1 where left out).
-        use_fed_loss: federated loss: each step scores the classes that occur and some sampled others only.
-            Needs ``use_sigmoid_ce``.
+        loss_weight: one factor for both losses, or a factor for each of ``loss_cls`` and ``loss_box_reg``; 1 if
+            missing.
+        use_fed_loss: federated loss: each step scores only the classes that occur in it and some sampled ones. Needs
+            ``use_sigmoid_ce``.
         use_sigmoid_ce: independent class probabilities instead of a softmax.
-        get_fed_loss_cls_weights: gives the ``(K,)`` weights by which the other classes are sampled.
-        fed_loss_num_classes: how many classes a step scores, the ones that occur (background too) included.
+        get_fed_loss_cls_weights: returns the ``(K,)`` weights for sampling the classes that do not occur.
+        fed_loss_num_classes: number of classes per step, including those that occur and background.
 
     Raises:
         ValueError: if arguments do not fit together.
@@ -77,9 +79,9 @@ class FastRCNNOutputLayers(nn.Module):
             raise ValueError(
                 f"box_reg_loss_type must be one of {', '.join(BOX_LOSSES)}, got {box_reg_loss_type!r}"
             )
-        self.box_dim = len(getattr(box2box_transform, "weights", range(4)))
+        self.box_dim = 5 if isinstance(box2box_transform, Box2BoxTransformRotated) else 4
         if self.box_dim != 4 and box_reg_loss_type != "smooth_l1":
-            raise ValueError(f"rotated boxes are trained with smooth_l1, not {box_reg_loss_type!r}")
+            raise ValueError(f"rotated boxes train with smooth_l1 only, got {box_reg_loss_type!r}")
         if use_fed_loss and not use_sigmoid_ce:
             raise ValueError("use_fed_loss needs use_sigmoid_ce=True")
         if use_fed_loss and get_fed_loss_cls_weights is None:
@@ -88,6 +90,8 @@ class FastRCNNOutputLayers(nn.Module):
         size = _num_features(input_shape)
         self.cls_score = Linear(size, num_classes + 1)
         self.bbox_pred = Linear(size, (1 if cls_agnostic_bbox_reg else num_classes) * self.box_dim)
+        # Small weights: training starts at nearly equal class scores and at boxes close to the proposals (Girshick 2015,
+        # section 2.3).
         for layer, std in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
             nn.init.normal_(layer.weight, std=std)
             nn.init.zeros_(layer.bias)
@@ -110,39 +114,40 @@ class FastRCNNOutputLayers(nn.Module):
             weights = torch.as_tensor(get_fed_loss_cls_weights(), dtype=torch.float32)
             if weights.shape != (num_classes,):
                 raise ValueError(
-                    f"get_fed_loss_cls_weights must give ({num_classes},) numbers, got {tuple(weights.shape)}"
+                    f"get_fed_loss_cls_weights must return shape ({num_classes},), got {tuple(weights.shape)}"
                 )
             self.register_buffer("fed_loss_cls_weights", weights)
 
-    def forward(self, x: Tensor) -> Predictions:
-        """Predict.
+    def forward(self, x: Tensor) -> BoxPredictions:
+        """Predict class scores and box deltas.
 
         Args:
-            x: ``(R, ...)`` features, flattened if need be.
+            x: ``(R, ...)`` features; all but the first axis are flattened.
 
         Returns:
             ``(R, K + 1)`` logits with background last, and ``(R, K * D)`` or ``(R, D)`` deltas.
         """
         x = x.flatten(1)
-        return self.cls_score(x), self.bbox_pred(x)
+        return BoxPredictions(self.cls_score(x), self.bbox_pred(x))
 
-    def losses(self, predictions: Predictions, proposals: Sequence[Instances]) -> dict[str, Tensor]:
-        """Compare predictions with the ground truth of their proposals.
+    def losses(self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]) -> Losses:
+        """Compute the losses of predictions against the ground truth of their proposals.
 
         Args:
-            predictions: see ``forward``.
+            predictions: output of ``forward``.
             proposals: the R regions, per image, with ``proposal_boxes``, ``gt_classes`` (K is background) and, unless
-                all is background, ``gt_boxes``.
+                all regions of the image are background, ``gt_boxes``.
 
         Returns:
             ``loss_cls``, a mean over regions, and ``loss_box_reg``, a sum over foreground divided by the number of
-            regions; each times its weight. Without regions both are a connected 0.
+            regions; each times its weight. Without regions both are 0 and connected to the predictions.
         """
         scores, deltas = predictions
         if len(proposals) == 0:
             return {"loss_cls": scores.sum() * 0.0, "loss_box_reg": deltas.sum() * 0.0}
         gt_classes = torch.cat([p.gt_classes for p in proposals])
-        proposal_boxes = _joined(proposals)
+        proposal_boxes = _cat_boxes(proposals)
+        # An image without objects has no gt_boxes; its regions are background, whose boxes are not read.
         gt_boxes = torch.cat(
             [p.get("gt_boxes" if p.has("gt_boxes") else "proposal_boxes").tensor for p in proposals]
         )
@@ -159,33 +164,39 @@ class FastRCNNOutputLayers(nn.Module):
     def get_fed_loss_classes(
         self, gt_classes: Tensor, num_fed_loss_classes: int, num_classes: int, weight: Tensor
     ) -> Tensor:
-        """Choose the classes that a step scores.
+        """Select the classes that one step scores.
 
         Args:
-            gt_classes: ``(R,)``, background included.
-            num_fed_loss_classes: how many to choose. More may occur; then all of those, and no others.
+            gt_classes: ``(R,)``, including background.
+            num_fed_loss_classes: number of classes to select. If more classes occur in ``gt_classes``, exactly those
+                are selected.
             num_classes: K.
-            weight: ``(K,)`` weights of sampling, without replacement, among classes that do not occur.
+            weight: ``(K,)`` weights for sampling, without replacement, the classes that do not occur.
 
         Returns:
-            ``(n,)`` class numbers; K if background occurs. Fewer than asked for if too few have a weight.
+            ``(n,)`` class indices; they include K if background occurs. n is less than ``num_fed_loss_classes`` if
+            too few classes have a positive weight.
+
+        Raises:
+            ValueError: if ``weight`` does not have shape ``(K,)``.
         """
         present = torch.unique(gt_classes)
-        missing = num_fed_loss_classes - present.shape[0]
-        chances = torch.cat([weight.float(), weight.new_zeros(1).float()])  # (K + 1,)
-        if chances.shape[0] != num_classes + 1:
+        background = weight.new_zeros(1).float()  # never sampled
+        weights = torch.cat([weight.float(), background])  # (K + 1,)
+        if weights.shape[0] != num_classes + 1:
             raise ValueError(f"weight must have shape ({num_classes},), got {tuple(weight.shape)}")
-        chances[present] = 0
-        missing = min(missing, int(chances.count_nonzero()))
-        if missing <= 0:
+        weights[present] = 0
+        num_sampled = min(num_fed_loss_classes - present.shape[0], int(weights.count_nonzero()))
+        if num_sampled <= 0:
             return present
-        return torch.cat([present, torch.multinomial(chances, missing, replacement=False)])
+        return torch.cat([present, torch.multinomial(weights, num_sampled, replacement=False)])
 
     def sigmoid_cross_entropy_loss(self, pred_class_logits: Tensor, gt_classes: Tensor) -> Tensor:
-        """Binary cross-entropies, summed over classes and averaged over regions.
+        """Compute binary cross-entropies, summed over classes and averaged over regions.
 
         Args:
-            pred_class_logits: ``(R, K + 1)``; the background's column does not count.
+            pred_class_logits: ``(R, K + 1)``; the background column is ignored, as background is the absence of all
+                classes.
             gt_classes: ``(R,)`` in [0, K].
         """
         logits = _at_least_float32(pred_class_logits[:, :-1])
@@ -195,28 +206,28 @@ class FastRCNNOutputLayers(nn.Module):
         targets = gt_classes[:, None] == torch.arange(num_classes, device=logits.device)  # (R, K)
         weight = None
         if self.use_fed_loss:
-            chosen = self.get_fed_loss_classes(
+            scored_classes = self.get_fed_loss_classes(
                 gt_classes, self.fed_loss_num_classes, num_classes, self.fed_loss_cls_weights
             )
-            weight = logits.new_zeros(num_classes + 1).index_fill(0, chosen, 1.0)[:-1]
+            weight = logits.new_zeros(num_classes + 1).index_fill(0, scored_classes, 1.0)[:-1]
         loss = F.binary_cross_entropy_with_logits(logits, targets.to(logits), weight=weight, reduction="sum")
         return loss / logits.shape[0]
 
     def box_reg_loss(
         self, proposal_boxes: Tensor, gt_boxes: Tensor, pred_deltas: Tensor, gt_classes: Tensor
     ) -> Tensor:
-        """Regression loss, summed over foreground and divided by the number of all regions.
+        """Compute the box regression loss, summed over foreground and divided by the number of all regions.
 
         Args:
             proposal_boxes: ``(R, D)``.
             gt_boxes: ``(R, D)``, read for foreground only.
             pred_deltas: ``(R, K * D)`` or ``(R, D)``.
-            gt_classes: ``(R,)`` in [0, K], or -1 for regions that do not count.
+            gt_classes: ``(R,)`` in [0, K], or -1 for ignored regions.
         """
         dim = proposal_boxes.shape[1]
         foreground = ((gt_classes >= 0) & (gt_classes < self.num_classes)).nonzero().squeeze(1)
         deltas = pred_deltas[foreground]
-        if pred_deltas.shape[1] != dim:  # of the true class only
+        if pred_deltas.shape[1] != dim:  # one box per class; only that of the ground-truth class trains
             rows = torch.arange(foreground.shape[0], device=deltas.device)
             deltas = deltas.unflatten(1, (self.num_classes, dim))[rows, gt_classes[foreground]]
         loss = box_regression_loss(
@@ -227,16 +238,22 @@ class FastRCNNOutputLayers(nn.Module):
             self.box_reg_loss_type,
             self.smooth_l1_beta,
         )
+        # The divisor is the number of sampled regions, not of foreground regions, so that each foreground region has the
+        # same weight in every batch. Divided by their own number, a single foreground region would count as much as a
+        # hundred of them do together in another batch.
         return loss / max(gt_classes.shape[0], 1)
 
     def inference(
-        self, predictions: Predictions, proposals: Sequence[Instances]
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections; see ``fast_rcnn_inference``.
+        """Select detections; see ``fast_rcnn_inference``.
 
         Args:
-            predictions: see ``forward``.
+            predictions: output of ``forward``.
             proposals: the R regions, per image, with ``proposal_boxes``.
+
+        Returns:
+            The detections of each image, and the index of the proposal that each detection comes from.
         """
         return fast_rcnn_inference(
             self.predict_boxes(predictions, proposals),
@@ -248,16 +265,16 @@ class FastRCNNOutputLayers(nn.Module):
         )
 
     def predict_boxes_for_gt_classes(
-        self, predictions: Predictions, proposals: Sequence[Instances]
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> list[Tensor]:
-        """Refined boxes of the true classes.
+        """Decode the boxes of the ground-truth classes.
 
         Args:
-            predictions: see ``forward``.
+            predictions: output of ``forward``.
             proposals: the R regions, per image, with ``proposal_boxes`` and ``gt_classes``.
 
         Returns:
-            Per image, ``(R_i, D)`` boxes, not clipped; background gets the box of the last class.
+            Per image, ``(R_i, D)`` boxes, not clipped; background regions get the box of the last class.
         """
         if len(proposals) == 0:
             return []
@@ -266,25 +283,29 @@ class FastRCNNOutputLayers(nn.Module):
             classes = torch.cat([p.gt_classes for p in proposals]).clamp(0, self.num_classes - 1)
             rows = torch.arange(deltas.shape[0], device=deltas.device)
             deltas = deltas.unflatten(1, (self.num_classes, self.box_dim))[rows, classes]
-        return self._decoded(deltas, proposals)
+        return self._decode(deltas, proposals)
 
-    def predict_boxes(self, predictions: Predictions, proposals: Sequence[Instances]) -> list[Tensor]:
-        """Refined boxes of all classes.
+    def predict_boxes(
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
+    ) -> list[Tensor]:
+        """Decode the boxes of all classes.
 
         Args:
-            predictions: see ``forward``.
+            predictions: output of ``forward``.
             proposals: the R regions, per image, with ``proposal_boxes``.
 
         Returns:
             Per image, ``(R_i, K * D)`` or ``(R_i, D)`` boxes, not clipped.
         """
-        return self._decoded(predictions[1], proposals) if len(proposals) > 0 else []
+        return self._decode(predictions[1], proposals) if len(proposals) > 0 else []
 
-    def predict_probs(self, predictions: Predictions, proposals: Sequence[Instances]) -> list[Tensor]:
-        """Class probabilities.
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
+    ) -> list[Tensor]:
+        """Compute class probabilities.
 
         Args:
-            predictions: see ``forward``.
+            predictions: output of ``forward``.
             proposals: the R regions, per image.
 
         Returns:
@@ -294,12 +315,12 @@ class FastRCNNOutputLayers(nn.Module):
         probabilities = scores.sigmoid() if self.use_sigmoid_ce else scores.softmax(dim=-1)
         return list(probabilities.split([len(p) for p in proposals]))
 
-    def _decoded(self, deltas: Tensor, proposals: Sequence[Instances]) -> list[Tensor]:
-        boxes = self.box2box_transform.apply_deltas(_at_least_float32(deltas), _joined(proposals))
+    def _decode(self, deltas: Tensor, proposals: Sequence[Instances]) -> list[Tensor]:
+        boxes = self.box2box_transform.apply_deltas(_at_least_float32(deltas), _cat_boxes(proposals))
         return list(boxes.split([len(p) for p in proposals]))
 
 
-def _joined(proposals: Sequence[Instances]) -> Tensor:
+def _cat_boxes(proposals: Sequence[Instances]) -> Tensor:
     return torch.cat([p.proposal_boxes.tensor for p in proposals])
 
 
@@ -309,5 +330,5 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _num_features(shape: ShapeSpec) -> int:
     if shape.channels is None:
-        raise ValueError(f"input_shape must say how many channels there are, got {shape}")
+        raise ValueError(f"FastRCNNOutputLayers: input_shape needs channels, got {shape}")
     return shape.channels * (shape.height or 1) * (shape.width or 1)

@@ -66,7 +66,7 @@ class ROIHeads(nn.Module, ABC):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the heads predict, most important first."""
+        """Tasks that the heads predict, most important first."""
         return ("box",)
 
     @property

@@ -1,4 +1,4 @@
-"""Region heads for rotated boxes."""
+"""ROI heads for rotated boxes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from hydet.modeling.protocols import Task
 from hydet.modeling.selection import fast_rcnn_inference_rotated
-from hydet.structures import Boxes, Instances
-from hydet.structures.rotated_boxes import pairwise_iou_rotated
+from hydet.structures import Boxes, Instances, pairwise_iou_rotated
 
-from .fast_rcnn import FastRCNNOutputLayers, Predictions
+from .fast_rcnn import FastRCNNOutputLayers
 from .standard_roi_heads import StandardROIHeads
 
 __all__ = ["RROIHeads", "RotatedFastRCNNOutputLayers"]
@@ -21,7 +21,7 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
     """``FastRCNNOutputLayers`` for rotated boxes (cx, cy, w, h, degrees counter-clockwise).
 
     Args:
-        **kwargs: those of ``FastRCNNOutputLayers``, with a ``Box2BoxTransformRotated``.
+        **kwargs: arguments of ``FastRCNNOutputLayers``, with a ``Box2BoxTransformRotated``.
 
     Raises:
         ValueError: if ``box2box_transform`` is not for rotated boxes.
@@ -37,13 +37,16 @@ class RotatedFastRCNNOutputLayers(FastRCNNOutputLayers):
             )
 
     def inference(
-        self, predictions: Predictions, proposals: Sequence[Instances]
+        self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
-        """Detections; see ``fast_rcnn_inference_rotated``.
+        """Select detections; see ``fast_rcnn_inference_rotated``.
 
         Args:
-            predictions: see ``forward``.
-            proposals: the R regions, per image, with ``proposal_boxes``, ``RotatedBoxes``.
+            predictions: output of ``forward``.
+            proposals: the R regions, per image, with ``RotatedBoxes`` as ``proposal_boxes``.
+
+        Returns:
+            The detections of each image, and the index of the proposal that each detection comes from.
         """
         return fast_rcnn_inference_rotated(
             self.predict_boxes(predictions, proposals),
@@ -59,11 +62,11 @@ class RROIHeads(StandardROIHeads):
     """``StandardROIHeads`` for rotated boxes, without masks and keypoints.
 
     Args:
-        **kwargs: those of ``StandardROIHeads``, with an ``ROIAlignRotated`` pooler and a
+        **kwargs: arguments of ``StandardROIHeads``, with an ``ROIAlignRotated`` pooler and
             ``RotatedFastRCNNOutputLayers``.
 
     Raises:
-        ValueError: if masks, keypoints or training on predicted boxes are asked for.
+        ValueError: if arguments for masks, keypoints or training on predicted boxes are given.
 
     Source: Ma et al. 2018 (arXiv:1703.01086).
     """
@@ -75,8 +78,11 @@ class RROIHeads(StandardROIHeads):
         if self.mask_on or self.keypoint_on:
             raise ValueError("RROIHeads predicts boxes only: leave out mask_* and keypoint_* arguments")
         if self.train_on_pred_boxes:
-            raise ValueError("RROIHeads has no head that could train on predicted boxes")
+            raise ValueError(
+                "RROIHeads has no mask or keypoint head to train on predicted boxes: leave out train_on_pred_boxes"
+            )
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
+        """``rotated`` boxes."""
         return ("rotated",)

@@ -78,7 +78,9 @@ class WithTTA(nn.Module, ABC):
         results = []
         for entry in batched_inputs:
             height, width = output_frame(entry)
-            results.append(self._inference_one_image(cast(ModelInput, {**entry, "height": height, "width": width})))
+            results.append(
+                self._inference_one_image(cast(ModelInput, {**entry, "height": height, "width": width}))
+            )
         return results
 
     @abstractmethod
