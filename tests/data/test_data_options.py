@@ -116,7 +116,7 @@ def test_stuff_is_taken_from_the_file_where_no_names_are_given(panoptic):
 def test_stuff_that_the_names_lack_is_refused(panoptic):
     root, _ = panoptic
     with pytest.raises(
-        ConfigError, match=r"panoptic_train2017\.json: category 'grass-merged' is stuff, but none"
+        ConfigError, match=r"panoptic_train2017\.json: category 'grass-merged' is stuff, but is not one"
     ):
         option("coco_panoptic", root, "data.stuff_names=[things,sky-other-merged]")
 
@@ -127,7 +127,7 @@ def test_segments_of_unknown_categories_are_refused(panoptic):
     content = json.loads(path.read_text())
     content["annotations"][0]["segments_info"][1]["category_id"] = 999
     path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"segment 300 of 000000000042\.png: no category 999"):
+    with pytest.raises(ConfigError, match=r"segment 300 of 000000000042\.png: there is no category with id 999"):
         option("coco_panoptic", root)
 
 

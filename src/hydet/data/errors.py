@@ -1,4 +1,4 @@
-"""What goes wrong with data."""
+"""The error for broken data."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ __all__ = ["DataError"]
 
 
 class DataError(ValueError):
-    """A file or an annotation is broken; the message is one line that names it."""
+    """A broken file or annotation; the message is one line that names it."""

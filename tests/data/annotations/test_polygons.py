@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hydet.data.annotations.polygons import clip_polygon, mask_to_polygons, rasterized
+from hydet.data.annotations.polygons import clip_polygon, mask_to_polygons, rasterize_polygons
 from hydet.structures import polygons_to_bitmask
 
 
@@ -39,7 +39,7 @@ def test_drawing_within_surroundings_changes_nothing():
         [rng.uniform(-20, 60, 2) + rng.uniform(-25, 25, (6, 2)) for _ in range(n)] for n in (1, 2, 0, 1, 3, 1)
     ]
     objects = [[p.reshape(-1) for p in one] for one in objects]
-    masks = rasterized(objects, 40, 50)
+    masks = rasterize_polygons(objects, 40, 50)
     for mask, polygons in zip(masks, objects):
         np.testing.assert_array_equal(mask, polygons_to_bitmask(polygons, 40, 50))
-    assert rasterized([], 3, 4).shape == (0, 3, 4)
+    assert rasterize_polygons([], 3, 4).shape == (0, 3, 4)

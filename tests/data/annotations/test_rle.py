@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from faster_coco_eval.core import mask as coco_mask
 
-from hydet.data.annotations.rle import draw_code, runs_of
+from hydet.data.annotations.rle import draw_run_lengths, decode_runs
 
 
 @pytest.mark.parametrize("density", [0.0, 0.01, 0.5, 0.99, 1.0])
@@ -11,10 +11,10 @@ def test_drawing_inverts_coco_encoding(density, shape):
     mask = np.random.default_rng(1).random(shape) < density
     (code,) = coco_mask.encode(np.asfortranarray(mask[:, :, None].astype(np.uint8)))
     drawn = np.zeros(shape, dtype=bool)
-    draw_code(code, drawn)
+    draw_run_lengths(code, drawn)
     np.testing.assert_array_equal(drawn, mask)
     again = np.zeros(shape, dtype=bool)
-    draw_code({"size": list(shape), "counts": runs_of(code["counts"]).tolist()}, again)
+    draw_run_lengths({"size": list(shape), "counts": decode_runs(code["counts"]).tolist()}, again)
     np.testing.assert_array_equal(again, mask)
 
 
@@ -22,22 +22,22 @@ def test_large_runs():
     mask = np.zeros((3000, 4000), dtype=np.uint8, order="F")
     mask[2999, 3999] = 1
     (code,) = coco_mask.encode(mask[:, :, None])
-    assert runs_of(code["counts"]).tolist() == [3000 * 4000 - 1, 1]
+    assert decode_runs(code["counts"]).tolist() == [3000 * 4000 - 1, 1]
 
 
 def test_drawing_adds_to_what_is_there():
     mask = np.zeros((2, 3), dtype=bool)
-    draw_code({"size": [2, 3], "counts": [1, 2, 3]}, mask)
-    draw_code({"size": [2, 3], "counts": [2, 2, 2]}, mask)
+    draw_run_lengths({"size": [2, 3], "counts": [1, 2, 3]}, mask)
+    draw_run_lengths({"size": [2, 3], "counts": [2, 2, 2]}, mask)
     assert mask.T.reshape(-1).tolist() == [False, True, True, True, False, False]
 
 
 @pytest.mark.parametrize("counts", ["~~", "P", b"\x00", "o" * 30 + "1", [5, 2], [7, -1]])
 def test_broken_codes(counts):
     with pytest.raises(ValueError, match=r"counts|run-length"):
-        draw_code({"size": [2, 3], "counts": counts}, np.zeros((2, 3), dtype=bool))
+        draw_run_lengths({"size": [2, 3], "counts": counts}, np.zeros((2, 3), dtype=bool))
 
 
 def test_a_code_of_another_size():
     with pytest.raises(ValueError, match="3 x 2"):
-        draw_code({"size": [3, 2], "counts": [6]}, np.zeros((2, 3), dtype=bool))
+        draw_run_lengths({"size": [3, 2], "counts": [6]}, np.zeros((2, 3), dtype=bool))

@@ -101,7 +101,7 @@ def test_keypoints(coco_folder, annotation):
     centred = CocoDataset(**coco_folder([with_points], categories=categories), keypoint_offset=0.5)
     assert centred[0].keypoints.tolist() == [[[5.5, 6.5, 2], [7.5, 8.5, 1], [0, 0, 0]]]
     assert centred.to_coco()["annotations"][0]["keypoints"] == [5, 6, 2, 7, 8, 1, 0, 0, 0]
-    with pytest.raises(DataError, match="no category has any"):
+    with pytest.raises(DataError, match="no category has keypoints"):
         CocoDataset(**coco_folder([annotation()]), with_keypoints=True)
 
 
@@ -301,7 +301,7 @@ def test_files_of_another_kind(tmp_path, content, says):
 def test_missing_files(coco_folder, tmp_path):
     with pytest.raises(DataError, match=r"nothing\.json: no such file"):
         CocoDataset(json=tmp_path / "nothing.json", images=tmp_path)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such image folder"):
         CocoDataset(json=coco_folder()["json"], images=tmp_path / "nowhere")
     with pytest.raises(ValueError, match="policy"):
         CocoDataset(**coco_folder(), policy="ignore")

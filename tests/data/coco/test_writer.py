@@ -90,7 +90,7 @@ def test_panoptic_files_of_another_kind(written, tmp_path):
     content = json.loads(paths["panoptic"].read_text())
     content["annotations"] = content["annotations"][1:]
     (tmp_path / "p.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="no segments of image 1"):
+    with pytest.raises(DataError, match="no segments for image 1"):
         CocoDataset(**arguments, panoptic_json=tmp_path / "p.json")[0]
 
 

@@ -90,7 +90,9 @@ def mask_to_polygons(mask: np.ndarray) -> list[np.ndarray]:
     outlines.sort(key=_signed_area)
     holes_of: dict[int, list[np.ndarray]] = {}
     for hole in holes:
-        inside = hole[0] + np.array([0.5, -0.5])  # a pixel beside the hole, which starts at its top left corner
+        inside = hole[0] + np.array(
+            [0.5, -0.5]
+        )  # a pixel beside the hole, which starts at its top left corner
         owner = next(i for i, outline in enumerate(outlines) if _contains(outline, inside))
         holes_of.setdefault(owner, []).append(hole)
     polygons = []

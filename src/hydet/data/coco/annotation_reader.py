@@ -6,9 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from faster_coco_eval.core import mask as coco_mask
-import numpy as np
-
 from hydet.data.coco.flat_storage import Annotation, XYWHBox
 from hydet.data.coco.json_file import CocoFile, ImageEntry
 from hydet.data.coco.json_values import are_finite, is_finite, is_int, shorten
@@ -205,9 +202,7 @@ class _AnnotationReader:
         self.problems.repair("bad_box", description, reason, action="replaced by the upright box")
         return None
 
-    def _read_keypoints(
-        self, values: object, description: str, num_keypoints: int
-    ) -> Sequence[float] | None:
+    def _read_keypoints(self, values: object, description: str, num_keypoints: int) -> Sequence[float] | None:
         if are_finite(values) and len(values) == 3 * num_keypoints:
             return values
         got = len(values) if isinstance(values, list) else shorten(values)

@@ -1,4 +1,4 @@
-"""Writing a dataset as COCO files."""
+"""Export of a dataset to COCO files."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ import numpy as np
 from PIL import Image
 
 from hydet.data.coco.panoptic import ids_to_rgb
+from hydet.data.datasets.dataset import RecordSource, as_detection_dataset
+from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
 
 __all__ = ["write_coco"]
 
 
 def write_coco(
-    dataset: Any,
+    dataset: RecordSource,
     folder: str | Path,
     *,
     split: str = "train",
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Path]:
-    """Write images and annotations::
+    """Write the images and annotations of a dataset.
+
+    The layout of the folder is::
 
         folder/annotations/instances_<split>.json    objects: boxes, masks, keypoints, rotated boxes
-        folder/annotations/panoptic_<split>.json     segments, where the dataset has them
+        folder/annotations/panoptic_<split>.json     segments, if the dataset has panoptic labels
         folder/<split>/*.png                         images
-        folder/panoptic_<split>/*.png                segment ids as colours
+        folder/panoptic_<split>/*.png                segment ids, encoded as colors
         folder/semantic_<split>/*.png                semantic labels
 
-    The JSON files come last, each at once, so an interrupted call leaves no half of one.
+    The JSON files are written last and atomically, so an interrupted call leaves no incomplete JSON file.
 
     Args:
-        dataset: gives records and ``to_coco()``.
-        folder: is made if it is not there; files of the same names are replaced.
-        split: names the files.
+        dataset: the dataset to write.
+        folder: output folder, created if necessary; existing files of the same names are replaced.
+        split: part of the file names.
         progress: called after each image with the number of images written.
 
     Returns:
-        Paths: ``instances``, ``images``, and where there are such ``panoptic``, ``panoptic_images``, ``semantic``.
+        The paths ``instances`` and ``images``, and if the dataset has these labels, ``panoptic``, ``panoptic_images``
+        and ``semantic``.
     """
+    dataset = as_detection_dataset(dataset)
     root = Path(folder)
     paths = {"instances": root / "annotations" / f"instances_{split}.json", "images": root / split}
-    segments: list[dict[str, Any]] = []
+    panoptic_annotations: list[dict[str, Any]] = []
     names: dict[int, str] = {}
     for index in range(len(dataset)):
         record = dataset[index]
@@ -56,7 +62,7 @@ def write_coco(
             paths["panoptic"] = root / "annotations" / f"panoptic_{split}.json"
             paths["panoptic_images"] = root / f"panoptic_{split}"
             _write_png(ids_to_rgb(record.panoptic_seg.numpy()), paths["panoptic_images"] / name)
-            segments.append(_segments(record, name))
+            panoptic_annotations.append(_panoptic_annotation(record, name, dataset.metadata))
         if record.sem_seg is not None:
             paths["semantic"] = root / f"semantic_{split}"
             _write_png(record.sem_seg.numpy().astype(np.uint8), paths["semantic"] / name)
@@ -65,11 +71,11 @@ def write_coco(
     coco = dataset.to_coco()
     for image in coco["images"]:
         image["file_name"] = names[image["id"]]
-    if segments:
+    if panoptic_annotations:
         content = {
             "info": {},
             "images": coco["images"],
-            "annotations": segments,
+            "annotations": panoptic_annotations,
             "categories": _panoptic_categories(dataset.metadata),
         }
         _write_json(content, paths["panoptic"])
@@ -77,29 +83,29 @@ def write_coco(
     return paths
 
 
-def _segments(record: Record, name: str) -> dict[str, Any]:
-    metadata, info = record.metadata, []
-    assert metadata is not None and record.panoptic_seg is not None
+def _panoptic_annotation(record: Record, name: str, metadata: Metadata) -> dict[str, Any]:
+    assert record.panoptic_seg is not None
+    segments = []
     for segment in record.segments_info or ():
-        ids = metadata.thing_ids if segment["isthing"] else metadata.stuff_ids
+        category_ids = metadata.thing_ids if segment["isthing"] else metadata.stuff_ids
         rows, columns = (record.panoptic_seg == segment["id"]).numpy().nonzero()
         x, y = int(columns.min()), int(rows.min())
-        info.append(
+        segments.append(
             {
                 "id": segment["id"],
-                "category_id": ids[segment["category_id"]],
+                "category_id": category_ids[segment["category_id"]],
                 "iscrowd": int(segment["iscrowd"]),
                 "area": segment["area"],
                 "bbox": [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y],
             }
         )
-    return {"image_id": record.image_id, "file_name": name, "segments_info": info}
+    return {"image_id": record.image_id, "file_name": name, "segments_info": segments}
 
 
-def _panoptic_categories(metadata: Any) -> list[dict[str, Any]]:
+def _panoptic_categories(metadata: Metadata) -> list[dict[str, Any]]:
     things = [{"id": i, "name": n, "isthing": 1} for i, n in zip(metadata.thing_ids, metadata.thing_classes)]
     stuff = [{"id": i, "name": n, "isthing": 0} for i, n in zip(metadata.stuff_ids, metadata.stuff_classes)]
-    return things + stuff[1:]  # label 0 stands for the things
+    return things + stuff[1:]  # label 0 represents the things
 
 
 def _write_png(pixels: np.ndarray, path: Path) -> None:
@@ -107,8 +113,8 @@ def _write_png(pixels: np.ndarray, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
 
 
-def _write_json(content: Any, path: Path) -> None:
+def _write_json(content: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content))
+    unfinished.write_text(json.dumps(content), encoding="utf-8")
     os.replace(unfinished, path)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
-from hydet.data.annotations.polygons import rasterized
+from hydet.data.annotations.polygons import rasterize_polygons
 from hydet.data.shapes import outlines
 
 __all__ = ["TEXTURES", "Scene", "SceneStyle", "draw_scene"]
@@ -76,7 +76,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, style: SceneSt
     regions, stuff, base = _regions(rng, height, width, style)
     candidates, wanted = _candidates(rng, height, width, style)
     lines = _distractors(rng, height, width, style)
-    masks = rasterized([[p.reshape(-1) for p in c.polygons] for c in candidates] + lines, height, width)
+    masks = rasterize_polygons([[p.reshape(-1) for p in c.polygons] for c in candidates] + lines, height, width)
     kept = _visible(candidates, masks, wanted, style.min_visibility)
 
     ids = regions.copy()

@@ -1,0 +1,86 @@
+"""The annotations in use as COCO's JSON, for evaluation and export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hydet.data.coco.flat_storage import FlatAnnotations, FlatImages
+from hydet.data.datasets.coco_format import segment_to_coco
+from hydet.data.datasets.metadata import Metadata
+
+__all__ = ["annotations_to_coco"]
+
+
+def annotations_to_coco(
+    annotations: FlatAnnotations,
+    images: FlatImages,
+    *,
+    image_indices: Sequence[int],
+    metadata: Metadata,
+    with_masks: bool,
+    frequencies: Mapping[int, Any],
+) -> dict[str, Any]:
+    """Convert flat annotations back to COCO's JSON, with the ids of the file.
+
+    Annotation 0 gets an unused id, because COCO's evaluation reads the id 0 as "no match".
+
+    Args:
+        annotations: annotations of all images.
+        images: all images.
+        image_indices: indices of the images to include.
+        metadata: names and category ids.
+        with_masks: True to include ``segmentation``; an object without a region gets an empty mask.
+        frequencies: LVIS's ``frequency`` by category id.
+    """
+    unused_id = int(annotations.ids.max()) + 1 if len(annotations.ids) else 1
+    image_entries, annotation_entries = [], []
+    for image in image_indices:
+        image_id, (height, width) = int(images.ids[image]), images.size(image)
+        federated = {key: ids[image] for key, ids in images.federated.items()}
+        image_entries.append(
+            {"id": image_id, "file_name": images.name(image), "height": height, "width": width, **federated}
+        )
+        for row in annotations.of_image(image):
+            entry: dict[str, Any] = {
+                "id": int(annotations.ids[row]) or unused_id,
+                "image_id": image_id,
+                "category_id": metadata.thing_ids[annotations.classes[row]],
+                "bbox": annotations.boxes[row].tolist(),
+                "area": float(annotations.areas[row]),
+                "iscrowd": int(annotations.iscrowd[row]),
+            }
+            if annotations.ignore[row]:
+                entry["ignore"] = 1
+            if with_masks:
+                segment = annotations.segment(row, (height, width))
+                entry["segmentation"] = segment_to_coco(segment, height, width)
+            if annotations.keypoints is not None:
+                keypoints = annotations.keypoints[row]  # (K, 3)
+                entry["keypoints"] = keypoints.astype(np.float64).round(3).reshape(-1).tolist()
+                entry["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
+            if annotations.rotated_boxes is not None:
+                entry["rotated_bbox"] = annotations.rotated_boxes[row].tolist()
+            annotation_entries.append(entry)
+    return {
+        "info": {},
+        "images": image_entries,
+        "annotations": annotation_entries,
+        "categories": _categories(metadata, frequencies, with_keypoints=annotations.keypoints is not None),
+    }
+
+
+def _categories(
+    metadata: Metadata, frequencies: Mapping[int, Any], *, with_keypoints: bool
+) -> list[dict[str, Any]]:
+    categories = []
+    for category_id, name in zip(metadata.thing_ids, metadata.thing_classes):
+        category: dict[str, Any] = {"id": category_id, "name": name}
+        if with_keypoints:
+            category["keypoints"] = list(metadata.keypoint_names)
+        if category_id in frequencies:
+            category["frequency"] = frequencies[category_id]
+        categories.append(category)
+    return categories
