@@ -1,1 +1,1 @@
-"""From records to model inputs."""
+"""From the records of a dataset to model inputs."""
