@@ -42,14 +42,13 @@ def expand(node):
     if node.get("_target_") == "hydet.modeling.make_each":
         common = {k: v for k, v in node["make"].items() if k != "_partial_"}
         return [{**common, **each} for each in node["each"]]
-    if node.get("_target_") == "hydet.modeling.resnet_channels":
-        return hydet.modeling.resnet_channels(**{k: v for k, v in node.items() if k != "_target_"})
     return node
 
 
 NOT_COMPARED = {
-    "_partial_", "out_features", "height", "width",  # the first only saves work; sizes follow from the poolers
-    "stem", "stages", "res5",                        # the state dicts tell; see differences_of_resnets for the rest
+    "_partial_", "out_features",     # these do not change what the model computes
+    "input_shape", "in_channels",    # here they come from the backbone; the state dicts are compared
+    "stem", "stages", "res5",        # the state dicts are compared; see differences_of_resnets for the rest
 }  # fmt: skip
 
 

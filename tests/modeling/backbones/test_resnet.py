@@ -81,7 +81,7 @@ def test_make_resnet_options():
     [
         ({"depth": 51}, "depth must be one of"),
         ({"depth": 18, "num_groups": 2}, "has no groups"),
-        ({"depth": 34, "res5_dilation": 2}, "no dilation"),
+        ({"depth": 34, "deform_on_per_stage": (False, False, False, True)}, "no deformable stages"),
         ({"depth": 50, "res5_dilation": 4}, "res5_dilation must be 1 or 2"),
         ({"depth": 50, "deform_on_per_stage": (True,)}, "deform_on_per_stage needs 4"),
         ({"depth": 50, "out_features": ["res6"]}, "res6"),

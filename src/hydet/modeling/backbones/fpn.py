@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ShapeSpec, c2_xavier_fill, get_norm
+from hydet.modeling.joining import build_top_block
 
 from .backbone import Backbone
 from .resnet_blocks import Norm
@@ -29,7 +30,8 @@ class FPN(Backbone):
         out_channels: channels of every level.
         norm: after each convolution, see ``hydet.layers.get_norm``; without it they have biases.
         top_block: makes further, coarser levels. It has ``num_levels``, and ``in_feature``: the name of its input,
-            looked for among the features of ``bottom_up`` first, then among the levels of the pyramid.
+            looked for among the features of ``bottom_up`` first, then among the levels of the pyramid. A
+            ``functools.partial`` is called with the ``in_channels`` of that feature.
         fuse_type: ``sum`` or ``avg`` of the lateral and the upsampled features.
         square_pad: if positive, ask for images padded to this height and width.
 
@@ -49,7 +51,7 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: Norm = "",
-        top_block: nn.Module | None = None,
+        top_block: nn.Module | Callable[..., nn.Module] | None = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:
@@ -65,6 +67,7 @@ class FPN(Backbone):
             raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
         strides = [shapes[name].stride or 0 for name in in_features]
         check_doubling("FPN: strides of in_features", strides)
+        top_block = build_top_block(top_block, shapes, out_channels)
         levels = [int(math.log2(stride)) for stride in strides]
 
         self.in_features = tuple(in_features)

@@ -272,8 +272,7 @@ def make_resnet(
         use_act_checkpoint: as in ``ResNet``.
 
     Raises:
-        ValueError: if the depth is unknown, or lacks what is asked for: ResNet-18 and 34 have neither groups, nor
-            dilation, nor deformable stages.
+        ValueError: if the depth is unknown, or if ResNet-18 or 34 should have groups or deformable stages.
     """
     counts = _blocks_per_stage(depth)
     if len(deform_on_per_stage) != len(counts):
@@ -281,10 +280,8 @@ def make_resnet(
     if res5_dilation not in (1, 2):
         raise ValueError(f"res5_dilation must be 1 or 2, got {res5_dilation}")
     bottleneck = depth >= 50
-    if not bottleneck and (num_groups != 1 or res5_dilation != 1 or any(deform_on_per_stage)):
-        raise ValueError(
-            f"ResNet-{depth} has no groups, no dilation and no deformable stages; use depth >= 50"
-        )
+    if not bottleneck and (num_groups != 1 or any(deform_on_per_stage)):
+        raise ValueError(f"ResNet-{depth} has no groups and no deformable stages; use depth >= 50")
     check_out_features("make_resnet", out_features, ["stem", "res2", "res3", "res4", "res5"])
 
     stages, before = [], stem_out_channels
@@ -295,13 +292,12 @@ def make_resnet(
         dilation = res5_dilation if i == 3 else 1
         stride = 1 if i == 0 or dilation == 2 else 2
         block: Callable[..., CNNBlockBase] = BasicBlock
-        own: dict[str, Any] = {}
+        own: dict[str, Any] = {"dilation": dilation}
         if bottleneck:
             block = BottleneckBlock
-            own = {
+            own |= {
                 "bottleneck_channels": inner,
                 "stride_in_1x1": stride_in_1x1,
-                "dilation": dilation,
                 "num_groups": num_groups,
             }
         if deform_on_per_stage[i]:

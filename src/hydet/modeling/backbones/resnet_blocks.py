@@ -72,15 +72,24 @@ class BasicBlock(CNNBlockBase):
         out_channels: channels of both convolutions.
         stride: of the first convolution. The identity becomes a 1x1 convolution where channels or size change.
         norm: see ``hydet.layers.get_norm``.
+        dilation: of both convolutions.
 
     Source: He et al. 2015 (arXiv:1512.03385), figure 2.
     """
 
-    def __init__(self, *, in_channels: int, out_channels: int, stride: int = 1, norm: Norm = "BN") -> None:
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        norm: Norm = "BN",
+        dilation: int = 1,
+    ) -> None:
         super().__init__(in_channels=in_channels, out_channels=out_channels, stride=stride)
         self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
-        self.conv1 = _conv(in_channels, out_channels, 3, stride=stride, norm=norm)
-        self.conv2 = _conv(out_channels, out_channels, 3, norm=norm)
+        self.conv1 = _conv(in_channels, out_channels, 3, stride=stride, norm=norm, dilation=dilation)
+        self.conv2 = _conv(out_channels, out_channels, 3, norm=norm, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.joining import build_sem_seg_head
 from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.structures import ImageList, Instances
 
@@ -44,7 +45,7 @@ class PanopticFPN(GeneralizedRCNN):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.sem_seg_head = sem_seg_head
+        self.sem_seg_head = build_sem_seg_head(sem_seg_head, self.backbone.output_shape())
         self.combine_overlap_thresh = combine_overlap_thresh
         self.combine_stuff_area_thresh = combine_stuff_area_thresh
         self.combine_instances_score_thresh = combine_instances_score_thresh

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.joining import build_proposal_generator
 from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.proposal_generators import RRPN
 from hydet.structures import ImageList, Instances
@@ -52,7 +53,7 @@ class ProposalNetwork(MetaArchitecture):
             input_format=input_format,
             vis_period=vis_period,
         )
-        self.proposal_generator = proposal_generator
+        self.proposal_generator = build_proposal_generator(proposal_generator, backbone.output_shape())
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class SemSegFPNHead(nn.Module):
         loss_weight: factor of the loss.
         norm: of the convolutions, see ``get_norm``.
         ignore_value: label of pixels that do not count.
+        in_features: names of the levels in ``input_shape`` to use; all by default.
 
     Source: Kirillov et al. 2019 (arXiv:1901.02446), section 3.1 and figure 3.
     """
@@ -38,8 +39,11 @@ class SemSegFPNHead(nn.Module):
         loss_weight: float = 1.0,
         norm: str | Callable[[int], nn.Module] | None = None,
         ignore_value: int = -1,
+        in_features: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        if in_features is not None:
+            input_shape = {name: input_shape[name] for name in in_features}
         levels = sorted(input_shape.items(), key=lambda level: level[1].stride or 0)
         if not levels:
             raise ValueError("SemSegFPNHead needs at least one level in input_shape")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.joining import build_sem_seg_head
 from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.modeling.training_pictures import labels_beside
 from hydet.structures import ImageList
@@ -49,7 +50,7 @@ class SemanticSegmentor(MetaArchitecture):
             input_format=input_format,
             vis_period=vis_period,
         )
-        self.sem_seg_head = sem_seg_head
+        self.sem_seg_head = build_sem_seg_head(sem_seg_head, backbone.output_shape())
 
     @property
     def tasks(self) -> tuple[str, ...]:
