@@ -10,9 +10,10 @@ import torch
 
 from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
-from hydet.data.datasets.record import Record
+from hydet.data.datasets.record import Proposals, Record
 from hydet.data.hashing import hashed, uniform
 from hydet.data.shapes.outlines import KEYPOINTS, SHAPES
+from hydet.data.shapes.rough_proposals import draw_rough_proposals
 from hydet.data.shapes.scene import TEXTURES, Scene, SceneStyle, draw_scene
 
 __all__ = ["SHAPE_CLASSES", "SHAPE_KEYPOINTS", "ShapesDataset"]
@@ -57,6 +58,8 @@ class ShapesDataset(BaseDataset):
         contrast: least distance between the colours of objects and background (0 to 1 in each of R, G, B).
         noise: amplitude of the pixel noise in grey levels.
         textures: whether the background is textured, and may be split in two.
+        num_proposals: proposals per image, for models without a proposal generator: perturbed boxes of the objects, and
+            random boxes.
         cache: keep every picture in memory once it was drawn (4 bytes a pixel).
         name: for messages.
 
@@ -84,6 +87,7 @@ class ShapesDataset(BaseDataset):
         contrast: float = 0.45,
         noise: int = 5,
         textures: bool = True,
+        num_proposals: int = 0,
         cache: bool = False,
         name: str = "shapes",
     ) -> None:
@@ -108,6 +112,8 @@ class ShapesDataset(BaseDataset):
             raise ValueError(
                 f"ShapesDataset: 0 < min_objects <= max_objects < {_MOST_OBJECTS - 1}, got {min_objects} and {max_objects}"
             )
+        if num_proposals < 0:
+            raise ValueError(f"ShapesDataset: num_proposals must not be negative, got {num_proposals}")
         if min_size <= 0 or not 0 < max_size <= 1:
             raise ValueError(
                 f"ShapesDataset: min_size > 0 (pixels) and 0 < max_size <= 1, got {min_size}, {max_size}"
@@ -147,6 +153,7 @@ class ShapesDataset(BaseDataset):
             draw = uniform(hashed(seed, axis), index)
             sides.append(low + np.floor(draw * (high - low + 1)).astype(np.int64))
         self._heights, self._widths = sides
+        self.num_proposals = num_proposals
         self.cache = cache
         self._scenes: dict[int, Scene] = {}
 
@@ -230,8 +237,14 @@ class ShapesDataset(BaseDataset):
             sem_seg=torch.from_numpy(labels[scene.ids]),
             panoptic_seg=torch.from_numpy(scene.ids.astype(np.int32)),
             segments_info=self._segments_info(scene),
+            proposals=self._proposals(index, scene) if self.num_proposals else None,
             metadata=self.metadata,
         )
+
+    def _proposals(self, index: int, scene: Scene) -> Proposals:
+        rng = np.random.default_rng(hashed(self.seed, 3, index))
+        height, width = scene.ids.shape
+        return draw_rough_proposals(rng, scene.boxes, height, width, self.num_proposals)
 
     def _segments_info(self, scene: Scene) -> list[dict[str, Any]]:
         areas = np.bincount(scene.ids.reshape(-1), minlength=len(scene.stuff) + 1)
