@@ -15,6 +15,7 @@ from . import (
     protocols,
     roi_heads,
     sampling,
+    selection,
     test_time_augmentation,
 )
 from .anchors import *
@@ -28,6 +29,7 @@ from .proposal_generators import *
 from .protocols import *
 from .roi_heads import *
 from .sampling import *
+from .selection import *
 from .test_time_augmentation import *
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     *protocols.__all__,
     *roi_heads.__all__,
     *sampling.__all__,
+    *selection.__all__,
     *test_time_augmentation.__all__,
 ]
 

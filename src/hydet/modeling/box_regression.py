@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hydet.layers import ciou_loss, diou_loss, giou_loss, smooth_l1_loss
 from hydet.structures import Boxes
+from hydet.structures.box_ops import wrap_angles
 
 __all__ = [
     "Box2BoxTransform",
@@ -117,7 +118,7 @@ class Box2BoxTransformRotated:
             wy * (target_y - y) / height,
             ww * torch.log(target_width / width),
             wh * torch.log(target_height / height),
-            wa * _wrapped(target_angle - angle).deg2rad(),
+            wa * wrap_angles(target_angle - angle).deg2rad(),
         ]
         return torch.stack(deltas, dim=-1)
 
@@ -142,7 +143,7 @@ class Box2BoxTransformRotated:
             y + dy / wy * height,
             width * (dw / ww).clamp(max=self.scale_clamp).exp(),
             height * (dh / wh).clamp(max=self.scale_clamp).exp(),
-            _wrapped(angle + (da / wa).rad2deg()),
+            wrap_angles(angle + (da / wa).rad2deg()),
         ]
         return torch.stack(moved, dim=-1).flatten(-2)
 
@@ -293,8 +294,3 @@ def _predictions(deltas: Tensor, dim: int) -> Tensor:
     if deltas.shape[-1] % dim:
         raise ValueError(f"deltas must have a multiple of {dim} columns, got {tuple(deltas.shape)}")
     return deltas.float().unflatten(-1, (deltas.shape[-1] // dim, dim))
-
-
-def _wrapped(degrees: Tensor) -> Tensor:
-    """The same angles in [-180, 180)."""
-    return (degrees + 180.0) % 360.0 - 180.0

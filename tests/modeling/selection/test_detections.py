@@ -12,12 +12,20 @@ def infer(boxes, scores, *, shapes=None, score=0.1, nms=0.5, topk=100):
     return fast_rcnn_inference(boxes, scores, shapes, score, nms, topk)
 
 
-def crowd(make, count=40):
-    return make.random_boxes(6, SIZE).repeat(count // 6 + 1, 1)[:count] + torch.rand(count, 4) * 4
+def random_boxes(count, size, smallest=6.0):
+    """``(count, 4)`` boxes inside an image of (height, width)."""
+    height, width = size
+    sides = smallest + torch.rand(count, 2) * 0.5 * min(size)
+    near = torch.rand(count, 2) * (torch.tensor([width, height]) - sides).clamp(min=0)
+    return torch.cat([near, near + sides], dim=1)
 
 
-def test_images_do_not_affect_one_another(make):
-    boxes = [crowd(make, 30).repeat(1, 3), crowd(make, 10).repeat(1, 3), torch.zeros(0, 12)]
+def crowd(count=40):
+    return random_boxes(6, SIZE).repeat(count // 6 + 1, 1)[:count] + torch.rand(count, 4) * 4
+
+
+def test_images_do_not_affect_one_another():
+    boxes = [crowd(30).repeat(1, 3), crowd(10).repeat(1, 3), torch.zeros(0, 12)]
     scores = [torch.rand(len(b), 4) for b in boxes]
     together, rows = infer(boxes, scores)
     for b, s, found, kept in zip(boxes, scores, together, rows, strict=True):
@@ -27,8 +35,8 @@ def test_images_do_not_affect_one_another(make):
         assert kept.tolist() == index.tolist()
 
 
-def test_rows_point_at_the_boxes_that_were_kept(make):
-    boxes, scores = crowd(make, 30), torch.rand(30, 3)
+def test_rows_point_at_the_boxes_that_were_kept():
+    boxes, scores = crowd(30), torch.rand(30, 3)
     scores[4] = float("nan")  # a row that is dropped does not shift the others
     (found,), (rows,) = infer([boxes], [scores])
     assert 4 not in rows
@@ -38,8 +46,8 @@ def test_rows_point_at_the_boxes_that_were_kept(make):
     torch.testing.assert_close(found.pred_boxes.tensor, clipped.tensor)
 
 
-def test_kept_boxes_of_a_class_overlap_little_and_are_sorted(make):
-    (found,), _ = infer([crowd(make).repeat(1, 2)], [torch.rand(40, 3)], nms=0.3, topk=-1)
+def test_kept_boxes_of_a_class_overlap_little_and_are_sorted():
+    (found,), _ = infer([crowd().repeat(1, 2)], [torch.rand(40, 3)], nms=0.3, topk=-1)
     assert (found.scores.diff() <= 0).all()
     for category in range(2):
         own = found.pred_boxes[found.pred_classes == category]
@@ -61,8 +69,8 @@ def test_top_k(topk, count):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_number_that_is_not_finite_takes_its_row_with_it(make, bad):
-    boxes, scores = make.random_boxes(3, SIZE).repeat(1, 2), torch.rand(3, 3) + 0.2
+def test_a_number_that_is_not_finite_takes_its_row_with_it(bad):
+    boxes, scores = random_boxes(3, SIZE).repeat(1, 2), torch.rand(3, 3) + 0.2
     boxes[0, 7], scores[2, 2] = bad, bad
     (_,), (rows,) = infer([boxes], [scores])
     assert set(rows.tolist()) == {1}
@@ -85,8 +93,8 @@ def test_wrong_shapes_are_refused():
         infer([torch.zeros(2, 4)], [])
 
 
-def test_rotated_boxes_without_rotation_are_upright_boxes(make):
-    boxes, scores = crowd(make, 20), torch.rand(20, 3)
+def test_rotated_boxes_without_rotation_are_upright_boxes():
+    boxes, scores = crowd(20), torch.rand(20, 3)
     turned = torch.cat(
         [(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], torch.zeros(20, 1)], 1
     )
@@ -117,16 +125,16 @@ def test_rotated_clipping_agrees_with_the_container():
     torch.testing.assert_close(found.pred_boxes.tensor, expected.tensor)
 
 
-def test_an_exported_program_finds_as_many_as_there_are_none_included(make):
+def test_an_exported_program_finds_as_many_as_there_are_none_included():
     class Detect(torch.nn.Module):
         def forward(self, boxes, scores):
             (found,), (rows,) = infer([boxes], [scores])
             return found.pred_boxes.tensor, found.scores, found.pred_classes, rows
 
     rows = torch.export.Dim("rows", min=1)
-    example = (crowd(make, 9).repeat(1, 2), torch.rand(9, 3))
+    example = (crowd(9).repeat(1, 2), torch.rand(9, 3))
     exported = torch.export.export(Detect(), example, strict=False, dynamic_shapes=({0: rows}, {0: rows}))
     for count, scale in ((9, 1.0), (9, 0.0), (1, 1.0), (30, 1.0)):
-        inputs = crowd(make, count).repeat(1, 2), torch.rand(count, 3) * scale
+        inputs = crowd(count).repeat(1, 2), torch.rand(count, 3) * scale
         for ours, expected in zip(exported.module()(*inputs), Detect()(*inputs), strict=True):
             torch.testing.assert_close(ours, expected)

@@ -101,7 +101,7 @@ def test_non_finite_candidates_are_dropped():
 def test_non_finite_candidates_are_an_error_in_training():
     boxes, logits = levels()
     logits[1][1, :3] = float("nan")
-    with pytest.raises(FloatingPointError, match="3 of image 1") as caught:
+    with pytest.raises(FloatingPointError, match="3 in image 1") as caught:
         find(boxes, logits, training=True)
     assert isinstance(caught.value, NonFiniteProposalsError)
     assert caught.value.image_indices == (1,)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hydet.modeling.suppression import _suppress_flat, suppress
+from hydet.modeling.selection.suppression import _suppress_flat, suppress
 
 
 def candidates(images, count):

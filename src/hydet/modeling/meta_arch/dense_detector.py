@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from hydet.modeling.backbones import Backbone
 from hydet.modeling.box_regression import BoxTransform
+from hydet.modeling.joining import build_dense_head
 from hydet.modeling.postprocessing import detector_postprocess
+from hydet.modeling.selection.dense import gather_anchors, top_pairs
+from hydet.modeling.selection.detections import select_labeled_boxes, to_instances
 from hydet.structures import Boxes, ImageList, Instances
 
-from .dense_selection import pick, select_detections, top_pairs
 from .generalized_rcnn import output_size
 from .meta_architecture import MetaArchitecture, ModelInput
 
@@ -81,7 +83,7 @@ class DenseDetector(MetaArchitecture):
         missing = [name for name in head_in_features if name not in shapes]
         if missing:
             raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
-        self.head = head
+        self.head = build_dense_head(head, [shapes[name] for name in head_in_features])
         self.head_in_features = list(head_in_features)
         self.register_buffer("loss_normalizer", torch.tensor(self.initial_loss_normalizer), persistent=False)
 
@@ -238,21 +240,21 @@ class DenseDetector(MetaArchitecture):
             deltas: per level, all of them: ``(N, H, W, A, 4)`` or ``(N, R_i, 4)``.
             image_sizes: N pairs (height, width).
         """
-        found, sources, chosen, classes = [], [], [], []
+        top_scores, sources, top_deltas, classes = [], [], [], []
         for anchor, row, score, delta in zip(anchors, rows, scores, deltas, strict=True):
-            values, place, of_class = top_pairs(score, self.test_topk_candidates)
-            row = row.gather(1, place)
-            found.append(values)
-            classes.append(of_class)
+            level_scores, index, level_classes = top_pairs(score, self.test_topk_candidates)
+            row = row.gather(1, index)
+            top_scores.append(level_scores)
+            classes.append(level_classes)
             sources.append(anchor.tensor[row])  # (N, k, 4)
-            chosen.append(pick(delta, row))
-        boxes = self.box2box_transform.apply_deltas(torch.cat(chosen, dim=1), torch.cat(sources, dim=1))
-        return select_detections(
+            top_deltas.append(gather_anchors(delta, row))
+        boxes = self.box2box_transform.apply_deltas(torch.cat(top_deltas, dim=1), torch.cat(sources, dim=1))
+        selected = select_labeled_boxes(
             boxes,
-            torch.cat(found, dim=1),
+            torch.cat(top_scores, dim=1),
             torch.cat(classes, dim=1),
-            image_sizes,
             score_threshold=self.test_score_thresh,
             nms_threshold=self.test_nms_thresh,
             max_detections=self.max_detections_per_image,
         )
+        return to_instances(selected, image_sizes)

@@ -15,10 +15,16 @@ from hydet.layers.dense_ops import dense_focal_loss
 from hydet.modeling.anchors import DefaultAnchorGenerator
 from hydet.modeling.backbones import Backbone
 from hydet.modeling.box_regression import Box2BoxTransformLinear, BoxTransform, dense_box_regression_loss
+from hydet.modeling.selection.dense import (
+    best_of_classes,
+    by_anchor,
+    by_cell,
+    gather_anchors,
+    top_anchors,
+)
 from hydet.structures import Boxes, ImageList, Instances
 
 from .dense_detector import DenseDetector, Predictions
-from .dense_selection import best_of_classes, by_anchor, by_place, pick, top_rows
 from .retinanet import RetinaNet, check_fit
 
 __all__ = ["FCOS"]
@@ -94,7 +100,7 @@ class FCOS(DenseDetector):
         strides = [s for name in self.head_in_features if (s := shapes[name].stride) is not None]
         if len(strides) < len(self.head_in_features):
             raise ValueError(f"FCOS needs the strides of its feature maps, got {shapes}")
-        check_fit(head, num_classes=num_classes, num_anchors=[1] * len(strides))
+        check_fit(self.head, num_classes=num_classes, num_anchors=[1] * len(strides))
         self.anchor_generator = DefaultAnchorGenerator(
             sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
         )
@@ -261,15 +267,15 @@ class FCOS(DenseDetector):
             features: per level, ``(N, C, H, W)``.
             predictions: the head's logits, deltas and centerness.
         """
-        logits = [by_place(x, self.num_classes) for x in predictions[0]]  # (N, H, W, 1, K)
-        deltas = [by_place(x, 4) for x in predictions[1]]
-        centerness = [by_place(x, 1).float().sigmoid() for x in predictions[2]]  # (N, H, W, 1, 1)
+        logits = [by_cell(x, self.num_classes) for x in predictions[0]]  # (N, H, W, 1, K)
+        deltas = [by_cell(x, 4) for x in predictions[1]]
+        centerness = [by_cell(x, 1).float().sigmoid() for x in predictions[2]]  # (N, H, W, 1, 1)
         rows, scores = [], []
         for raw, level, central in zip(predictions[0], logits, centerness, strict=True):
             best = best_of_classes(raw, self.num_classes).float().sigmoid() * central.flatten(1)  # (N, R_i)
-            row = top_rows(best, self.test_topk_candidates)
+            row = top_anchors(best, self.test_topk_candidates)
             rows.append(row)
-            scores.append((pick(level, row).float().sigmoid() * pick(central, row)).sqrt())  # (N, k, K)
+            scores.append((gather_anchors(level, row).float().sigmoid() * gather_anchors(central, row)).sqrt())  # (N, k, K)
         return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)
 
     inference_single_image = RetinaNet.inference_single_image

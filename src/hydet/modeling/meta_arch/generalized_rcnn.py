@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.joining import build_proposal_generator, build_roi_heads
 from hydet.modeling.postprocessing import detector_postprocess
-from hydet.modeling.proposal_generators import NonFiniteProposalsError
+from hydet.modeling.selection import NonFiniteProposalsError
 from hydet.structures import ImageList, Instances
 
 from .meta_architecture import MetaArchitecture, ModelInput, describe
@@ -50,8 +51,9 @@ class GeneralizedRCNN(MetaArchitecture):
             input_format=input_format,
             vis_period=vis_period,
         )
-        self.proposal_generator = proposal_generator
-        self.roi_heads: Any = roi_heads
+        shapes = backbone.output_shape()
+        self.proposal_generator = build_proposal_generator(proposal_generator, shapes)
+        self.roi_heads: Any = build_roi_heads(roi_heads, shapes)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -15,10 +15,16 @@ from hydet.modeling.anchors import DefaultAnchorGenerator
 from hydet.modeling.backbones import Backbone
 from hydet.modeling.box_regression import BoxTransform, dense_box_regression_loss
 from hydet.modeling.matcher import Matcher, match_boxes
+from hydet.modeling.selection.dense import (
+    best_of_classes,
+    by_anchor,
+    by_cell,
+    gather_anchors,
+    top_anchors,
+)
 from hydet.structures import Boxes, ImageList, Instances
 
 from .dense_detector import DenseDetector, Predictions
-from .dense_selection import best_of_classes, by_anchor, by_place, pick, top_rows
 
 __all__ = ["RetinaNet"]
 
@@ -85,7 +91,7 @@ class RetinaNet(DenseDetector):
             input_format=input_format,
             vis_period=vis_period,
         )
-        check_fit(head, num_classes=num_classes, num_anchors=anchor_generator.num_anchors)
+        check_fit(self.head, num_classes=num_classes, num_anchors=anchor_generator.num_anchors)
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         self.anchor_matcher = anchor_matcher
@@ -195,11 +201,11 @@ class RetinaNet(DenseDetector):
             features: per level, ``(N, C, H, W)``.
             predictions: the head's logits and deltas.
         """
-        logits = [by_place(x, self.num_classes) for x in predictions[0]]  # (N, H, W, A, K)
-        deltas = [by_place(x, 4) for x in predictions[1]]
+        logits = [by_cell(x, self.num_classes) for x in predictions[0]]  # (N, H, W, A, K)
+        deltas = [by_cell(x, 4) for x in predictions[1]]
         best = [best_of_classes(x, self.num_classes) for x in predictions[0]]  # (N, R_i)
-        rows = [top_rows(x, self.test_topk_candidates) for x in best]
-        scores = [pick(x, row).float().sigmoid() for x, row in zip(logits, rows, strict=True)]
+        rows = [top_anchors(x, self.test_topk_candidates) for x in best]
+        scores = [gather_anchors(x, row).float().sigmoid() for x, row in zip(logits, rows, strict=True)]
         return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)
 
     def inference_single_image(
@@ -221,8 +227,8 @@ class RetinaNet(DenseDetector):
             ``pred_boxes`` (not clipped), ``scores`` and ``pred_classes``, by descending score.
         """
         scores = [x[None] for x in box_cls]
-        rows = [top_rows(x.amax(dim=-1), self.test_topk_candidates) for x in scores]
-        picked = [pick(x, row).float() for x, row in zip(scores, rows, strict=True)]
+        rows = [top_anchors(x.amax(dim=-1), self.test_topk_candidates) for x in scores]
+        picked = [gather_anchors(x, row).float() for x, row in zip(scores, rows, strict=True)]
         return self._detect(anchors, rows, picked, [x[None] for x in box_delta], [image_size])[0]
 
 

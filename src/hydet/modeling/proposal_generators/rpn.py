@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hydet.modeling.box_regression import BoxTransform, dense_box_regression_loss
 from hydet.modeling.matcher import Matcher, match_boxes
 from hydet.modeling.sampling import sample_balanced
+from hydet.modeling.selection.proposals import select_proposals
+from hydet.modeling.selection.top_k import gather_rows, top_k
 from hydet.structures import Boxes, ImageList, Instances
 
-from .selection import gather_rows, level_numbers, select_proposals, top_indices
 
 __all__ = ["RPN"]
 
@@ -232,15 +233,14 @@ class RPN(nn.Module):
         Returns:
             Per image, ``Instances`` with ``proposal_boxes`` and ``objectness_logits``, without gradient.
         """
-        chosen = top_indices(pred_objectness_logits, self.pre_nms_topk[self.training])
-        scores = [level.gather(1, i) for level, i in zip(pred_objectness_logits, chosen, strict=True)]
-        deltas = [gather_rows(level, i) for level, i in zip(pred_anchor_deltas, chosen, strict=True)]
-        source = [level.tensor[i] for level, i in zip(anchors, chosen, strict=True)]  # (N, k_i, D)
-        boxes = self.box2box_transform.apply_deltas(torch.cat(deltas, dim=1), torch.cat(source, dim=1))
+        top = [top_k(level, self.pre_nms_topk[self.training]) for level in pred_objectness_logits]
+        scores = [level.gather(1, index) for level, index in zip(pred_objectness_logits, top, strict=True)]
+        deltas = [gather_rows(level, index) for level, index in zip(pred_anchor_deltas, top, strict=True)]
+        sources = [level.tensor[index] for level, index in zip(anchors, top, strict=True)]  # (N, k_i, D)
+        boxes = self.box2box_transform.apply_deltas(torch.cat(deltas, dim=1), torch.cat(sources, dim=1))
         return select_proposals(
-            boxes,
-            torch.cat(scores, dim=1),
-            level_numbers(chosen),
+            boxes.split([index.shape[1] for index in top], dim=1),
+            scores,
             image_sizes,
             nms_thresh=self.nms_thresh,
             post_nms_topk=self.post_nms_topk[self.training],

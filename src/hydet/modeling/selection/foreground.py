@@ -1,4 +1,4 @@
-"""Which sampled proposals a head learns from."""
+"""Selection of the sampled proposals that mask and keypoint heads train on."""
 
 from __future__ import annotations
 
@@ -13,46 +13,50 @@ __all__ = ["carry_ground_truth", "select_foreground_proposals", "select_proposal
 
 
 def carry_ground_truth(instances: Sequence[Instances]) -> bool:
-    """Whether a head is to compute losses: proposals that were labelled have ``gt_classes``, detections have not."""
-    return any(found.has("gt_classes") for found in instances)
+    """Return True if any of ``instances`` carry ground truth: labeled proposals do (``gt_classes``), detections do not."""
+    return any(of_image.has("gt_classes") for of_image in instances)
 
 
 def select_foreground_proposals(
     proposals: Sequence[Instances], bg_label: int
 ) -> tuple[list[Instances], list[Tensor]]:
-    """Keep the proposals that were matched with an object.
+    """Keep the proposals that are matched with an object.
 
     Args:
-        proposals: per image, with ``gt_classes``: -1 is ignored, ``bg_label`` background, all else foreground.
-        bg_label: see ``proposals``.
+        proposals: per image, with ``gt_classes``: -1 is ignored, ``bg_label`` is background, all else is foreground.
+        bg_label: label of the background, usually the number of classes.
 
     Returns:
-        Per image, the foreground, and a ``(R,)`` bool mask of where it was.
+        Per image, the foreground proposals, and a ``(R,)`` bool mask of their positions in ``proposals``.
 
     Raises:
         ValueError: if ``gt_classes`` is missing.
     """
-    missing = [i for i, found in enumerate(proposals) if not found.has("gt_classes")]
+    missing = [i for i, of_image in enumerate(proposals) if not of_image.has("gt_classes")]
     if missing:
         raise ValueError(f"proposals of images {missing} have no gt_classes")
     masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
-    chosen = [p[mask.nonzero().squeeze(1)] for p, mask in zip(proposals, masks, strict=True)]
-    return chosen, masks
+    foreground = [p[mask.nonzero().squeeze(1)] for p, mask in zip(proposals, masks, strict=True)]
+    return foreground, masks
 
 
 def select_proposals_with_visible_keypoints(proposals: Sequence[Instances]) -> list[Instances]:
-    """Keep the proposals that hold at least one visible keypoint of their object.
+    """Keep the proposals that contain at least one visible keypoint of their object.
+
+    A keypoint head has nothing to learn from the other proposals: keypoints outside the proposal are not on its
+    heatmap.
 
     Args:
-        proposals: foreground, per image, with ``proposal_boxes`` and (unless there is none) ``gt_keypoints``.
+        proposals: per image, foreground with ``proposal_boxes`` and (unless empty) ``gt_keypoints``.
 
     Returns:
-        As many images; a keypoint counts if it is labelled and inside the proposal, edges included.
+        Per image, the remaining proposals. A keypoint is visible if it is labeled and inside the proposal, edges
+        included.
     """
-    return [p[_sees_keypoint(p).nonzero().squeeze(1)] if len(p) > 0 else p for p in proposals]
+    return [p[_has_visible_keypoint(p).nonzero().squeeze(1)] if len(p) > 0 else p for p in proposals]
 
 
-def _sees_keypoint(proposals: Instances) -> Tensor:
+def _has_visible_keypoint(proposals: Instances) -> Tensor:
     points, visibility = proposals.gt_keypoints.tensor[..., :2], proposals.gt_keypoints.tensor[..., 2]
     corners = proposals.proposal_boxes.tensor[:, None]  # (R, 1, 4)
     inside = (points >= corners[..., :2]) & (points <= corners[..., 2:])  # (R, K, 2)

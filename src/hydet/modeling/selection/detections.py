@@ -1,0 +1,225 @@
+"""Selection of detections: score threshold, clip, suppression per class, top-k per image.
+
+N images, R regions per image, K classes, G boxes per region (K, or 1 for all classes), D numbers per box, C candidates
+per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from hydet.structures import Boxes, Instances, RotatedBoxes
+
+from .suppression import SelectedBoxes, clip_to_images, select_boxes
+from .top_k import top_k
+
+__all__ = ["fast_rcnn_inference", "fast_rcnn_inference_rotated"]
+
+
+def fast_rcnn_inference(
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    image_shapes: Sequence[tuple[int, int]],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[list[Instances], list[Tensor]]:
+    """Select the detections of a box head.
+
+    Args:
+        boxes: per image, ``(R_i, K * 4)`` with one box per class, or ``(R_i, 4)`` with one box for all classes.
+        scores: per image, ``(R_i, K + 1)``, background last.
+        image_shapes: per image, (height, width); boxes are clipped to it.
+        score_thresh: only higher scores become detections.
+        nms_thresh: a box is dropped if its IoU with a better box of its class is greater.
+        topk_per_image: number of detections per image; negative for all.
+
+    Returns:
+        Per image, ``Instances`` with ``pred_boxes``, ``scores`` and ``pred_classes`` by descending score, and the
+        ``(n_i,)`` rows of ``boxes`` that they come from. A row with a non-finite number, in its boxes or in any score,
+        gives no detection.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Rows are counted in the input. In the reference, rows after a non-finite one are counted without it.
+    """
+    return _select(boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image, Boxes)
+
+
+def fast_rcnn_inference_rotated(
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    image_shapes: Sequence[tuple[int, int]],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+) -> tuple[list[Instances], list[Tensor]]:
+    """Select the detections of a rotated box head; see ``fast_rcnn_inference``.
+
+    Args:
+        boxes: per image, ``(R_i, K * 5)`` or ``(R_i, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise).
+        scores: per image, ``(R_i, K + 1)``, background last.
+        image_shapes: per image, (height, width); boxes within a degree of upright are clipped to it.
+        score_thresh: only higher scores become detections.
+        nms_thresh: a box is dropped if its rotated IoU with a better box of its class is greater.
+        topk_per_image: number of detections per image; negative for all.
+
+    Returns:
+        Per image, ``Instances`` whose ``pred_boxes`` are ``RotatedBoxes`` with angles in [-180, 180), and the rows of
+        ``boxes`` that they come from.
+    """
+    return _select(boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image, RotatedBoxes)
+
+
+def select_class_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    valid: Tensor,
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    max_detections: int,
+    max_candidates: int | None = None,
+) -> SelectedBoxes:
+    """Select among all pairs of a region and a class.
+
+    Args:
+        boxes: ``(N, R, G, D)``.
+        scores: ``(N, R, K)`` of the foreground classes, finite where valid.
+        valid: ``(N, R)`` bool, False for padding and for regions to ignore.
+        image_sizes: N pairs (height, width); boxes are clipped to them.
+        score_threshold: only pairs with a higher score are candidates.
+        nms_threshold: a box is dropped if its IoU with a better box of its image and class is greater.
+        max_detections: number of detections per image; negative for all.
+        max_candidates: number of candidates per image that enter the suppression, the best ones. None admits all that
+            exceed the threshold; counting them waits for the device.
+
+    Returns:
+        The selected boxes; ``groups`` are their classes and ``indices`` the pairs: region * K + class.
+    """
+    num_classes = scores.shape[2]
+    passes = valid[..., None] & (scores > score_threshold)  # (N, R, K)
+    if max_candidates is None:
+        max_candidates = passes.sum(dim=(1, 2)).amax().item()  # int() would become a constant of an exported program
+    scores = torch.where(passes, scores, -torch.inf).flatten(1)  # (N, R * K)
+    # Candidates stay in the order of regions and classes: among equal scores, the suppression prefers the first.
+    pairs = top_k(scores, max_candidates).sort(dim=1).values  # (N, C)
+    scores = scores.gather(1, pairs)
+    image = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
+    regions, classes = pairs // num_classes, pairs % num_classes
+    candidates = boxes[image, regions, classes if boxes.shape[2] > 1 else 0]  # (N, C, D)
+    selected = select_boxes(
+        clip_to_images(candidates, image_sizes),
+        scores,
+        classes,
+        scores > -torch.inf,
+        iou_threshold=nms_threshold,
+        max_outputs=max_detections,
+    )
+    return selected._replace(indices=pairs.gather(1, selected.indices))
+
+
+def select_labeled_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    max_detections: int,
+) -> SelectedBoxes:
+    """Select among boxes that have one class each, without waiting for the device.
+
+    Filters only mark candidates as invalid, so no shape depends on the data.
+
+    Args:
+        boxes: ``(N, C, D)``, not clipped here; non-finite boxes are dropped.
+        scores: ``(N, C)``; only scores above ``score_threshold`` are kept.
+        classes: ``(N, C)``; boxes of different classes do not suppress one another.
+        score_threshold: only higher scores become detections.
+        nms_threshold: a box is dropped if its IoU with a better box of its image and class is greater.
+        max_detections: number of detections per image; negative for all.
+    """
+    valid = boxes.isfinite().all(dim=2) & (scores > score_threshold)
+    return select_boxes(
+        boxes, scores, classes, valid, iou_threshold=nms_threshold, max_outputs=max_detections
+    )
+
+
+def to_instances(selected: SelectedBoxes, image_sizes: Sequence[tuple[int, int]]) -> list[Instances]:
+    """Remove the padding; waits for the device once, for the counts.
+
+    Args:
+        selected: boxes of N images, whose ``groups`` are classes.
+        image_sizes: N pairs (height, width).
+
+    Returns:
+        Per image, ``Instances`` with ``pred_boxes``, ``scores`` and ``pred_classes``, by descending score.
+    """
+    container = Boxes if selected.boxes.shape[2] == 4 else RotatedBoxes
+    return [
+        Instances(
+            size,
+            pred_boxes=container(selected.boxes[i, :count]),
+            scores=selected.scores[i, :count],
+            pred_classes=selected.groups[i, :count],
+        )
+        for i, (size, count) in enumerate(zip(image_sizes, selected.counts.tolist(), strict=True))
+    ]
+
+
+def _select(
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    image_shapes: Sequence[tuple[int, int]],
+    score_thresh: float,
+    nms_thresh: float,
+    topk_per_image: int,
+    container: type[Boxes],
+) -> tuple[list[Instances], list[Tensor]]:
+    """Pad the regions of all images to one batch, and select among them."""
+    if not len(boxes) == len(scores) == len(image_shapes):
+        raise ValueError(
+            f"got boxes of {len(boxes)}, scores of {len(scores)} and shapes of {len(image_shapes)} images"
+        )
+    if len(boxes) == 0:
+        return [], []
+    counts = [rows.shape[0] for rows in boxes]
+    if counts != [rows.shape[0] for rows in scores]:
+        raise ValueError(f"rows of boxes: {counts}, rows of scores: {[rows.shape[0] for rows in scores]}")
+    dim, num_classes = container.box_dim, scores[0].shape[1] - 1
+    widths = {rows.shape[1] for rows in boxes}
+    if not widths <= {dim, num_classes * dim}:
+        raise ValueError(f"boxes need {dim} or {num_classes} * {dim} columns, got {sorted(widths)}")
+    if len(widths) > 1:  # only some images have one box per class
+        boxes = [rows.repeat(1, num_classes) if rows.shape[1] == dim else rows for rows in boxes]
+
+    all_boxes, all_scores = _to_batch(boxes).float(), _to_batch(scores)  # (N, R, G * D), (N, R, K + 1)
+    all_scores = all_scores.to(torch.promote_types(all_scores.dtype, torch.float32))
+    valid = all_boxes.isfinite().all(dim=2) & all_scores.isfinite().all(dim=2)
+    if any(count != counts[0] for count in counts):
+        region = torch.arange(valid.shape[1], device=valid.device)
+        valid &= region < torch.tensor(counts, device=valid.device)[:, None]
+    selected = select_class_boxes(
+        all_boxes.unflatten(2, (-1, dim)),
+        all_scores[..., :-1],
+        valid,
+        image_shapes,
+        score_threshold=score_thresh,
+        nms_threshold=nms_thresh,
+        max_detections=topk_per_image,
+    )
+    results = to_instances(selected, image_shapes)
+    all_rows = selected.indices // num_classes  # (N, K)
+    return results, [rows[: of_image.scores.shape[0]] for rows, of_image in zip(all_rows, results, strict=True)]
+
+
+def _to_batch(rows: Sequence[Tensor]) -> Tensor:
+    """Stack ``(R_i, V)`` tensors of N images to ``(N, R, V)``, padded with zeros."""
+    return rows[0][None] if len(rows) == 1 else pad_sequence(list(rows), batch_first=True)

@@ -1,0 +1,32 @@
+"""Highest scores of each row, and the values that belong to them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__: list[str] = []
+
+
+def top_k(scores: Tensor, k: int) -> Tensor:
+    """Return the indices of the highest scores of each row.
+
+    Args:
+        scores: ``(N, R)``; NaN ranks highest.
+        k: number of indices per row; rows with fewer scores return all of them.
+
+    Returns:
+        ``(N, min(k, R))`` int64 indices by descending score.
+    """
+    return scores.topk(torch.sym_min(k, scores.shape[1]), dim=1).indices
+
+
+def nan_to_lowest(scores: Tensor) -> Tensor:
+    """Replace NaN by minus infinity, so that it ranks lowest instead of highest."""
+    return scores.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+
+def gather_rows(values: Tensor, index: Tensor) -> Tensor:
+    """Gather rows of a batch: ``(N, R, ...)`` values and ``(N, k)`` indices to ``(N, k, ...)``."""
+    image = torch.arange(values.shape[0], device=values.device)[:, None]
+    return values[image, index]
