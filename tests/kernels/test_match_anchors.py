@@ -1,25 +1,17 @@
-"""Matching of anchors without the matrix, against the matrix."""
+"""Matching of anchors with ground-truth boxes."""
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hydet.kernels import match_anchors
-from hydet.kernels.match.op import _match_anchors
-from hydet.kernels.match.reference import match_anchors_reference
+from hydet.kernels.match_anchors.op import _match_anchors
+from hydet.kernels.match_anchors.reference import forward_reference
+from hydet.kernels.match_anchors.torch_impl import forward_torch
 from hydet.modeling.matcher import Matcher
 from hydet.structures import pairwise_iou
 
-TRITON = ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)]
-
-
-def triton_device_of(name):
-    pytest.importorskip("triton")
-    if name == "interpreter" and torch.cuda.is_available():
-        pytest.skip("kernels are compiled on this machine, so the interpreter is off")
-    return torch.device("cpu" if name == "interpreter" else "cuda")
-
-
+OP = "match_anchors"
 SETTINGS = [
     ([0.3, 0.7], [0, -1, 1], True),
     ([0.4, 0.5], [0, -1, 1], True),
@@ -30,90 +22,83 @@ SETTINGS = [
 
 def make_boxes(count, *, grid=None):
     center = torch.rand(count, 2) * torch.tensor([200.0, 120.0])
-    half = torch.rand(count, 2) * 30 + 3
-    boxes = torch.cat([center - half, center + half], dim=1)
-    return boxes if grid is None else (boxes / grid).round() * grid  # a grid makes many exact ties
-
-
-@pytest.fixture(params=["reference", *TRITON])
-def match(request):
-    if request.param == "reference":
-        return match_anchors_reference
-    device = triton_device_of(request.param)
-    from hydet.kernels.match.triton_impl import launch_match_anchors
-
-    def run(anchors, truths, *settings):
-        return tuple(t.cpu() for t in launch_match_anchors(anchors.to(device), truths.to(device), *settings))
-
-    return run
-
-
-def expected_of(anchors, truths, settings):
-    return Matcher(*settings)(pairwise_iou(truths, anchors))
+    half_size = torch.rand(count, 2) * 30 + 3
+    boxes = torch.cat([center - half_size, center + half_size], dim=1)
+    return boxes if grid is None else (boxes / grid).round() * grid  # a grid causes many exact ties
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("sizes", [(1, 1), (900, 7), (300, 70), (5000, 3)])
 @pytest.mark.parametrize("grid", [None, 16.0])
-def test_same_as_matcher(match, settings, sizes, grid):
-    anchors, truths = make_boxes(sizes[0], grid=grid), make_boxes(sizes[1], grid=grid)
-    for got, expected in zip(match(anchors, truths, *settings), expected_of(anchors, truths, settings)):
-        assert got.dtype == expected.dtype
-        assert torch.equal(got, expected)
+def test_matches_definition(forward, settings, sizes, grid):
+    anchors, gt_boxes = make_boxes(sizes[0], grid=grid), make_boxes(sizes[1], grid=grid)
+    result, expected = forward(anchors, gt_boxes, *settings), forward_reference(anchors, gt_boxes, *settings)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
-def test_ties_across_tiles_are_all_low_quality_matches(match, monkeypatch):
-    from hydet.kernels.match import reference
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("grid", [None, 16.0])
+def test_definition_matches_matcher(settings, grid):
+    anchors, gt_boxes = make_boxes(300, grid=grid), make_boxes(40, grid=grid)
+    expected = Matcher(*settings)(pairwise_iou(gt_boxes, anchors))
+    torch.testing.assert_close(
+        forward_reference(anchors, gt_boxes, *settings), tuple(expected), rtol=0, atol=0
+    )
 
-    monkeypatch.setattr(reference, "PAIRS_PER_TILE", 64)
-    monkeypatch.setattr(reference, "TRUTHS_PER_TILE", 4)
-    settings = SETTINGS[0]
-    anchors, truths = make_boxes(40, grid=16.0).repeat(7, 1), make_boxes(11, grid=16.0)
-    for got, expected in zip(match(anchors, truths, *settings), expected_of(anchors, truths, settings)):
-        assert torch.equal(got, expected)
+
+def test_ties_across_tiles_are_all_low_quality_matches(forward, monkeypatch):
+    from hydet.kernels.match_anchors import torch_impl
+
+    monkeypatch.setattr(torch_impl, "PAIRS_PER_TILE", 64)
+    monkeypatch.setattr(torch_impl, "GT_BOXES_PER_TILE", 4)
+    anchors, gt_boxes = make_boxes(40, grid=16.0).repeat(7, 1), make_boxes(11, grid=16.0)
+    expected = forward_reference(anchors, gt_boxes, *SETTINGS[0])
+    torch.testing.assert_close(forward(anchors, gt_boxes, *SETTINGS[0]), expected, rtol=0, atol=0)
 
 
-def test_low_quality_match_keeps_its_own_best_truth(match):
+def test_low_quality_match_keeps_the_ground_truth_of_highest_iou(forward):
     anchors = torch.tensor([[0.0, 0, 10, 10]])
-    truths = torch.tensor([[0.0, 0, 10, 9], [0, 0, 10, 2]])  # both have their best anchor there
-    matches, labels = match(anchors, truths, [0.95], [0, 1], True)
+    gt_boxes = torch.tensor([[0.0, 0, 10, 9], [0, 0, 10, 2]])  # the anchor is the best one for both
+    matches, labels = forward(anchors, gt_boxes, [0.95], [0, 1], True)
     assert matches.tolist() == [0] and labels.tolist() == [1]
 
 
-def test_a_truth_without_overlap_makes_nothing_positive(match):
-    anchors, truths = make_boxes(20), torch.tensor([[1000.0, 1000, 1010, 1010]])
-    matches, labels = match(anchors, truths, [0.3, 0.7], [0, -1, 1], True)
+def test_ground_truth_without_overlap_makes_no_anchor_positive(forward):
+    anchors, gt_boxes = make_boxes(20), torch.tensor([[1000.0, 1000, 1010, 1010]])
+    matches, labels = forward(anchors, gt_boxes, [0.3, 0.7], [0, -1, 1], True)
     assert (matches == 0).all() and (labels == 0).all()
 
 
 @pytest.mark.parametrize("sizes", [(0, 4), (5, 0), (0, 0)])
-def test_empty(match, sizes):
-    matches, labels = match(make_boxes(sizes[0]), make_boxes(sizes[1]), [0.5], [-1, 1], True)
+def test_no_anchors_or_no_ground_truth(forward, sizes):
+    matches, labels = forward(make_boxes(sizes[0]), make_boxes(sizes[1]), [0.5], [-1, 1], True)
     assert matches.tolist() == [0] * sizes[0] and labels.tolist() == [-1] * sizes[0]
 
 
-def test_degenerate_boxes_overlap_nothing(match):
-    anchors, truths = make_boxes(30), make_boxes(6)
-    clean = match(anchors, truths[3:], *SETTINGS[0])
-    truths[0], truths[1, 0], truths[2, 2:] = torch.nan, -torch.inf, truths[2, :2]
-    matches, labels = match(anchors, truths, *SETTINGS[0])
-    assert torch.equal(labels, clean[1])
-    assert torch.equal(matches[labels == 1], clean[0][labels == 1] + 3)
+def test_degenerate_boxes_overlap_nothing(forward):
+    anchors, gt_boxes = make_boxes(30), make_boxes(6)
+    matches_of_valid, labels_of_valid = forward(anchors, gt_boxes[3:], *SETTINGS[0])
+    gt_boxes[0], gt_boxes[1, 0], gt_boxes[2, 2:] = torch.nan, -torch.inf, gt_boxes[2, :2]
+    matches, labels = forward(anchors, gt_boxes, *SETTINGS[0])
+    assert torch.equal(labels, labels_of_valid)
+    assert torch.equal(matches[labels == 1], matches_of_valid[labels == 1] + 3)
     anchors[0] = torch.nan
-    matches, labels = match(anchors, truths, *SETTINGS[0])
+    matches, labels = forward(anchors, gt_boxes, *SETTINGS[0])
     assert matches[0] == 0 and labels[0] == 0
+    expected = forward_reference(anchors, gt_boxes, *SETTINGS[0])
+    torch.testing.assert_close((matches, labels), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_other_types_and_strides(match, dtype):
-    anchors, truths = make_boxes(50).to(dtype), make_boxes(5).to(dtype)
-    expected = match(anchors.float(), truths.float(), *SETTINGS[0])
-    got = match(anchors.t().contiguous().t(), truths.t().contiguous().t(), *SETTINGS[0])
-    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+def test_other_dtypes_and_strides(forward, dtype):
+    anchors, gt_boxes = make_boxes(50).to(dtype), make_boxes(5).to(dtype)
+    expected = forward_reference(anchors, gt_boxes, *SETTINGS[0])
+    result = forward(anchors.t().contiguous().t(), gt_boxes.t().contiguous().t(), *SETTINGS[0])
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
 class LargestTensor(TorchDispatchMode):
-    """Bytes of the largest tensor that any operation returned."""
+    """Records the bytes of the largest tensor that any operation returns."""
 
     size = 0
 
@@ -125,24 +110,24 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def test_there_is_no_matrix():
-    anchors, truths = make_boxes(20_000), make_boxes(500)  # whose overlaps are 40 MB
+def test_torch_allocates_no_matrix():
+    anchors, gt_boxes = make_boxes(20_000), make_boxes(500)  # their matrix of IoUs takes 40 MB
     with LargestTensor() as largest:
-        match_anchors_reference(anchors, truths, *SETTINGS[0])
+        forward_torch(anchors, gt_boxes, *SETTINGS[0])
     assert largest.size <= 2 * 2**20
 
 
 @pytest.mark.gpu
-def test_thousands_of_truths_fit_in_a_gigabyte():
-    anchors, truths = make_boxes(270_000).cuda(), make_boxes(2000).cuda()
+def test_thousands_of_ground_truths_fit_in_a_gigabyte():
+    anchors, gt_boxes = make_boxes(270_000).cuda(), make_boxes(2000).cuda()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     matches, labels = match_anchors(
-        anchors, truths, thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True
+        anchors, gt_boxes, thresholds=[0.4, 0.5], labels=[0, -1, 1], allow_low_quality_matches=True
     )
     torch.cuda.synchronize()
     assert torch.cuda.max_memory_allocated() - before < 10**9
-    iou = pairwise_iou(truths, anchors[:3000])
+    iou = pairwise_iou(gt_boxes, anchors[:3000])
     assert torch.equal(matches[:3000], torch.where(iou.amax(dim=0) > 0, iou.argmax(dim=0), 0))
     assert labels.shape == (270_000,)
 
@@ -152,7 +137,7 @@ def test_bad_arguments():
         match_anchors(make_boxes(2), torch.rand(2, 5), thresholds=[0.5], labels=[0, 1])
     with pytest.raises(ValueError, match="need 2 labels"):
         match_anchors(make_boxes(2), make_boxes(2), thresholds=[0.5], labels=[0])
-    with pytest.raises(ValueError, match="ascend"):
+    with pytest.raises(ValueError, match="ascending"):
         match_anchors(make_boxes(2), make_boxes(2), thresholds=[0.5, 0.4], labels=[0, -1, 1])
 
 
@@ -162,9 +147,9 @@ def test_registration():
 
 def test_compiles_and_exports():
     class Model(torch.nn.Module):
-        def forward(self, anchors, truths):
-            matches, labels = match_anchors(anchors, truths, thresholds=[0.5], labels=[0, 1])
-            return truths[matches], labels
+        def forward(self, anchors, gt_boxes):
+            matches, labels = match_anchors(anchors, gt_boxes, thresholds=[0.5], labels=[0, 1])
+            return gt_boxes[matches], labels
 
     args = make_boxes(30), make_boxes(4)
     expected = Model()(*args)

@@ -1,146 +1,127 @@
-"""Suppression of rotated boxes."""
+"""Non-maximum suppression of rotated boxes."""
 
 import pytest
 import torch
 
-from hydet.kernels import batched_nms_rotated, box_iou_rotated, nms_rotated
+from hydet.kernels import batched_nms_rotated, nms_rotated
 from hydet.kernels.nms_rotated.op import _nms_rotated
-from hydet.kernels.nms_rotated.reference import nms_rotated_reference
+from hydet.kernels.nms_rotated.reference import forward_reference
+
+OP = "nms_rotated"
 
 
 def make_boxes(count, extent=60.0):
-    numbers = torch.rand(count, 5)
-    numbers[:, :2] *= extent
-    numbers[:, 2:4] = 5 + 30 * numbers[:, 2:4]
-    numbers[:, 4] *= 360
-    return numbers
+    boxes = torch.rand(count, 5)
+    boxes[:, :2] *= extent
+    boxes[:, 2:4] = 5 + 30 * boxes[:, 2:4]
+    boxes[:, 4] *= 360
+    return boxes
 
 
-def greedy(boxes, scores, threshold, groups=None):
-    iou = box_iou_rotated(boxes, boxes)
-    kept = []
-    for i in scores.argsort(descending=True, stable=True).tolist():
-        if all(iou[i, k] <= threshold or (groups is not None and groups[i] != groups[k]) for k in kept):
-            kept.append(i)
-    return kept
+def keep_of_definition(boxes, scores, threshold, groups=None):
+    return forward_reference(boxes, scores, groups, threshold).tolist()
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
-def test_is_greedy(threshold):
-    boxes, scores = make_boxes(120), torch.rand(120)
-    assert nms_rotated(boxes, scores, threshold).tolist() == greedy(boxes, scores, threshold)
+@pytest.mark.parametrize("threshold", [0.0, 0.31, 0.7, 1.0])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_matches_definition(forward, threshold, grouped):
+    boxes, scores = make_boxes(100), torch.rand(100)
+    groups = torch.randint(0, 3, (100,)) if grouped else None
+    expected = forward_reference(boxes, scores, groups, threshold)
+    torch.testing.assert_close(forward(boxes, scores, groups, threshold), expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 32, 33])
+def test_sizes(forward, count):
+    boxes, scores = make_boxes(count), torch.rand(count)
+    expected = forward_reference(boxes, scores, None, 0.31)
+    torch.testing.assert_close(forward(boxes, scores, None, 0.31), expected)
+
+
+def test_invalid_boxes_and_strides(forward):
+    boxes, scores = make_boxes(20, extent=10), torch.rand(20)
+    boxes[0], boxes[1, 2], boxes[2, 0], boxes[3, 3] = torch.nan, 0, torch.inf, -1
+    strided = boxes.t().contiguous().t()
+    expected = keep_of_definition(boxes, scores, 0.2)
+    assert set(expected) >= {0, 1, 2, 3}  # they overlap nothing
+    assert forward(strided, scores, None, 0.2).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_dtypes(forward, dtype):
+    boxes, scores = make_boxes(40).to(dtype), torch.randperm(40).to(dtype)
+    expected = keep_of_definition(boxes.float(), scores.float(), 0.31)
+    assert forward(boxes, scores, None, 0.31).tolist() == expected
 
 
 @pytest.mark.parametrize("first_block", [1, 5, 1000])
-def test_the_size_of_a_block_changes_nothing(monkeypatch, first_block):
-    from hydet.kernels.nms_rotated import reference
+def test_block_size_does_not_matter(monkeypatch, first_block):
+    from hydet.kernels.nms_rotated import torch_impl
 
-    monkeypatch.setattr(reference, "FIRST_BLOCK", first_block)
-    for extent in (20.0, 300.0):  # where few stay, and where most do
+    monkeypatch.setattr(torch_impl, "FIRST_BLOCK", first_block)
+    for extent in (20.0, 300.0):  # few boxes survive, or most do
         boxes, scores, groups = make_boxes(90, extent), torch.rand(90), torch.randint(0, 2, (90,))
-        kept = batched_nms_rotated(boxes, scores, groups, 0.3)
-        assert kept.tolist() == greedy(boxes, scores, 0.3, groups)
+        keep = batched_nms_rotated(boxes, scores, groups, 0.3)
+        assert keep.tolist() == keep_of_definition(boxes, scores, 0.3, groups)
 
 
 @pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.4])
-def test_a_table_and_a_list_of_pairs_agree(monkeypatch, threshold):
-    from hydet.kernels.nms_rotated import reference
+def test_matrix_and_list_of_pairs_agree(monkeypatch, threshold):
+    from hydet.kernels.nms_rotated import torch_impl
 
     boxes, scores = make_boxes(150, 30.0), torch.rand(150)
     boxes[::11, 2] = 0  # meets nothing
     boxes[5, 0], boxes[6, 3] = torch.nan, torch.inf
-    monkeypatch.setattr(reference, "FEW_PAIRS", 0)
-    kept = []
+    monkeypatch.setattr(torch_impl, "FEW_PAIRS", 0)
+    results = []
     for crowded in (0, 10**9):
-        monkeypatch.setattr(reference, "CROWDED", crowded)
-        kept.append(nms_rotated(boxes, scores, threshold).tolist())
-    assert kept[0] == kept[1]
-    assert threshold < 0 or kept[0] == greedy(boxes, scores, threshold)
+        monkeypatch.setattr(torch_impl, "CROWDED", crowded)
+        results.append(nms_rotated(boxes, scores, threshold).tolist())
+    assert results[0] == results[1]
+    assert threshold < 0 or results[0] == keep_of_definition(boxes, scores, threshold)
 
 
-def test_groups_do_not_suppress_one_another_at_any_coordinates():
+def test_groups_do_not_suppress_each_other_at_any_coordinates():
     boxes, scores, groups = make_boxes(90) - 1000, torch.rand(90), torch.randint(-2, 3, (90,))
     boxes[:, 2:] += 1000
-    kept = batched_nms_rotated(boxes, scores, groups, 0.2)
-    assert kept.tolist() == greedy(boxes, scores, 0.2, groups)
+    keep = batched_nms_rotated(boxes, scores, groups, 0.2)
+    assert keep.tolist() == keep_of_definition(boxes, scores, 0.2, groups)
 
 
 @pytest.mark.parametrize("tests_per_chunk", [1, 7, 1 << 17])
 def test_many_groups_are_listed_in_chunks_of_any_size(monkeypatch, tests_per_chunk):
-    from hydet.kernels.nms_rotated import reference
+    from hydet.kernels.nms_rotated import torch_impl
 
-    monkeypatch.setattr(reference, "CIRCLE_TESTS_PER_CHUNK", tests_per_chunk)
-    boxes, scores = make_boxes(300, 40.0), torch.rand(300)
-    groups = torch.randint(0, 30, (300,)) * 1000 - 5000  # large ones, a few of them below zero
-    groups[:40] = 7  # and one that is larger than others
+    monkeypatch.setattr(torch_impl, "CIRCLE_TESTS_PER_CHUNK", tests_per_chunk)
+    boxes, scores = make_boxes(200, 40.0), torch.rand(200)
+    groups = torch.randint(0, 20, (200,)) * 1000 - 5000  # large numbers, some of them negative
+    groups[:40] = 7  # one group is larger than the others
     listed = batched_nms_rotated(boxes, scores, groups, 0.2)
-    monkeypatch.setattr(reference, "LISTING_COSTS", 10**9)  # never
+    monkeypatch.setattr(torch_impl, "LISTING_COST", 10**9)  # never list pairs
     assert listed.tolist() == batched_nms_rotated(boxes, scores, groups, 0.2).tolist()
-    assert listed.tolist() == greedy(boxes, scores, 0.2, groups)
+    assert listed.tolist() == keep_of_definition(boxes, scores, 0.2, groups)
 
 
-def test_a_chain_alternates():
+def test_chain_keeps_every_other_box(forward):
     boxes = torch.tensor([[4.0 * i, 0, 10, 10, 0] for i in range(60)])
-    assert nms_rotated(boxes, torch.linspace(1, 0, 60), 0.3).tolist() == list(range(0, 60, 2))
+    keep = forward(boxes, torch.linspace(1, 0, 60), None, 0.3)
+    assert keep.tolist() == list(range(0, 60, 2))
 
 
-def test_equal_scores_rank_by_position():
+def test_equal_scores_rank_by_position(forward):
     boxes = torch.tensor([[5.0, 5, 4, 4, 0], [5, 5, 4, 4, 360], [5, 5, 4, 4, 90], [50, 5, 4, 4, 0]])
-    assert nms_rotated(boxes, torch.ones(4), 0.5).tolist() == [0, 3]
+    assert forward(boxes, torch.ones(4), None, 0.5).tolist() == [0, 3]
 
 
-def test_iou_equal_to_the_threshold_stays():
+def test_iou_equal_to_the_threshold_does_not_suppress():
     boxes = torch.tensor([[0.0, 0, 4, 4, 0], [1.0, 0, 2, 4, 0]])  # IoU 1/2
     assert nms_rotated(boxes, torch.tensor([2.0, 1]), 0.5).tolist() == [0, 1]
     assert nms_rotated(boxes, torch.tensor([2.0, 1]), 0.49).tolist() == [0]
 
 
-def test_boxes_that_overlap_nothing_stay():
-    boxes = make_boxes(5)
-    boxes[0], boxes[1, 2], boxes[2, 0] = torch.nan, 0, torch.inf
-    assert set(nms_rotated(boxes, torch.rand(5), 0.1).tolist()) >= {0, 1, 2}
-
-
-def test_empty():
-    nothing = nms_rotated(torch.empty(0, 5), torch.empty(0), 0.5)
-    assert nothing.shape == (0,) and nothing.dtype == torch.int64
-
-
-@pytest.mark.parametrize("count", [0, 1, 32, 33, 100])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_triton_matches_reference(triton_device, count, grouped):
-    from hydet.kernels.nms_rotated.triton_impl import launch_nms_rotated
-
-    boxes, scores = make_boxes(count), torch.rand(count)
-    groups = torch.randint(0, 3, (count,)) if grouped else None
-    got = launch_nms_rotated(
-        boxes.to(triton_device),
-        scores.to(triton_device),
-        groups.to(triton_device) if grouped else None,
-        0.31,
-    )
-    assert got.tolist() == nms_rotated_reference(boxes, scores, groups, 0.31).tolist()
-
-
-def test_triton_on_bad_boxes_and_strides(triton_device):
-    from hydet.kernels.nms_rotated.triton_impl import launch_nms_rotated
-
-    boxes, scores = make_boxes(20, extent=10), torch.rand(20)
-    boxes[0], boxes[1, 2], boxes[2, 0], boxes[3, 3] = torch.nan, 0, torch.inf, -1
-    strided = boxes.t().contiguous().t().to(triton_device)
-    got = launch_nms_rotated(strided, scores.to(triton_device), None, 0.2)
-    assert got.tolist() == nms_rotated_reference(boxes, scores, None, 0.2).tolist()
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_types(triton_device, dtype):
-    from hydet.kernels.nms_rotated.triton_impl import launch_nms_rotated
-
-    boxes, scores = make_boxes(40).to(dtype), torch.randperm(40).to(dtype)
-    expected = greedy(boxes.float(), scores.float(), 0.31)
-    assert nms_rotated(boxes, scores, 0.31).tolist() == expected
-    got = launch_nms_rotated(boxes.to(triton_device), scores.to(triton_device), None, 0.31)
-    assert got.tolist() == expected
+def test_no_boxes():
+    keep = nms_rotated(torch.empty(0, 5), torch.empty(0), 0.5)
+    assert keep.shape == (0,) and keep.dtype == torch.int64
 
 
 def test_bad_arguments():
