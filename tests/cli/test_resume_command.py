@@ -8,7 +8,7 @@ from hydet.cli import train
 
 CALLBACKS = """
 import os, signal
-from hydet.engine import Callback
+from hydet.engine import Callback, CallbackPhase
 
 class Killed(BaseException):
     pass
@@ -21,7 +21,7 @@ class Terminate(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 class Kill(Terminate):
-    order = 1000
+    phase = CallbackPhase.AFTER_CHECKPOINT
     def on_step_start(self, trainer):
         if trainer.step == self.step:
             raise Killed

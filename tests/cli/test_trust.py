@@ -9,7 +9,7 @@ from hydet.engine import load_checkpoint
 
 
 @pytest.mark.parametrize("place", ["augment.test", "data.val", "evaluators", "model.backbone"])
-@pytest.mark.parametrize("target", ["tempfile.mkdtemp", "hydet.engine.checkpoint.pickle.loads"])
+@pytest.mark.parametrize("target", ["tempfile.mkdtemp", "hydet.engine.checkpoint_folder.pickle.loads"])
 def test_no_part_of_a_stored_config_calls_foreign_code(place, target, trained, failure, tmp_path):
     checkpoint = shutil.copytree(load_checkpoint(trained).path, tmp_path / "checkpoint")
     config = yaml.safe_load((checkpoint / "config.yaml").read_text())

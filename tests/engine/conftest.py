@@ -1,4 +1,4 @@
-"""Stand-ins that are small enough to train a hundred times."""
+"""A model, a loader and an evaluator that are small enough to train a hundred times."""
 
 import os
 from functools import partial
@@ -13,7 +13,7 @@ from hydet.engine.schedules import warmup_cosine
 
 
 class Samples(Dataset):
-    """Position in the run -> sample; augmented with a seed of its own, as the real loader does."""
+    """Samples by their position in the run, with one seed per sample, as in the real loader."""
 
     def __getitem__(self, position):
         generator = torch.Generator().manual_seed(1000 + position)
@@ -26,7 +26,7 @@ class Samples(Dataset):
 
 
 class Loader:
-    """Keeps the contract of the training loader: endless, and it knows what its consumer has taken."""
+    """An endless loader whose state counts the batches that its consumer received, like the training loader."""
 
     def __init__(self, batch_size=2, num_workers=0, rank=0, world_size=1):
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -55,7 +55,7 @@ class Loader:
 
 
 class Model(nn.Module):
-    """Has what makes resuming hard: dropout, batch statistics, and a number of its own that is no tensor."""
+    """A model that is hard to resume: dropout, batch statistics, and a number outside its state dict."""
 
     def __init__(self, num_classes=3):
         super().__init__()
@@ -92,7 +92,7 @@ class Model(nn.Module):
 
 
 class Metric:
-    """An evaluator whose values are given; the mean prediction by default."""
+    """An evaluator that returns given values, or the mean prediction."""
 
     def __init__(self, values=None, name="quality"):
         self.values, self.name = values, name
@@ -137,7 +137,7 @@ def build_trainer(output_dir, *, model=None, loader=None, max_steps=6, **options
 
 @pytest.fixture
 def tiny():
-    """The stand-ins by name."""
+    """Return the classes and functions of this file by name."""
     from types import SimpleNamespace
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -139,14 +139,15 @@ def test_a_loader_that_ends_is_started_anew(tiny, tmp_path):
 
 
 def test_an_empty_loader_is_an_error(tiny, tmp_path):
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="no batches"):
         tiny.build_trainer(tmp_path, loader=[]).fit()
 
 
 def test_should_stop_ends_after_the_step(tiny, tmp_path):
     class Stop(Callback):
         def on_step_end(self, trainer):
-            trainer.should_stop = trainer.step == 3
+            if trainer.step == 3:
+                trainer.request_stop()
 
     trainer = tiny.build_trainer(tmp_path, callbacks=[Stop()])
     trainer.fit()

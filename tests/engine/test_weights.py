@@ -95,7 +95,7 @@ def test_the_first_convolution_is_inflated(tmp_path, channels):
     report = init_from(model, tmp_path / "w.safetensors")
     assert report.inflated == {"0.weight": ((4, 3, 3, 3), (4, channels, 3, 3))}
     assert len(report.loaded) == 6 and not report.mismatched
-    assert f"inflated to other images than RGB: 0.weight (4, 3, 3, 3) -> (4, {channels}, 3, 3)" in str(report)
+    assert f"converted from RGB to other channels: 0.weight (4, 3, 3, 3) -> (4, {channels}, 3, 3)" in str(report)
     grey = torch.rand(1, 1, 8, 8)
     torch.testing.assert_close(model(grey.expand(-1, channels, -1, -1)), source(grey.expand(-1, 3, -1, -1)))
 

@@ -1,4 +1,4 @@
-"""Training: the loop, its callbacks, checkpoints, schedules and several processes."""
+"""Training: the loop, callbacks, checkpoints, optimizer settings and learning-rate schedules."""
 
 from hydet.distributed import (
     barrier,
@@ -12,8 +12,8 @@ from hydet.distributed import (
 )
 
 from . import callbacks
-from .callbacks import Callback
-from .checkpoint import (
+from .callbacks import Callback, CallbackPhase
+from .checkpoint_folder import (
     Checkpoint,
     find_last_checkpoint,
     list_checkpoints,
@@ -29,6 +29,7 @@ from .weights import LoadReport, init_from, load_weights, read_weights
 
 __all__ = [
     "Callback",
+    "CallbackPhase",
     "Checkpoint",
     "LoadReport",
     "Trainer",

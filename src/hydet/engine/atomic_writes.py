@@ -1,4 +1,4 @@
-"""Files and folders that are there as a whole or not at all, whenever the process dies."""
+"""Write files and folders that appear as a whole or not at all, even if the process dies in between."""
 
 from __future__ import annotations
 
@@ -9,52 +9,51 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = [
-    "atomic_folder",
-    "discard",
-    "point_to",
-    "pointer_target",
-    "remove_garbage",
-    "sync",
-    "write_atomically",
-]
+__all__ = ["atomic_folder", "discard_folder", "flush_to_disk", "remove_leftovers", "write_atomically"]
 
 UNFINISHED, DISCARDED = ".unfinished-", ".discarded-"
 
 
-def sync(path: Path) -> None:
-    """Have the disk hold what was written to this file or folder."""
+def flush_to_disk(path: Path) -> None:
+    """Wait until the disk holds what was written to a file or folder.
+
+    Folders are flushed where the system allows it: Windows cannot open them, and some network file systems cannot
+    flush them. Their entries then reach the disk whenever the system writes them.
+    """
+    if path.is_dir():
+        with contextlib.suppress(OSError):
+            _fsync(path, os.O_RDONLY)
+    else:
+        _fsync(path, os.O_RDWR)  # Windows flushes only descriptors that can write
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # folders on Windows
-        return
-    try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Fill the folder that this yields; when the block ends well it becomes ``folder``.
+    """Yield a new folder to fill, and rename it to ``folder`` when the block ends without an error.
 
-    A folder of that name is replaced. After an error, nothing of the new one remains.
+    An existing folder of that name is replaced. After an error, nothing of the new folder remains.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = folder.parent / f"{UNFINISHED}{folder.name}-{uuid.uuid4().hex[:8]}"
+    unfinished = _sibling(folder, UNFINISHED)
     unfinished.mkdir()
     try:
         yield unfinished
         for file in sorted(unfinished.rglob("*")):
-            sync(file)
-        sync(unfinished)
-        replaced = (
-            folder.parent / f"{DISCARDED}{folder.name}-{uuid.uuid4().hex[:8]}" if folder.exists() else None
-        )
+            flush_to_disk(file)
+        flush_to_disk(unfinished)
+        replaced = _sibling(folder, DISCARDED) if folder.exists() else None
         if replaced is not None:
             os.rename(folder, replaced)
         os.rename(unfinished, folder)
-        sync(folder.parent)
+        flush_to_disk(folder.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -63,58 +62,46 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that readers see complete, in its old or its new state."""
+    """Write a UTF-8 text file that readers see complete, either in its old or in its new state."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.parent / f"{UNFINISHED}{path.name}-{uuid.uuid4().hex[:8]}"
+    unfinished = _sibling(path, UNFINISHED)
     try:
-        unfinished.write_text(text)
-        sync(unfinished)
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        flush_to_disk(unfinished)
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    flush_to_disk(path.parent)
 
 
-def point_to(pointer: Path, folder: Path) -> None:
-    """Make ``pointer`` a link to ``folder`` beside it; a text file with its name where links are not allowed."""
-    unfinished = pointer.parent / f"{UNFINISHED}{pointer.name}-{uuid.uuid4().hex[:8]}"
+def discard_folder(folder: Path) -> None:
+    """Remove a folder so that no reader sees half of it.
+
+    Windows refuses to rename a folder with an open file. The folder then stays as it is, for a later call to remove.
+    """
+    doomed = _sibling(folder, DISCARDED)
     try:
-        os.symlink(folder.name, unfinished, target_is_directory=True)
-    except OSError:
-        write_atomically(pointer, folder.name + "\n")
+        os.rename(folder, doomed)
+    except PermissionError:
         return
-    try:
-        os.replace(unfinished, pointer)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    sync(pointer.parent)
-
-
-def pointer_target(pointer: Path) -> Path | None:
-    """What ``point_to`` pointed to; ``None`` where there is no pointer."""
-    if pointer.is_symlink():
-        return pointer.parent / os.readlink(pointer)
-    if pointer.is_file():
-        return pointer.parent / pointer.read_text().strip()
-    return None
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder so that nobody finds half of it."""
-    doomed = folder.parent / f"{DISCARDED}{folder.name}-{uuid.uuid4().hex[:8]}"
-    os.rename(folder, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def remove_garbage(folder: Path) -> None:
-    """Remove what interrupted writes and removals have left in ``folder``."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove what interrupted writes and removals left in ``folder``."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.name.startswith((UNFINISHED, DISCARDED)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+        if not path.name.startswith((UNFINISHED, DISCARDED)):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # still open in another process, on Windows
                 path.unlink(missing_ok=True)
+
+
+def _sibling(path: Path, prefix: str) -> Path:
+    """Return a path beside ``path`` that nothing else uses, since a rename is atomic only within a file system."""
+    return path.parent / f"{prefix}{path.name}-{uuid.uuid4().hex[:8]}"

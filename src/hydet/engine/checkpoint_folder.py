@@ -1,9 +1,9 @@
-"""Checkpoints: folders that carry weights, training state, config and class names.
+"""Checkpoints: folders that hold weights, training state, config and class names.
 
 ```
 <output_dir>/checkpoints/
   step_00001000/    model.safetensors  training_state.pt  config.yaml  metadata.json
-  last, best        point to one of them
+  last, best        links to one of the folders
 ```
 """
 
@@ -13,83 +13,131 @@ import json
 import math
 import pickle
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
-import numpy as np
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .atomic_files import atomic_folder, pointer_target
+from .atomic_writes import atomic_folder
+from .checkpoint_values import ConfigLike, to_json_values, to_loadable, to_separate_tensors, to_yaml
+from .config_file import read_config_file
+from .folder_links import link_target
+from .metadata_file import FORMAT, FORMAT_VERSION, read_metadata_file
+from .protocols import StateDict
 
-__all__ = ["Checkpoint", "find_last_checkpoint", "list_checkpoints", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "LINKS",
+    "Checkpoint",
+    "CheckpointMetadata",
+    "find_last_checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 WEIGHTS, STATE, CONFIG, METADATA = "model.safetensors", "training_state.pt", "config.yaml", "metadata.json"
-POINTERS = ("last", "best")
-FORMAT = "hydet-checkpoint"
-FORMAT_VERSION = 1
+LINKS = ("last", "best")
+
+
+class CheckpointMetadata(TypedDict):
+    """Content of ``metadata.json``.
+
+    Keys:
+        step: number of optimizer steps done.
+        max_steps: number of optimizer steps of the whole run.
+        world_size: number of processes of the run.
+        metrics: metrics of the latest evaluation; null for NaN.
+        dataset: ``to_dict()`` of the training set's ``hydet.data.Metadata``, or null.
+        format: name of the file format.
+        format_version: version of the file format.
+        torch: version of torch that wrote the checkpoint.
+        saved_at: time of writing, in seconds since 1970.
+        files: size of each other file, in bytes.
+    """
+
+    step: int
+    max_steps: NotRequired[int]
+    world_size: NotRequired[int]
+    metrics: NotRequired[dict[str, float | None] | None]
+    dataset: NotRequired[dict[str, Any] | None]
+    format: NotRequired[str]
+    format_version: NotRequired[int]
+    torch: NotRequired[str]
+    saved_at: NotRequired[float]
+    files: NotRequired[dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One complete checkpoint on disk; its parts are read when they are asked for.
+    """A complete checkpoint on disk, whose files are read on access.
 
     Attributes:
-        path: the folder.
-        metadata: what ``metadata.json`` holds: ``step``, ``max_steps``, ``metrics``, ``dataset`` (the dict form of
-            ``hydet.data.Metadata``, or ``None``), versions.
+        path: folder of the checkpoint.
+        metadata: content of ``metadata.json``.
     """
 
     path: Path
-    metadata: dict[str, Any]
+    metadata: CheckpointMetadata
 
     @property
     def step(self) -> int:
-        """How many optimizer steps led here."""
+        """Number of optimizer steps done."""
         return int(self.metadata["step"])
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The latest evaluation before it was written."""
+        """Metrics of the latest evaluation before the checkpoint was written."""
         metrics = self.metadata.get("metrics") or {}
         return {name: math.nan if value is None else value for name, value in metrics.items()}
 
     @property
     def dataset(self) -> dict[str, Any] | None:
-        """The dict form of the training set's ``hydet.data.Metadata``."""
+        """``to_dict()`` of the training set's ``hydet.data.Metadata``."""
         return self.metadata.get("dataset")
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes, if the run had metadata."""
+        """Class names, or None if the run had no metadata."""
         return tuple(self.dataset["thing_classes"]) if self.dataset else None
 
     @cached_property
     def config(self) -> DictConfig:
-        """The config of the run; empty if it had none."""
-        loaded = OmegaConf.load(self.path / CONFIG)
-        return loaded if isinstance(loaded, DictConfig) else OmegaConf.create({})
+        """Config of the run; empty if the run had none.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        return OmegaConf.create(read_config_file(self.path / CONFIG))
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's state dict, on the CPU; averaged weights if the run kept an average."""
+        """Read the model's state dict to the CPU; if the run averaged its weights, these are the averages.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
         try:
             return load_file(self.path / WEIGHTS)
-        except SafetensorError as error:
+        except (SafetensorError, KeyError, RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.path / WEIGHTS} is damaged: {error}") from error
 
-    def training_state(self) -> dict[str, Any]:
-        """All that a run needs to continue, on the CPU. Nothing in it is executed by loading."""
+    def training_state(self) -> StateDict:
+        """Read the state that a run needs to continue to the CPU, without executing anything in the file.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
         try:
-            return torch.load(self.path / STATE, map_location="cpu", weights_only=True)
+            state: StateDict = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(f"{self.path / STATE} is damaged: {error}") from error
+        return state
 
 
 def save_checkpoint(
@@ -97,29 +145,29 @@ def save_checkpoint(
     *,
     weights: Mapping[str, Tensor],
     training_state: Mapping[str, Any],
-    config: Any = None,
-    metadata: Mapping[str, Any],
+    config: ConfigLike | None = None,
+    metadata: CheckpointMetadata,
 ) -> Checkpoint:
-    """Write a checkpoint that is there as a whole or not at all.
+    """Write a checkpoint that appears as a whole or not at all.
 
     Args:
-        folder: becomes the checkpoint; one of that name is replaced.
-        weights: a state dict. Tensors that share memory are stored once each.
+        folder: path of the checkpoint; an existing checkpoint there is replaced.
+        weights: state dict of the model. Tensors that share memory are stored once each.
         training_state: tensors, numbers, strings, and lists and dicts of them.
-        config: an OmegaConf object or plain containers.
-        metadata: plain JSON, at least ``step``.
+        config: OmegaConf object, or plain containers.
+        metadata: JSON values, at least ``step``.
 
     Raises:
-        TypeError: if ``training_state`` holds something that could only be pickled; the message says where.
-        OSError: if the disk does not take it; nothing of it then remains.
+        TypeError: if ``training_state`` holds an object that only pickle can store; the message says where it is.
+        OSError: if writing fails; nothing of the new checkpoint then remains.
     """
     folder = Path(folder)
-    state = _plain(training_state, "training state")
+    state = to_loadable(training_state, "training state")
     with atomic_folder(folder) as new:
-        save_file(_separate(weights), new / WEIGHTS, metadata={"format": "pt"})
+        save_file(to_separate_tensors(weights), new / WEIGHTS, metadata={"format": "pt"})
         torch.save(state, new / STATE)
-        (new / CONFIG).write_text(_yaml(config))
-        record = {
+        (new / CONFIG).write_text(to_yaml(config), encoding="utf-8", newline="\n")
+        content = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "torch": torch.__version__,
@@ -127,7 +175,8 @@ def save_checkpoint(
             **metadata,
             "files": {name: (new / name).stat().st_size for name in (WEIGHTS, STATE, CONFIG)},
         }
-        (new / METADATA).write_text(json.dumps(_json(record), indent=1))
+        text = json.dumps(to_json_values(content), indent=1)
+        (new / METADATA).write_text(text, encoding="utf-8", newline="\n")
     return load_checkpoint(folder)
 
 
@@ -135,16 +184,16 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Open the checkpoint at ``path``.
 
     Args:
-        path: a checkpoint folder, a pointer such as ``checkpoints/best``, a ``checkpoints`` folder or a run's output
-            folder; the last two stand for their last checkpoint.
+        path: a checkpoint folder, a link such as ``checkpoints/best``, or the ``checkpoints`` folder or output folder
+            of a run, which stand for their last checkpoint.
 
     Raises:
-        FileNotFoundError: if there is nothing at ``path``, or no checkpoint in it.
-        ValueError: if it is not a complete checkpoint; the message says what is wrong.
+        FileNotFoundError: if ``path`` does not exist or holds no checkpoint.
+        ValueError: if the checkpoint is not complete; the message says what is wrong.
     """
     path = Path(path)
-    points = path.is_symlink() or path.name in POINTERS
-    folder = (pointer_target(path) if points else None) or path
+    may_be_link = path.is_symlink() or path.name in LINKS
+    folder = (link_target(path) if may_be_link else None) or path
     if not folder.exists():
         raise FileNotFoundError(f"checkpoint {path}: no such folder")
     if not folder.is_dir():
@@ -152,22 +201,24 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not (folder / METADATA).is_file():
         last = find_last_checkpoint(folder)
         if last is None:
-            raise FileNotFoundError(f"{path} is no checkpoint ({METADATA} is missing) and holds none")
+            raise FileNotFoundError(
+                f"{path} is not a checkpoint ({METADATA} is missing) and contains no checkpoint"
+            )
         return load_checkpoint(last)
-    return Checkpoint(folder, _checked_metadata(folder))
+    return Checkpoint(folder, _read_metadata(folder))
 
 
 def find_last_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest complete checkpoint of a run.
+    """Return the newest complete checkpoint of a run.
 
     Args:
-        output_dir: a run's output folder, or its ``checkpoints``.
+        output_dir: output folder of the run, or its ``checkpoints`` folder.
 
     Returns:
-        Its folder, or ``None``. Unfinished and damaged folders are passed over.
+        Path of the checkpoint, or None. Unfinished and damaged checkpoints are skipped.
     """
     folder = _checkpoints_folder(Path(output_dir))
-    target = pointer_target(folder / "last")
+    target = link_target(folder / "last")
     if target is not None and _is_complete(target):
         return target
     complete = list_checkpoints(folder)
@@ -175,10 +226,10 @@ def find_last_checkpoint(output_dir: str | Path) -> Path | None:
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Checkpoint]:
-    """The complete checkpoints of a run, the newest last."""
+    """Return the complete checkpoints of a run, newest last."""
     folder = _checkpoints_folder(Path(output_dir))
-    found = [load_checkpoint(path) for path in folder.glob("step_*") if _is_complete(path)]
-    return sorted(found, key=lambda c: (c.metadata.get("saved_at", 0.0), c.step))
+    checkpoints = [load_checkpoint(path) for path in folder.glob("step_*") if _is_complete(path)]
+    return sorted(checkpoints, key=lambda c: (c.metadata.get("saved_at", 0.0), c.step))
 
 
 def _checkpoints_folder(path: Path) -> Path:
@@ -187,88 +238,18 @@ def _checkpoints_folder(path: Path) -> Path:
 
 def _is_complete(folder: Path) -> bool:
     try:
-        return bool(_checked_metadata(folder))
+        return bool(_read_metadata(folder))
     except (OSError, ValueError):
         return False
 
 
-def _checked_metadata(folder: Path) -> dict[str, Any]:
-    file = folder / METADATA
-    try:
-        metadata = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ValueError(f"{file} does not belong to a hydet checkpoint")
-    if metadata["format_version"] > FORMAT_VERSION:
-        raise ValueError(f"{folder} was written by a newer hydet (format {metadata['format_version']})")
+def _read_metadata(folder: Path) -> CheckpointMetadata:
+    """Read ``metadata.json`` and check that the files it lists exist in full."""
+    metadata = read_metadata_file(folder / METADATA)
     for name, size in metadata["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"checkpoint {folder} is incomplete: {name} is missing")
         actual = (folder / name).stat().st_size
-        if actual != size and name != CONFIG:  # people do edit configs
+        if actual != size and name != CONFIG:  # users edit configs
             raise ValueError(f"checkpoint {folder} is damaged: {name} has {actual} bytes, expected {size}")
-    return metadata
-
-
-def _separate(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, contiguous, no two sharing memory: what safetensors takes."""
-    owners: set[int] = set()
-    separate = {}
-    for name, tensor in weights.items():
-        tensor = tensor.detach().cpu().contiguous()
-        owner = tensor.untyped_storage().data_ptr()
-        if owner in owners or tensor.untyped_storage().nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        owners.add(owner)
-        separate[name] = tensor
-    return separate
-
-
-def _plain(value: Any, where: str) -> Any:
-    """As containers, tensors and numbers that ``torch.load(weights_only=True)`` reads back."""
-    if value is None or isinstance(value, bool | int | float | str | bytes | complex):
-        if isinstance(value, np.generic):
-            return value.item()
-        return value
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
-    if isinstance(value, Counter):
-        return Counter({_plain(k, where): v for k, v in value.items()})
-    if isinstance(value, Mapping):
-        return {_plain(k, where): _plain(v, f"{where}[{k!r}]") for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v, f"{where}[{i}]") for i, v in enumerate(value)]
-    if isinstance(value, tuple):
-        return tuple(_plain(v, f"{where}[{i}]") for i, v in enumerate(value))
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(
-        f"{where} is a {type(value).__module__}.{type(value).__qualname__}: checkpoints hold tensors, numbers, "
-        "strings, and lists and dicts of them"
-    )
-
-
-def _yaml(config: Any) -> str:
-    if config is None:
-        return "{}\n"
-    if not isinstance(config, DictConfig | ListConfig):
-        config = OmegaConf.create(config)
-    return OmegaConf.to_yaml(config)
-
-
-def _json(value: Any) -> Any:
-    """NaN has no place in JSON: null."""
-    if isinstance(value, Mapping):
-        return {str(k): _json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
+    return cast("CheckpointMetadata", metadata)

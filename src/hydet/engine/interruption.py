@@ -1,17 +1,20 @@
-"""SIGTERM and Ctrl-C: finish the step first."""
+"""Finish the current step after SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType
-from typing import Any
+from types import FrameType, TracebackType
+from typing import Self
 
 __all__ = ["InterruptionWatch", "TrainingInterrupted"]
 
+# Ctrl-C, the signal that cluster schedulers send before they kill a job, and Ctrl-Break, which only Windows has.
+_NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
+
 
 class TrainingInterrupted(SystemExit):
-    """A signal ended the run after a complete step; as an exit status it is 130 (Ctrl-C) or 143 (SIGTERM)."""
+    """A signal ended the run after a complete step. The exit status is 130 for Ctrl-C and 143 for SIGTERM."""
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(128 + signum)
@@ -23,30 +26,36 @@ class TrainingInterrupted(SystemExit):
 
 
 class InterruptionWatch:
-    """While entered, remembers a first SIGINT or SIGTERM instead of dying of it; a second one works as usual.
+    """Record the first SIGINT or SIGTERM inside the ``with`` block instead of ending the process.
 
-    Only the main thread can catch signals; elsewhere this does nothing.
+    A second signal has its usual effect. Only the main thread can catch signals; in other threads the watch does
+    nothing.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, signal._HANDLER] = {}
 
-    def __enter__(self) -> InterruptionWatch:
+    def __enter__(self) -> Self:
         self.signum = None
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._before[signum] = signal.signal(signum, self._remember)
+            for signum in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+                self._previous_handlers[signum] = signal.signal(signum, self._record)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._restore()
 
-    def _remember(self, signum: int, _: FrameType | None) -> None:
+    def _record(self, signum: int, _: FrameType | None) -> None:
         self.signum = signum
         self._restore()
 
     def _restore(self) -> None:
-        for signum, handler in self._before.items():
+        for signum, handler in self._previous_handlers.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
-        self._before = {}
+        self._previous_handlers = {}

@@ -1,17 +1,31 @@
-"""Parameter groups: which parameter decays how much, and learns how fast."""
+"""Parameter groups: the weight decay and learning rate of each parameter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["ViTLayerDecay", "build_optimizer", "parameter_groups"]
+__all__ = ["ParameterGroup", "ViTLayerDecay", "build_optimizer", "parameter_groups"]
 
 SETTINGS = ("weight_decay", "lr_factor")
+
+
+class ParameterGroup(TypedDict):
+    """Parameters with the same settings, as ``torch.optim`` optimizers take them.
+
+    Keys:
+        params: the parameters.
+        lr_factor: factor of the optimizer's learning rate.
+        weight_decay: weight decay; that of the optimizer by default.
+    """
+
+    params: list[nn.Parameter]
+    lr_factor: float
+    weight_decay: NotRequired[float]
 
 
 def parameter_groups(
@@ -23,36 +37,34 @@ def parameter_groups(
     bias_lr_factor: float = 1.0,
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     layer_lr_factor: Callable[[str], float] | None = None,
-) -> list[dict[str, Any]]:
-    """The trainable parameters of ``model``, grouped by weight decay and learning-rate factor.
+) -> list[ParameterGroup]:
+    """Group the trainable parameters of ``model`` by weight decay and learning-rate factor.
 
     Args:
-        model: parameters that need no gradient are left out; one used twice counts once.
-        weight_decay: of everything without a rule of its own; ``None`` leaves it to the optimizer.
-        norm_weight_decay: of weights and biases of normalisation layers; ``None`` for no exception.
-        bias_weight_decay: of the other biases; ``None`` for no exception.
-        bias_lr_factor: multiplies the learning rate of biases outside normalisation layers.
+        model: model whose parameters to group. Parameters without gradient are left out, and shared parameters appear
+            once.
+        weight_decay: weight decay of parameters without a more specific rule; None leaves it to the optimizer.
+        norm_weight_decay: weight decay of the weights and biases of normalization layers; None treats them like other
+            parameters.
+        bias_weight_decay: weight decay of biases outside normalization layers; None treats them like other parameters.
+        bias_lr_factor: factor of the learning rate of biases outside normalization layers.
         overrides: pattern -> ``{"weight_decay": ..., "lr_factor": ...}``. A pattern with ``*`` or a dot is matched
-            against the parameter's full name, any other against its last part (``pos_embed``). The last that
-            matches wins.
-        layer_lr_factor: full name -> learning-rate factor, multiplied with the others; see ``ViTLayerDecay``.
+            against the parameter's full name, any other pattern against the last part of its name (``pos_embed``).
+            The last matching pattern wins.
+        layer_lr_factor: function from a full name to a learning-rate factor, which multiplies the others; see
+            ``ViTLayerDecay``.
 
     Returns:
-        Groups for ``torch.optim``, in the order in which their first parameter stands in the model, each with
-        ``lr_factor``, which ``build_optimizer`` turns into a learning rate.
+        Groups in the order in which their first parameter appears in the model, each with ``lr_factor``, which
+        ``build_optimizer`` turns into a learning rate.
 
     Raises:
-        ValueError: if nothing is trainable, a pattern matches nothing, or an override has an unknown setting.
+        ValueError: if no parameter is trainable, a pattern matches nothing, or an override has an unknown setting.
     """
     overrides = dict(overrides or {})
-    for pattern, settings in overrides.items():
-        wrong = set(settings) - set(SETTINGS)
-        if wrong:
-            raise ValueError(
-                f"override {pattern!r}: unknown setting {sorted(wrong)}, expected {list(SETTINGS)}"
-            )
+    _check_overrides(overrides)
     unmatched = set(overrides)
-    groups: dict[tuple[float | None, float], dict[str, Any]] = {}
+    groups: dict[tuple[float | None, float], ParameterGroup] = {}
     seen: set[int] = set()
     for prefix, module in model.named_modules():
         for last, parameter in module.named_parameters(recurse=False):
@@ -84,12 +96,15 @@ def parameter_groups(
     return list(groups.values())
 
 
-def build_optimizer(factory: Callable[[Any], Optimizer], groups: Iterable[dict[str, Any]]) -> Optimizer:
-    """An optimizer over ``groups`` in which each group learns at the factory's rate times its ``lr_factor``.
+def build_optimizer(factory: Callable[[Any], Optimizer], groups: Iterable[ParameterGroup]) -> Optimizer:
+    """Build an optimizer in which the learning rate of each group is the factory's times its ``lr_factor``.
 
     Args:
-        factory: such as ``functools.partial(torch.optim.SGD, lr=0.02, momentum=0.9)``.
-        groups: from ``parameter_groups``.
+        factory: function from groups to an optimizer, such as ``functools.partial(torch.optim.SGD, lr=0.02)``.
+        groups: groups from ``parameter_groups``.
+
+    Raises:
+        TypeError: if the factory returns something else.
     """
     optimizer = factory([dict(group) for group in groups])
     if not isinstance(optimizer, Optimizer):
@@ -102,12 +117,17 @@ def build_optimizer(factory: Callable[[Any], Optimizer], groups: Iterable[dict[s
 class ViTLayerDecay:
     """Learning-rate factors that shrink from the head down through a plain vision transformer.
 
-    Args:
-        decay: factor from one block to the one below it.
-        num_layers: blocks of the transformer.
-        backbone: prefix of the transformer's parameters; everything else has factor 1.
+    Lower layers of a pretrained transformer hold general features, which fine-tuning should change less.
 
-    Source: Bao et al. 2022 (arXiv:2106.08254), as used for detection by Li et al. 2022 (arXiv:2203.16527).
+    Args:
+        decay: factor from one block to the block below it.
+        num_layers: number of blocks of the transformer.
+        backbone: prefix of the transformer's parameters; all other parameters have factor 1.
+
+    Raises:
+        ValueError: if ``decay`` is out of range.
+
+    Source: Bao et al. 2022 (arXiv:2106.08254), used for detection by Li et al. 2022 (arXiv:2203.16527).
     """
 
     def __init__(self, *, decay: float = 0.7, num_layers: int = 12, backbone: str = "backbone.") -> None:
@@ -118,7 +138,7 @@ class ViTLayerDecay:
         self.backbone = backbone
 
     def __call__(self, name: str) -> float:
-        """The factor of the parameter called ``name``."""
+        """Return the factor of the parameter called ``name``."""
         depth = self.num_layers + 1
         if name.startswith(self.backbone):
             if ".pos_embed" in name or ".patch_embed" in name:
@@ -128,10 +148,20 @@ class ViTLayerDecay:
         return self.decay ** (self.num_layers + 1 - depth)
 
 
+def _check_overrides(overrides: Mapping[str, Mapping[str, float]]) -> None:
+    for pattern, settings in overrides.items():
+        unknown = set(settings) - set(SETTINGS)
+        if unknown:
+            raise ValueError(
+                f"override {pattern!r}: unknown setting {sorted(unknown)}, expected {list(SETTINGS)}"
+            )
+
+
 def _matches(pattern: str, name: str) -> bool:
     return fnmatchcase(name if "*" in pattern or "." in pattern else name.rpartition(".")[2], pattern)
 
 
 def _is_norm(module: nn.Module) -> bool:
-    known = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm | nn.LocalResponseNorm | nn.RMSNorm
-    return isinstance(module, known) or "Norm" in type(module).__name__
+    norms = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm | nn.LocalResponseNorm | nn.RMSNorm
+    # By name as well, for the norms of other libraries, such as timm's LayerNorm2d.
+    return isinstance(module, norms) or "Norm" in type(module).__name__

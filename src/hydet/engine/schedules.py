@@ -1,6 +1,6 @@
-"""Learning rates over time: a linear warm-up, then steps or a cosine.
+"""Learning-rate schedules: a linear warm-up, then steps or a cosine.
 
-Each schedule is a function of the step number alone, so that a resumed run needs nothing but that number.
+Each schedule depends on the step number alone, so a resumed run needs only that number.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ from itertools import pairwise
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["constant", "scale_lr", "warmup_cosine", "warmup_multistep"]
+__all__ = ["constant", "scale_lr", "warmup_cosine", "warmup_multistep", "with_warmup"]
 
 
 def scale_lr(lr: float, batch_size: int, reference_batch: int = 16) -> float:
-    """The learning rate for ``batch_size`` images a step, if ``lr`` suits ``reference_batch``.
+    """Scale a learning rate that suits ``reference_batch`` images per step to ``batch_size`` images per step.
+
+    The mean gradient of a k times larger batch has k times less variance, so a k times larger step is as stable.
+
+    Raises:
+        ValueError: if a batch size is not positive.
 
     Source: the linear scaling rule, Goyal et al. 2017 (arXiv:1706.02677), section 2.1.
     """
@@ -27,7 +32,13 @@ def scale_lr(lr: float, batch_size: int, reference_batch: int = 16) -> float:
 
 
 def constant(optimizer: Optimizer, *, warmup_steps: int = 0, warmup_factor: float = 0.001) -> LambdaLR:
-    """A linear warm-up, then the optimizer's learning rate for ever."""
+    """Keep the optimizer's learning rate after a linear warm-up.
+
+    Args:
+        optimizer: optimizer whose learning rates apply after the warm-up.
+        warmup_steps: number of steps of the warm-up.
+        warmup_factor: learning rate of the first step, relative to the full one.
+    """
     return LambdaLR(optimizer, with_warmup(lambda step: 1.0, warmup_steps, warmup_factor))
 
 
@@ -40,23 +51,23 @@ def warmup_multistep(
     warmup_factor: float = 0.001,
     max_steps: int | None = None,
 ) -> LambdaLR:
-    """A linear warm-up, then a step down at each milestone.
+    """Reduce the learning rate at each milestone, after a linear warm-up.
 
     Args:
-        optimizer: its learning rates are those between warm-up and first milestone.
-        milestones: increasing; step numbers, or (all of them) fractions of ``max_steps`` between 0 and 1.
-        gamma: factor at each milestone.
-        warmup_steps: a number of steps, or a fraction of ``max_steps``.
-        warmup_factor: the first step's learning rate, relative to the full one.
-        max_steps: length of the run, needed for fractions only.
+        optimizer: optimizer whose learning rates apply between the warm-up and the first milestone.
+        milestones: increasing step numbers, or increasing fractions of ``max_steps`` between 0 and 1.
+        gamma: factor of the learning rate at each milestone.
+        warmup_steps: number of steps, or a fraction of ``max_steps``.
+        warmup_factor: learning rate of the first step, relative to the full one.
+        max_steps: number of steps of the run; needed for fractions only.
 
     Raises:
-        ValueError: for milestones that do not increase, and fractions without ``max_steps``.
+        ValueError: if milestones do not increase, or fractions are given without ``max_steps``.
     """
-    steps = [_as_steps("milestones", m, max_steps) for m in milestones]
+    steps = [_to_steps("milestones", m, max_steps) for m in milestones]
     if any(a >= b for a, b in pairwise(milestones)):
         raise ValueError(f"milestones must increase, got {list(milestones)}")
-    warmup = _as_steps("warmup_steps", warmup_steps, max_steps)
+    warmup = _to_steps("warmup_steps", warmup_steps, max_steps)
     return LambdaLR(
         optimizer, with_warmup(lambda step: gamma ** bisect_right(steps, step), warmup, warmup_factor)
     )
@@ -70,14 +81,17 @@ def warmup_cosine(
     warmup_factor: float = 0.001,
     final_factor: float = 0.0,
 ) -> LambdaLR:
-    """A linear warm-up into half a cosine over ``max_steps``.
+    """Reduce the learning rate along half a cosine over ``max_steps``, after a linear warm-up.
 
     Args:
-        optimizer: its learning rates are the cosine's start.
-        max_steps: length of the run, warm-up included.
-        warmup_steps: a number of steps, or a fraction of ``max_steps``.
-        warmup_factor: the first step's learning rate, relative to the full one.
-        final_factor: the last step's learning rate, relative to the full one.
+        optimizer: optimizer whose learning rates are the start of the cosine.
+        max_steps: number of steps of the run, including the warm-up.
+        warmup_steps: number of steps, or a fraction of ``max_steps``.
+        warmup_factor: learning rate of the first step, relative to the full one.
+        final_factor: learning rate of the last step, relative to the full one.
+
+    Raises:
+        ValueError: if ``max_steps`` is not positive.
 
     Source: Loshchilov and Hutter 2017 (arXiv:1608.03983), section 3, without restarts.
     """
@@ -85,17 +99,30 @@ def warmup_cosine(
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
 
     def cosine(step: float) -> float:
-        done = min(step / max_steps, 1.0)
-        return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * done))
+        progress = min(step / max_steps, 1.0)
+        return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    warmup = _as_steps("warmup_steps", warmup_steps, max_steps)
+    warmup = _to_steps("warmup_steps", warmup_steps, max_steps)
     return LambdaLR(optimizer, with_warmup(cosine, warmup, warmup_factor))
 
 
 def with_warmup(
     schedule: Callable[[int], float], warmup_steps: int, warmup_factor: float
 ) -> Callable[[int], float]:
-    """Start at ``warmup_factor`` of the schedule's first value and go straight to where it is after the warm-up."""
+    """Let a schedule start with a linear warm-up.
+
+    The warm-up rises from ``warmup_factor`` times the schedule's first value to its value after the warm-up. The first
+    gradients of a new head are large and would otherwise push pretrained weights far away (Goyal et al. 2017, section
+    2.2).
+
+    Args:
+        schedule: function from a step to a factor of the learning rate.
+        warmup_steps: number of steps of the warm-up.
+        warmup_factor: factor of the first step, relative to the schedule.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
     if warmup_steps < 0:
         raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
     if not 0 <= warmup_factor <= 1:
@@ -110,13 +137,16 @@ def with_warmup(
     return factor
 
 
-def _as_steps(name: str, value: int | float, max_steps: int | None) -> int:
+def _to_steps(name: str, value: int | float, max_steps: int | None) -> int:
+    """Return a number of steps, from a number of steps or a fraction of the run."""
     if isinstance(value, bool) or value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
     if isinstance(value, int):
         return value
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} takes whole numbers of steps, or fractions between 0 and 1, got {value}")
+        raise ValueError(
+            f"{name} must be whole numbers of steps or fractions between 0 and 1, got {value}"
+        )
     if max_steps is None:
-        raise ValueError(f"{name}={value} is a fraction of the run: it needs max_steps")
+        raise ValueError(f"{name}={value} is a fraction of the run, which needs max_steps")
     return round(value * max_steps)

@@ -1,29 +1,32 @@
-"""What happens around the training loop; see ``Callback``."""
+"""Callbacks of the training loop; see ``Callback``."""
 
-from .callback import Callback
-from .checkpoints import Checkpoints
+from .callback import Callback, CallbackPhase
 from .console_log import ConsoleLog
 from .early_stopping import EarlyStopping
 from .ema import EMA
 from .evaluation import Evaluation
 from .jsonl_log import JsonlLog
-from .model_pictures import ModelPictures
+from .logger import Logger
 from .nan_guard import NanGuard
+from .periodic_checkpoints import Checkpoints
 from .precise_batch_norm import PreciseBatchNorm
-from .prediction_pictures import PredictionPictures
+from .prediction_images import PredictionImages
 from .tensorboard_log import TensorBoardLog
+from .training_images import TrainingImages
 
 __all__ = [
     "EMA",
     "Callback",
+    "CallbackPhase",
     "Checkpoints",
     "ConsoleLog",
     "EarlyStopping",
     "Evaluation",
     "JsonlLog",
-    "ModelPictures",
+    "Logger",
     "NanGuard",
     "PreciseBatchNorm",
-    "PredictionPictures",
+    "PredictionImages",
     "TensorBoardLog",
+    "TrainingImages",
 ]

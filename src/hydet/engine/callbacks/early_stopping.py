@@ -1,12 +1,13 @@
-"""Stop when there is nothing more to gain."""
+"""Stop a run that no longer improves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .best_value import check_mode, is_better, read_metric
+from ..protocols import StateDict
 from .callback import Callback
+from .metric_comparison import Mode, check_mode, is_better, read_metric
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -15,16 +16,18 @@ __all__ = ["EarlyStopping"]
 
 
 class EarlyStopping(Callback):
-    """Ends the run when a metric has not improved for some evaluations.
+    """End the run when a metric has not improved for ``patience`` evaluations.
 
     Args:
-        metric: such as ``"box/AP"`` or ``"val_loss/total"``.
-        patience: evaluations without improvement after which the run ends.
-        min_delta: smaller improvements do not count.
-        mode: ``"max"`` or ``"min"``; ``"auto"`` takes less for better where the metric is a loss.
+        metric: name of the metric, such as ``"box/AP"`` or ``"val_loss/total"``.
+        patience: number of evaluations without an improvement after which the run ends.
+        min_delta: smallest change that counts as an improvement.
+        mode: ``"max"`` or ``"min"``; ``"auto"`` is ``"min"`` if the metric is a loss and ``"max"`` otherwise.
     """
 
-    def __init__(self, *, metric: str, patience: int = 5, min_delta: float = 0.0, mode: str = "auto") -> None:
+    def __init__(
+        self, *, metric: str, patience: int = 5, min_delta: float = 0.0, mode: Mode = "auto"
+    ) -> None:
         if patience < 1:
             raise ValueError(f"patience must be at least 1, got {patience}")
         if min_delta < 0:
@@ -37,19 +40,26 @@ class EarlyStopping(Callback):
         self.waited = 0
 
     def on_evaluation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Compare the metric with its best value, and request the end of the run if it has stopped improving.
+
+        Raises:
+            ValueError: if the evaluation has no such metric.
+        """
         value = read_metric(metrics, self.metric)
         if is_better(self.metric, value, self.best_value, mode=self.mode, min_delta=self.min_delta):
             self.best_value, self.waited = value, 0
             return
         self.waited += 1
         if self.waited >= self.patience and not trainer.should_stop:
-            trainer.should_stop = True
+            trainer.request_stop()
             trainer.print(
                 f"stopping early: {self.metric} has not improved on {self.best_value} for {self.waited} evaluations"
             )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
+        """Return the best value and the number of evaluations since then."""
         return {"best_value": self.best_value, "waited": self.waited}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue from a state that ``state_dict`` returned."""
         self.best_value, self.waited = state["best_value"], state["waited"]

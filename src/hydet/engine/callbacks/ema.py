@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .callback import Callback
+from ..protocols import StateDict
+from .callback import Callback, CallbackPhase
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -18,17 +19,17 @@ __all__ = ["EMA"]
 
 
 class EMA(Callback):
-    """Evaluates, and stores in ``model.safetensors``, a moving average of the weights.
+    """Evaluate a moving average of the weights, and store it in ``model.safetensors``.
 
     Args:
-        decay: of the average, once it is warm.
-        warm_up: begin with ``(1 + n) / (10 + n)`` after n steps where that is smaller, so that the first weights are
-            soon forgotten.
+        decay: weight of the previous average in each update.
+        warm_up: use a decay of ``(1 + n) / (10 + n)`` after n steps while that is smaller than ``decay``, so that the
+            average soon forgets the initial weights.
 
-    Source: Polyak and Juditsky 1992; the warm-up as in TensorFlow's ``ExponentialMovingAverage``.
+    Source: Polyak and Juditsky 1992; the warm-up is that of TensorFlow's ``ExponentialMovingAverage``.
     """
 
-    order = -100  # evaluations and checkpoints of a step see the average of that step
+    phase = CallbackPhase.AVERAGE_WEIGHTS
 
     def __init__(self, *, decay: float = 0.999, warm_up: bool = True) -> None:
         if not 0 <= decay < 1:
@@ -39,6 +40,7 @@ class EMA(Callback):
         self._average: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: Trainer) -> None:
+        """Start from the model's weights, or move a restored average to the model's device."""
         state = trainer.model.state_dict()
         if not self._average:
             self._average = {name: value.detach().clone() for name, value in state.items()}
@@ -47,6 +49,7 @@ class EMA(Callback):
 
     @torch.no_grad()
     def on_step_end(self, trainer: Trainer) -> None:
+        """Update the average; integer buffers, which have no average, are copied."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warm_up else self.decay
         averages, values = [], []
@@ -60,7 +63,7 @@ class EMA(Callback):
 
     @contextmanager
     def evaluation_weights(self, trainer: Trainer) -> Iterator[None]:
-        """The model holds the average inside."""
+        """Let the model hold the average inside the context."""
         if not self._average:
             yield
             return
@@ -71,9 +74,11 @@ class EMA(Callback):
         finally:
             trainer.model.load_state_dict(trained)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
+        """Return the average and the number of updates."""
         return {"updates": self.updates, "average": dict(self._average)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue from a state that ``state_dict`` returned."""
         self.updates = int(state["updates"])
         self._average = {name: value.clone() for name, value in state["average"].items()}

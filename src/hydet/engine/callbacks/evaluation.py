@@ -1,76 +1,85 @@
-"""Evaluation from time to time."""
+"""Evaluate the model at an interval."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
 
 from hydet.distributed import world_size
 from hydet.evaluation import Evaluator, evaluate
+from hydet.structures import Instances, ModelInput, ModelOutput
 
+from ..protocols import Batch, Example, StateDict
 from .callback import Callback
-from .loss_window import check_every, is_due
+from .step_interval import check_interval, is_due
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from ..trainer import Trainer
 
 __all__ = ["Evaluation"]
 
 
 class Evaluation(Callback):
-    """Evaluates every so many steps and after the last one, and prints the tables.
+    """Evaluate at an interval and after the last step, and print the tables.
 
-    The weights are those of ``Trainer.evaluation_weights``. An evaluation that a signal interrupts is made up for
-    when the run continues.
+    The model is evaluated with the weights of ``Trainer.evaluation_weights``. An evaluation that a signal interrupts
+    runs again when the run continues.
 
     Args:
-        every: steps between evaluations.
-        loader: finite, batches of model inputs.
+        every: steps between two evaluations.
+        loader: finite loader of batches of model inputs.
         evaluators: see ``hydet.evaluation.Evaluator``.
-        with_losses: also the validation loss, from the same pass.
-        pictures: the first so many images with their results are kept in ``trainer.examples``.
+        with_losses: True also computes the validation loss, in the same pass.
+        num_examples: number of images to keep, with their results, in ``trainer.examples``.
     """
 
     def __init__(
         self,
         *,
         every: int,
-        loader: Iterable[Sequence[Mapping[str, Any]]],
+        loader: Iterable[Batch],
         evaluators: Sequence[Evaluator] | Evaluator,
         with_losses: bool = True,
-        pictures: int = 8,
+        num_examples: int = 8,
     ) -> None:
-        if pictures < 0:
-            raise ValueError(f"pictures must not be negative, got {pictures}")
-        self.every = check_every(every)
+        if num_examples < 0:
+            raise ValueError(f"num_examples must not be negative, got {num_examples}")
+        self.every = check_interval(every)
         self.loader = loader
         self.evaluators = list(evaluators) if isinstance(evaluators, Sequence) else [evaluators]
         self.with_losses = with_losses
-        self.pictures = pictures
+        self.num_examples = num_examples
         self.evaluated_step = 0
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        missed = trainer.step > 0 and is_due(trainer.step, self.every, trainer.max_steps)
-        if missed and self.evaluated_step != trainer.step:
+        """Run the evaluation that an interrupted run missed."""
+        was_due = trainer.step > 0 and is_due(trainer.step, self.every, trainer.max_steps)
+        if was_due and self.evaluated_step != trainer.step:
             self.run(trainer)
 
     def on_step_end(self, trainer: Trainer) -> None:
+        """Evaluate if it is time."""
         if is_due(trainer.step, self.every, trainer.max_steps):
             self.run(trainer)
 
     def run(self, trainer: Trainer) -> None:
         """Evaluate now."""
-        examples = _Examples(self.pictures)
+        examples = _ExampleCollector(self.num_examples)
+        progress = trainer.terminal.progress
         with trainer.evaluation_weights() as model, trainer.autocast():
             metrics = evaluate(
                 model,
-                _Interruptible(self.loader, trainer),
+                _InterruptibleLoader(self.loader, trainer),
                 [*self.evaluators, examples],
                 with_losses=self.with_losses,
-                progress=trainer.progress if trainer.progress is not None else False,
+                progress=progress if progress is not None else False,
             )
         self.evaluated_step = trainer.step
-        trainer.examples = examples.pairs
         trainer.print(f"[bold]Evaluation after step {trainer.step}[/bold]")
         for evaluator in self.evaluators:
             for table in evaluator.tables():
@@ -80,23 +89,28 @@ class Evaluation(Callback):
             trainer.print(
                 "validation loss  " + "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
             )
-        trainer.evaluated(metrics)
+        trainer.finish_evaluation(metrics, examples.examples)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
+        """Return the step of the last evaluation."""
         return {"evaluated_step": self.evaluated_step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue from a state that ``state_dict`` returned."""
         self.evaluated_step = int(state["evaluated_step"])
 
 
-class _Interruptible:
-    """The loader, which on a single process ends an evaluation as soon as the run is asked to stop."""
+class _InterruptibleLoader:
+    """A loader that ends an evaluation at once when a signal arrives.
 
-    def __init__(self, loader: Iterable[Any], trainer: Trainer) -> None:
+    Several processes finish the evaluation first, since a check in each batch would synchronize them.
+    """
+
+    def __init__(self, loader: Iterable[Batch], trainer: Trainer) -> None:
         self.loader = loader
         self.trainer = trainer
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
             if world_size() == 1:
                 self.trainer.raise_if_interrupted()
@@ -106,25 +120,37 @@ class _Interruptible:
         return len(self.loader) if isinstance(self.loader, Sized) else 0
 
 
-class _Examples:
-    """An evaluator that keeps the first images."""
+class _ExampleCollector:
+    """An evaluator without metrics that keeps the first images and their results."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.reset()
+        self.examples: list[Example] = []
 
     def reset(self) -> None:
-        self.pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self.examples = []
 
-    def update(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+    def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
         for entry, output in zip(inputs, outputs, strict=True):
-            if len(self.pairs) < self.count:
-                self.pairs.append(
-                    (entry, {k: v.to("cpu") if hasattr(v, "to") else v for k, v in output.items()})
-                )
+            if len(self.examples) < self.count:
+                self.examples.append(Example(entry, _to_cpu(output)))
 
     def compute(self) -> dict[str, float]:
         return {}
 
-    def tables(self) -> list[Any]:
+    def tables(self) -> list[Table]:
         return []
+
+
+def _to_cpu(output: ModelOutput) -> ModelOutput:
+    cpu = torch.device("cpu")
+    copied: dict[str, object] = {}
+    for name, value in output.items():
+        if isinstance(value, Tensor | Instances):
+            copied[name] = value.to(cpu)
+        elif name == "panoptic_seg" and isinstance(value, tuple):
+            segmentation, segments = value
+            copied[name] = (segmentation.to(cpu), segments)
+        else:
+            copied[name] = value
+    return cast("ModelOutput", copied)

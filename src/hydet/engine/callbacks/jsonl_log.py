@@ -1,4 +1,4 @@
-"""Numbers as lines of JSON."""
+"""Log values as lines of JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from hydet.distributed import is_main_process
-
-from ..atomic_files import write_atomically
-from .callback import Callback
-from .loss_window import LossWindow, check_every, is_due
+from ..atomic_writes import write_atomically
+from .logger import Logger
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -20,72 +17,68 @@ if TYPE_CHECKING:
 __all__ = ["JsonlLog"]
 
 
-class JsonlLog(Callback):
-    """Appends ``{"step": 20, "kind": "training", "loss/total": ...}`` and ``"kind": "evaluation"`` lines to a file.
+class JsonlLog(Logger):
+    """Append ``{"step": 20, "kind": "training", "loss/total": ...}`` and ``"kind": "evaluation"`` lines to a file.
 
-    A resumed run removes the lines that lie after its checkpoint, so that each step stands there once. A run that
-    starts anew moves the file of an older one aside.
+    A resumed run removes the lines after its checkpoint, so that the file has each step once. A new run renames the
+    file of an older run.
 
     Args:
-        every: steps between training lines, which hold means since the last one.
-        file: below the output folder.
+        every: steps between training lines, which hold means since the previous line.
+        file: path below the output folder.
     """
 
     def __init__(self, *, every: int = 20, file: str = "metrics.jsonl") -> None:
-        self.every = check_every(every)
+        super().__init__(every=every)
         self.file = file
-        self._window = LossWindow()
         self._stream: IO[str] | None = None
 
-    def on_fit_start(self, trainer: Trainer) -> None:
-        self._window.clear()
-        if not is_main_process():
-            return
+    def open(self, trainer: Trainer) -> None:
+        """Open the file to append lines."""
         path = trainer.output_dir / self.file
         if path.is_file() and trainer.resumed_from is not None:
             write_atomically(path, "".join(_lines_until(path, trainer.step)))
         elif path.is_file():
-            number = 1
-            while (aside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-                number += 1
-            path.rename(aside)
+            path.rename(_unused_name(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("a")
+        self._stream = path.open("a", encoding="utf-8", newline="\n")
 
-    def on_step_end(self, trainer: Trainer) -> None:
-        self._window.add(trainer)
-        if is_due(trainer.step, self.every, trainer.max_steps):
-            self._write(trainer.step, "training", self._window.summary(trainer))
+    def log_training(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        """Append a line of training values."""
+        self._write(trainer.step, "training", values)
 
-    def on_evaluation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Append a line of metrics."""
         self._write(trainer.step, "evaluation", metrics)
 
-    def on_fit_end(self, trainer: Trainer) -> None:
-        self._close()
-
-    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        self._close()
-
-    def _write(self, step: int, kind: str, numbers: Mapping[str, float]) -> None:
-        if self._stream is None:
-            return
-        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        self._stream.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
-        self._stream.flush()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
+    def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        if self._stream is None:
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._stream.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
+        self._stream.flush()
+
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    kept = []
-    for line in path.read_text().splitlines():
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            record: Any = json.loads(line)
-        except json.JSONDecodeError:  # cut short when the run was killed
+            record: object = json.loads(line)
+        except json.JSONDecodeError:  # cut off when the run was killed
             continue
         if isinstance(record, dict) and record.get("step", 0) <= step:
-            kept.append(line + "\n")
-    return kept
+            lines.append(line + "\n")
+    return lines
+
+
+def _unused_name(path: Path) -> Path:
+    number = 1
+    while (unused := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    return unused

@@ -1,21 +1,23 @@
-"""Writes checkpoints, and keeps the last ones and the best."""
+"""Write checkpoints at an interval, and keep the last ones and the best."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from hydet.distributed import barrier, is_main_process
 
-from ..atomic_files import discard, point_to, pointer_target, remove_garbage
-from ..checkpoint import find_last_checkpoint, list_checkpoints
+from ..atomic_writes import discard_folder, remove_leftovers
+from ..checkpoint_folder import find_last_checkpoint, list_checkpoints
+from ..folder_links import link_folder, link_target
 from ..interruption import TrainingInterrupted
-from .best_value import check_mode, is_better, read_metric
-from .callback import Callback
-from .loss_window import check_every, is_due
+from ..protocols import StateDict
+from .callback import Callback, CallbackPhase
+from .metric_comparison import Mode, check_mode, is_better, read_metric
+from .step_interval import check_interval, is_due
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -24,103 +26,110 @@ __all__ = ["Checkpoints"]
 
 
 class Checkpoints(Callback):
-    """Writes ``<output_dir>/checkpoints/step_<n>``, with ``last`` and ``best`` pointing to one of them.
+    """Write ``<output_dir>/checkpoints/step_<n>``, and let ``last`` and ``best`` link to one of them.
 
-    Whatever its place in the list, it works after the other callbacks, so that what it stores includes what they did
-    in this step. A checkpoint is also written when a signal ends the run.
+    A checkpoint is also written when a signal ends the run.
 
     Args:
-        every: steps between checkpoints; there is always one after the last step.
-        keep_last: so many are kept; the best one is kept besides.
-        best: the metric that decides which is the best, such as ``"box/AP"``; ``None`` for no best.
-        mode: ``"max"`` or ``"min"``; ``"auto"`` takes less for better where the metric is a loss.
+        every: steps between two checkpoints; the last step always gets one.
+        keep_last: number of newest checkpoints to keep; the best one is kept in addition.
+        best: metric that decides which checkpoint is the best, such as ``"box/AP"``; None for no best checkpoint.
+        mode: ``"max"`` or ``"min"``; ``"auto"`` is ``"min"`` if the metric is a loss and ``"max"`` otherwise.
     """
 
-    order = 100
+    phase = CallbackPhase.SAVE_CHECKPOINT
 
     def __init__(
-        self, *, every: int, keep_last: int = 2, best: str | None = None, mode: str = "auto"
+        self, *, every: int, keep_last: int = 2, best: str | None = None, mode: Mode = "auto"
     ) -> None:
         if keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, got {keep_last}")
-        self.every = check_every(every)
+        self.every = check_interval(every)
         self.keep_last = keep_last
         self.best = best
         self.mode = check_mode(mode)
         self.best_value: float | None = None
         self.best_step: int | None = None
-        self._written: int | None = None
-        self._is_best = False
+        self._written_step: int | None = None
+        self._is_new_best = False
 
     def folder(self, trainer: Trainer) -> Path:
-        """Where this run's checkpoints are."""
+        """Return the folder of this run's checkpoints."""
         return trainer.output_dir / "checkpoints"
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """Clean up after a killed run.
+        """Remove what a killed run left behind.
 
         Raises:
-            FileExistsError: if the run starts anew where another one has left checkpoints.
+            FileExistsError: if a new run starts in the output folder of another run.
         """
         folder = self.folder(trainer)
-        self._written = trainer.step if trainer.resumed_from else None
+        self._written_step = trainer.step if trainer.resumed_from else None
         if trainer.resumed_from is None:
             last = find_last_checkpoint(folder) if folder.is_dir() else None
             if last is not None:
                 raise FileExistsError(
-                    f"{folder} already holds checkpoints of a run ({last.name}): "
-                    "resume=auto continues it, another output_dir starts anew"
+                    f"{folder} already contains checkpoints of a run ({last.name}): "
+                    "resume=auto continues that run, another output_dir starts a new one"
                 )
         if is_main_process():
-            remove_garbage(folder)
+            remove_leftovers(folder)
         barrier()
-        if self._is_best:  # an evaluation was made up for
+        if self._is_new_best:  # from an evaluation that the interrupted run had missed
             self.write(trainer)
 
     def on_evaluation_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Compare the metric with its best value.
+
+        Raises:
+            ValueError: if the evaluation has no such metric.
+        """
         if self.best is None:
             return
         value = read_metric(metrics, self.best)
         if is_better(self.best, value, self.best_value, mode=self.mode):
             self.best_value, self.best_step = value, trainer.step
-            self._is_best = True
+            self._is_new_best = True
 
     def on_step_end(self, trainer: Trainer) -> None:
-        ends = trainer.should_stop or trainer.step == trainer.max_steps
-        if ends or self._is_best or is_due(trainer.step, self.every, trainer.max_steps):
+        """Write a checkpoint at the interval, after the last step, and for a new best value."""
+        is_due_now = trainer.should_stop or is_due(trainer.step, self.every, trainer.max_steps)
+        if is_due_now or self._is_new_best:
             self.write(trainer)
 
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        """Write a checkpoint if a signal ended the run."""
         if not isinstance(error, TrainingInterrupted):
             return
-        if trainer.step > 0 and self._written != trainer.step:
+        if trainer.step > 0 and self._written_step != trainer.step:
             self.write(trainer)
         saved = f"checkpoint: {self.folder(trainer) / _name(trainer.step)}; resume=auto continues"
-        trainer.print(escape(f"{error}; {saved if trainer.step else 'nothing to save yet'}"))
+        trainer.print(escape(f"{error}; {saved if trainer.step else 'no step is complete yet'}"))
 
     def write(self, trainer: Trainer) -> None:
-        """Write a checkpoint of the current step now; every process must call it."""
+        """Write a checkpoint of the current step now; every process must call this method."""
         folder = self.folder(trainer)
-        is_best, self._is_best = self._is_best, False
-        written = trainer.save(folder / _name(trainer.step))
-        self._written = trainer.step
-        if written is not None:
-            point_to(folder / "last", written.path)
+        is_best, self._is_new_best = self._is_new_best, False
+        checkpoint = trainer.save(folder / _name(trainer.step))
+        self._written_step = trainer.step
+        if checkpoint is not None:
+            link_folder(folder / "last", checkpoint.path)
             if is_best:
-                point_to(folder / "best", written.path)
-            self._prune(folder)
+                link_folder(folder / "best", checkpoint.path)
+            self._remove_old(folder)
 
-    def _prune(self, folder: Path) -> None:
-        best = pointer_target(folder / "best")
-        spared = best.name if best is not None else None
-        for old in list_checkpoints(folder)[: -self.keep_last]:
-            if old.path.name != spared:
-                discard(old.path)
+    def _remove_old(self, folder: Path) -> None:
+        best = link_target(folder / "best")
+        for checkpoint in list_checkpoints(folder)[: -self.keep_last]:
+            if best is None or checkpoint.path.name != best.name:
+                discard_folder(checkpoint.path)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
+        """Return the best value and its step."""
         return {"best": self.best, "best_value": self.best_value, "best_step": self.best_step}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
+        """Continue from a state that ``state_dict`` returned, unless it belongs to another metric."""
         if state["best"] == self.best:
             self.best_value, self.best_step = state["best_value"], state["best_step"]
 

@@ -1,18 +1,19 @@
-"""Statistics of batch normalisation from many batches of the same weights."""
+"""Compute batch-norm statistics from many batches with the same weights."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from ..protocols import KeepsTrainingState
 from ..seeding import random_state, set_random_state
-from .callback import Callback
-from .loss_window import check_every, is_due
+from .callback import Callback, CallbackPhase
+from .step_interval import check_interval, is_due
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
@@ -21,60 +22,62 @@ __all__ = ["PreciseBatchNorm"]
 
 
 class PreciseBatchNorm(Callback):
-    """Before an evaluation, replaces running means and variances by averages over batches of the present weights.
+    """Replace running means and variances by averages over batches with the current weights, before an evaluation.
 
-    Running averages lag behind the weights, the more so the faster these change. The batches are those that the run
-    takes next; but for the statistics the run goes on as if nothing had happened. Layers whose statistics are frozen
-    keep them, and so does an average of the weights (``EMA``).
+    Running averages lag behind the weights, the more so the faster the weights change. The averages are computed from
+    the batches that the run uses next. Apart from the statistics, the run continues as if nothing had happened. Layers
+    with frozen statistics keep them, and so does a moving average of the weights (``EMA``).
 
     Args:
-        every: steps between renewals; the same number as between evaluations.
-        batches: how many are averaged.
+        every: steps between two updates; use the interval of the evaluation.
+        batches: number of batches to average.
 
     Source: Wu and Johnson 2021 (arXiv:2105.07576), section 3.
     """
 
-    order = -50  # after an average of the weights, before evaluations and checkpoints
+    phase = CallbackPhase.PREPARE_EVALUATION
 
     def __init__(self, *, every: int, batches: int = 200) -> None:
         if isinstance(batches, bool) or not isinstance(batches, int) or batches < 1:
             raise ValueError(f"batches must be a whole number of at least 1, got {batches!r}")
-        self.every = check_every(every)
+        self.every = check_interval(every)
         self.batches = batches
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """See that there is something to do, and the data to do it.
+        """Check that the model has statistics, and that the loader can provide the batches.
 
         Raises:
             ValueError: if no layer of the model has running statistics.
-            TypeError: if the training loader is a mere iterator, from which batches cannot be read ahead.
+            TypeError: if the training loader is an iterator, which cannot be read ahead.
         """
         if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in trainer.model.modules()):
             raise ValueError(
-                "PreciseBatchNorm: the model has no batch normalisation with running statistics; "
-                "callbacks.precise_bn=null leaves this out"
+                "PreciseBatchNorm: the model has no batch normalization with running statistics; "
+                "callbacks.precise_bn=null switches this callback off"
             )
         if isinstance(trainer.train_loader, Iterator):
             raise TypeError(
-                "PreciseBatchNorm needs a loader that gives a new iterator each time, got an iterator"
+                "PreciseBatchNorm needs a loader that returns a new iterator each time, got an iterator"
             )
 
     def on_step_end(self, trainer: Trainer) -> None:
+        """Update the statistics if it is time."""
         if is_due(trainer.step, self.every, trainer.max_steps):
-            self.renew(trainer)
+            self.update(trainer)
 
-    def renew(self, trainer: Trainer) -> None:
-        """Compute the statistics now."""
-        streams = random_state(trainer.device)
-        stateful: list[Any] = [m for m in trainer.model.modules() if hasattr(m, "load_training_state")]
-        states = [copy.deepcopy(module.training_state()) for module in stateful]
-        ahead = islice(copy.copy(trainer.train_loader), self.batches)  # a copy: the run's own place stays
+    def update(self, trainer: Trainer) -> None:
+        """Update the statistics now."""
+        random = random_state(trainer.device)
+        modules = [m for m in trainer.model.modules() if isinstance(m, KeepsTrainingState)]
+        states = [copy.deepcopy(module.training_state()) for module in modules]
+        # A copy of the loader, so that the position of the run does not change.
+        batches = islice(copy.copy(trainer.train_loader), self.batches)
         try:
             with trainer.autocast():
-                # Of each entry, torch gives the first part to the model.
-                update_bn(((batch,) for batch in ahead), trainer.model)
+                # update_bn passes the first element of each item to the model.
+                update_bn(((batch,) for batch in batches), trainer.model)
         finally:
-            for module, state in zip(stateful, states, strict=True):
+            for module, state in zip(modules, states, strict=True):
                 module.load_training_state(state)
-            set_random_state(streams, trainer.device)
-        trainer.print(f"statistics of batch normalisation renewed from {self.batches} batches")
+            set_random_state(random, trainer.device)
+        trainer.print(f"updated batch-norm statistics from {self.batches} batches")

@@ -1,73 +1,84 @@
-"""Pictures that a model draws of its own training."""
+"""Draw training steps: the ground truth beside proposals, detections, labels or masks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from hydet.distributed import is_main_process
+from hydet.structures import Losses
 from hydet.visualization import save_png
 
+from ..protocols import Batch
 from .callback import Callback
+from .training_observers import TrainingObserver, make_observers
 
 if TYPE_CHECKING:
     from ..trainer import Trainer
 
-__all__ = ["ModelPictures"]
+__all__ = ["TrainingImages"]
 
 
-class ModelPictures(Callback):
-    """Takes the pictures of every module whose ``vis_period`` is set: for the loggers, and as PNG files.
+class TrainingImages(Callback):
+    """Draw a training step every ``vis_period`` steps, for the loggers and as PNG files.
 
-    The period counts optimizer steps, also where each takes several batches and after a resume. A picture appears when
-    its step is complete.
+    Each meta-architecture and each mask head has its own ``vis_period``; 0 disables. The period counts optimizer
+    steps, also over a resume. A step that accumulates several batches shows the last one. The callback watches the
+    model through forward hooks that exist only in the steps to draw.
 
     Args:
-        folder: below the output folder; ``None`` writes no files.
+        folder: path of the PNG files below the output folder; None writes no files.
     """
 
     def __init__(self, *, folder: str | None = "pictures/training") -> None:
         self.folder = folder
-        self._taken: dict[
-            str, tuple[int, Tensor]
-        ] = {}  # by name: the period, and the last picture of the step
+        self._observers: list[TrainingObserver] = []
+        self._active: list[TrainingObserver] = []
+        self._images: dict[str, Tensor] = {}
+        self._batches_left = 0
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self._taken.clear()
-        for module in trainer.model.modules():
-            if getattr(module, "vis_period", 0) > 0 and hasattr(module, "on_picture"):
-                module.on_picture = self._taker(module) if is_main_process() else None
-                if hasattr(module, "training_forwards"):
-                    module.training_forwards = trainer.step * trainer.accumulate
+        """Find the parts of the model to draw."""
+        self._observers = make_observers(trainer.model)
 
-    def _taker(self, module: Any) -> Callable[[str, Tensor], None]:
-        def take(name: str, picture: Tensor) -> None:
-            self._taken[name] = (module.vis_period, picture)
+    def on_step_start(self, trainer: Trainer) -> None:
+        """Start to watch the parts that this step draws."""
+        step = trainer.step + 1
+        self._images.clear()
+        self._batches_left = trainer.accumulate
+        self._active = [o for o in self._observers if o.period > 0 and step % o.period == 0]
+        for observer in self._active:
+            observer.attach()
 
-        return take
+    def on_losses(self, trainer: Trainer, batch: Batch, losses: Losses) -> None:
+        """Draw the last batch of the step."""
+        self._batches_left -= 1
+        if self._batches_left > 0 or not self._active:
+            return
+        self._detach()
+        for observer in self._active:
+            # Every process runs what it needs for its image, since synchronized layers wait for all processes.
+            with trainer.autocast():
+                shown = observer.draw(batch)
+            if shown is not None and is_main_process():
+                name, image = shown
+                self._images[name] = image
 
     def on_step_end(self, trainer: Trainer) -> None:
-        for name, (period, picture) in self._taken.items():
-            if trainer.step % period == 0:  # not so for each batch of a step that takes several
-                if self.folder is not None:
-                    words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-                    save_png(
-                        picture, trainer.output_dir / self.folder / f"step_{trainer.step:08d}_{words}.png"
-                    )
-                trainer.log_picture(name, picture)
-        self._taken.clear()
-
-    def on_fit_end(self, trainer: Trainer) -> None:
-        self._release(trainer)
+        """Pass the images of the step to the loggers, and write them to files."""
+        for name, image in self._images.items():
+            if self.folder is not None:
+                words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+                save_png(image, trainer.output_dir / self.folder / f"step_{trainer.step:08d}_{words}.png")
+            trainer.log_image(name, image)
+        self._images.clear()
 
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        self._release(trainer)
+        """Remove the hooks."""
+        self._detach()
 
-    @staticmethod
-    def _release(trainer: Trainer) -> None:
-        for module in trainer.model.modules():
-            if getattr(module, "on_picture", None) is not None:
-                module.on_picture = None  # type: ignore[assignment]
+    def _detach(self) -> None:
+        for observer in self._active:
+            observer.detach()

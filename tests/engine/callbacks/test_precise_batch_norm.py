@@ -6,13 +6,13 @@ from hydet.engine.callbacks import Evaluation, PreciseBatchNorm
 
 
 def statistics_of(batches, model):
-    """Mean over batches of what ``batches`` look like in front of the normalisation."""
+    """Return mean and variance in front of the normalization, averaged over batches."""
     with torch.no_grad():
         hidden = [model.body[0](torch.stack([entry["x"] for entry in batch])) for batch in batches]
     return sum(h.mean(0) for h in hidden) / len(hidden), sum(h.var(0) for h in hidden) / len(hidden)
 
 
-def test_statistics_are_those_of_the_next_batches(tiny, tmp_path):
+def test_statistics_are_averages_over_the_next_batches(tiny, tmp_path):
     trainer = tiny.build_trainer(tmp_path, max_steps=4, callbacks=[PreciseBatchNorm(every=4, batches=3)])
     trainer.fit()
     loader = tiny.Loader()
@@ -25,8 +25,8 @@ def test_statistics_are_those_of_the_next_batches(tiny, tmp_path):
     assert norm.momentum == 0.1 and trainer.model.training
 
 
-def test_the_run_goes_on_as_if_nothing_had_happened(tiny, tmp_path):
-    """Weights, random numbers, the loader's place and a model's own numbers: none of them depends on it."""
+def test_the_run_continues_as_if_nothing_had_happened(tiny, tmp_path):
+    """Weights, random numbers, the loader's position and the model's training state do not depend on the callback."""
     with_it = tiny.build_trainer(tmp_path / "a", callbacks=[PreciseBatchNorm(every=2, batches=2)])
     without = tiny.build_trainer(tmp_path / "b")
     with_it.fit()
@@ -41,7 +41,7 @@ def test_the_run_goes_on_as_if_nothing_had_happened(tiny, tmp_path):
     assert changed == {"body.1.running_mean", "body.1.running_var", "body.1.num_batches_tracked"}
 
 
-def test_it_comes_before_the_evaluation_of_the_same_step(tiny, tmp_path):
+def test_statistics_are_updated_before_the_evaluation_of_the_same_step(tiny, tmp_path):
     order = []
 
     class Metric(tiny.Metric):
@@ -50,28 +50,28 @@ def test_it_comes_before_the_evaluation_of_the_same_step(tiny, tmp_path):
             return super().compute()
 
     class Precise(PreciseBatchNorm):
-        def renew(self, trainer):
-            order.append("renewed")
-            super().renew(trainer)
+        def update(self, trainer):
+            order.append("updated")
+            super().update(trainer)
 
     evaluation = Evaluation(every=2, loader=tiny.make_batches(), evaluators=Metric())
     callbacks = [evaluation, Precise(every=2, batches=1)]
     tiny.build_trainer(tmp_path, max_steps=3, callbacks=callbacks).fit()
-    assert order == ["renewed", "evaluated"] * 2  # after steps 2 and 3, the last one
+    assert order == ["updated", "evaluated"] * 2  # after steps 2 and 3, the last one
 
 
-def test_a_model_without_batch_normalisation(tiny, tmp_path):
+def test_a_model_without_batch_norm_is_an_error(tiny, tmp_path):
     class Plain(tiny.Model):
         def __init__(self):
             super().__init__()
             self.body[1] = nn.LayerNorm(8)
 
     trainer = tiny.build_trainer(tmp_path, model=Plain(), callbacks=[PreciseBatchNorm(every=1)])
-    with pytest.raises(ValueError, match="no batch normalisation"):
+    with pytest.raises(ValueError, match="no batch normalization"):
         trainer.fit()
 
 
-def test_a_loader_that_cannot_be_read_ahead(tiny, tmp_path):
+def test_an_iterator_as_loader_is_an_error(tiny, tmp_path):
     loader = iter(tiny.make_batches(9))
     trainer = tiny.build_trainer(tmp_path, loader=loader, callbacks=[PreciseBatchNorm(every=1)])
     with pytest.raises(TypeError, match="new iterator each time"):
@@ -79,6 +79,6 @@ def test_a_loader_that_cannot_be_read_ahead(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("every", "batches"), [(0, 1), (1, 0), (1, 2.5)])
-def test_wrong_arguments(every, batches):
+def test_invalid_arguments_are_rejected(every, batches):
     with pytest.raises(ValueError):
         PreciseBatchNorm(every=every, batches=batches)

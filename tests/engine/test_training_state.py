@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from hydet.engine import Callback, TrainingInterrupted, checkpoint, find_last_checkpoint, load_checkpoint
+from hydet.engine import Callback, TrainingInterrupted, checkpoint_folder, find_last_checkpoint, load_checkpoint
 from hydet.engine.callbacks import EMA, Checkpoints, EarlyStopping, Evaluation
 
 
@@ -175,7 +175,7 @@ def test_another_model_cannot_resume(tiny, tmp_path):
 def test_a_loader_without_a_position_warns(tiny, tmp_path):
     loader = tiny.make_batches()
     tiny.build_trainer(tmp_path, loader=loader, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
-    with pytest.warns(UserWarning, match="starts anew"):
+    with pytest.warns(UserWarning, match="starts again"):
         tiny.build_trainer(tmp_path, loader=loader, max_steps=2).fit(resume="auto")
 
 
@@ -183,7 +183,7 @@ def test_a_loader_without_a_position_warns(tiny, tmp_path):
 def test_killed_while_writing(tiny, tmp_path, victim):
     """SIGKILL in the middle of the second checkpoint; the first is whole, and the run goes on from it."""
     owner, name = {
-        "save_file": (checkpoint, "save_file"),
+        "save_file": (checkpoint_folder, "save_file"),
         "torch.save": (torch, "save"),
         "json.dumps": (json, "dumps"),
         "os.rename": (os, "rename"),

@@ -8,19 +8,21 @@ import pytest
 import torch
 
 from hydet.engine import (
-    atomic_files,
-    checkpoint,
+    atomic_writes,
+    checkpoint_folder,
     find_last_checkpoint,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
+from hydet.engine.folder_links import link_folder
 
 
 def write(folder, step=1, **options):
     weights = options.pop("weights", {"w": torch.arange(3.0)})
     state = options.pop("training_state", {"step": step})
-    return save_checkpoint(folder, weights=weights, training_state=state, metadata={"step": step}, **options)
+    metadata = options.pop("metadata", {"step": step})
+    return save_checkpoint(folder, weights=weights, training_state=state, metadata=metadata, **options)
 
 
 def test_round_trip(tmp_path):
@@ -59,62 +61,60 @@ def test_shared_strided_and_empty_weights(tmp_path):
         assert torch.equal(read[name], value)
 
 
-def test_what_would_need_pickle_is_refused_by_name(tmp_path):
+def test_state_that_needs_pickle_is_named(tmp_path):
     with pytest.raises(TypeError, match=r"\['callbacks'\]\['mine'\]\[1\]"):
         write(tmp_path / "c", training_state={"callbacks": {"mine": [1, object()]}})
     assert list(tmp_path.iterdir()) == []
 
 
-class Died(BaseException):
+class Crash(BaseException):
     pass
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_dying_at_any_call_leaves_a_complete_checkpoint(tmp_path, monkeypatch, replace):
-    """The nth write, sync or rename never happens, for every n, as if the power had failed."""
-    calls = [(atomic_files.os, "fsync"), (atomic_files.os, "rename"), (checkpoint, "save_file")]
-    calls += [(checkpoint.torch, "save"), (checkpoint.json, "dumps")]
-    deaths = 0
+def test_a_crash_at_any_call_leaves_a_complete_checkpoint(tmp_path, monkeypatch, replace):
+    """For every n, the process dies instead of the nth write, flush or rename."""
+    calls = [(atomic_writes.os, "fsync"), (atomic_writes.os, "rename"), (checkpoint_folder, "save_file")]
+    calls += [(checkpoint_folder.torch, "save"), (checkpoint_folder.json, "dumps")]
+    crashes = 0
     for n in range(100):
         folder = tmp_path / str(n)
         write(folder / "step_1", step=1)
-        atomic_files.point_to(folder / "last", folder / "step_1")
+        link_folder(folder / "last", folder / "step_1")
         remaining = [n]
 
         def failing(function, remaining=remaining):
             def call(*args, **kwargs):
                 if remaining[0] == 0:
-                    raise Died
+                    raise Crash
                 remaining[0] -= 1
                 return function(*args, **kwargs)
 
             return call
 
         with monkeypatch.context() as patch:
-            patch.setattr(
-                atomic_files.shutil, "rmtree", lambda *_, **__: None
-            )  # nor was there time to clean up
+            patch.setattr(atomic_writes.shutil, "rmtree", lambda *_, **__: None)  # no time to clean up
             for owner, name in calls:
                 patch.setattr(owner, name, failing(getattr(owner, name)))
             target = folder / ("step_1" if replace else "step_2")
             try:
                 write(target, step=2)
-            except Died:
-                deaths += 1
+            except Crash:
+                crashes += 1
                 finished = False
             else:
                 finished = True
-        found = find_last_checkpoint(folder)
-        if replace and found is None:  # between the two renames: the old one is aside, and still whole
-            aside = [p for p in folder.iterdir() if p.name.startswith(".discarded")]
-            assert load_checkpoint(aside[0]).step == 1
+        last = find_last_checkpoint(folder)
+        if replace and last is None:  # between the two renames: the old checkpoint is renamed, and still complete
+            renamed = [p for p in folder.iterdir() if p.name.startswith(".discarded")]
+            assert load_checkpoint(renamed[0]).step == 1
         else:
-            assert load_checkpoint(found).step in (1, 2)
-        atomic_files.remove_garbage(folder)
+            assert load_checkpoint(last).step in (1, 2)
+        atomic_writes.remove_leftovers(folder)
         assert not any(p.name.startswith(".") for p in folder.iterdir())
         if finished:
             break
-    assert finished and deaths > 8
+    assert finished and crashes > 8
 
 
 def test_disk_full_leaves_nothing(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_disk_full_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     write(tmp_path / "step_1")
-    monkeypatch.setattr(checkpoint.torch, "save", full)
+    monkeypatch.setattr(checkpoint_folder.torch, "save", full)
     with pytest.raises(OSError, match="No space"):
         write(tmp_path / "step_2", step=2)
     assert [p.name for p in tmp_path.iterdir()] == ["step_1"]
@@ -154,10 +154,10 @@ def test_damage_inside_the_files_is_named(tmp_path):
         written.training_state()
 
 
-def test_nothing_there(tmp_path):
+def test_missing_checkpoints_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         load_checkpoint(tmp_path / "x")
-    with pytest.raises(FileNotFoundError, match="holds none"):
+    with pytest.raises(FileNotFoundError, match="contains no checkpoint"):
         load_checkpoint(tmp_path)
     assert find_last_checkpoint(tmp_path / "x") is None
     (tmp_path / "file.bin").write_text("")
@@ -174,29 +174,38 @@ def test_a_newer_format_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_pointers_with_and_without_links(tmp_path, monkeypatch, links):
+def test_last_and_best_with_and_without_links(tmp_path, monkeypatch, links):
     if not links:
         monkeypatch.setattr(os, "symlink", lambda *_, **__: (_ for _ in ()).throw(OSError("not allowed")))
     folder = tmp_path / "checkpoints"
     for step in (1, 2):
         write(folder / f"step_{step}", step=step)
-        atomic_files.point_to(folder / "last", folder / f"step_{step}")
-    atomic_files.point_to(folder / "best", folder / "step_1")
+        link_folder(folder / "last", folder / f"step_{step}")
+    link_folder(folder / "best", folder / "step_1")
     assert load_checkpoint(folder / "best").step == 1
     assert load_checkpoint(tmp_path).step == load_checkpoint(folder).step == 2
     assert load_checkpoint(folder / "last").step == 2
     assert sorted(p.name for p in folder.iterdir()) == ["best", "last", "step_1", "step_2"]
 
 
-def test_a_dangling_pointer_falls_back_to_the_newest(tmp_path):
+def test_a_dangling_link_falls_back_to_the_newest(tmp_path):
     for step in (5, 3):  # step 3 was written later: a run continued from before step 5
         write(tmp_path / f"step_{step}", step=step)
-    atomic_files.point_to(tmp_path / "last", tmp_path / "step_9")
+    link_folder(tmp_path / "last", tmp_path / "step_9")
     assert find_last_checkpoint(tmp_path).name == "step_3"
     assert [c.step for c in list_checkpoints(tmp_path)] == [5, 3]
 
 
-def test_an_edited_config_is_no_damage(tmp_path):
+def test_an_edited_config_is_not_damage(tmp_path):
     written = write(tmp_path / "c", config={"a": 1})
     (written.path / "config.yaml").write_text("a: 1\nb: 22\n")
     assert load_checkpoint(written.path).config.b == 22
+
+
+def test_names_outside_ascii_do_not_depend_on_the_locale(tmp_path):
+    """The files are UTF-8 on every system; an implicit encoding would be that of the locale."""
+    names = ["Käse", "犬"]
+    write(tmp_path / "c", config={"names": names}, metadata={"step": 1, "dataset": {"thing_classes": names}})
+    assert (tmp_path / "c" / "config.yaml").read_bytes().decode("utf-8").count("犬") == 1
+    checkpoint = load_checkpoint(tmp_path / "c")
+    assert checkpoint.class_names == tuple(names) and list(checkpoint.config.names) == names

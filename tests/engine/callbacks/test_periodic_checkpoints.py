@@ -1,0 +1,77 @@
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from hydet.engine import load_checkpoint
+from hydet.engine.callbacks import Checkpoints, Evaluation
+
+
+def make_evaluation(tiny, values=None, name="quality"):
+    return Evaluation(every=1, loader=tiny.make_batches(), evaluators=tiny.Metric(values, name=name))
+
+
+def list_folder(path):
+    return sorted(p.name for p in (path / "checkpoints").iterdir())
+
+
+def link_of(path, name):
+    return os.readlink(path / "checkpoints" / name)
+
+
+def test_the_last_and_the_best_checkpoints_are_kept(tiny, tmp_path):
+    values = [0.1, 0.5, 0.2, math.nan, 0.3, 0.4]
+    callbacks = [Checkpoints(every=2, keep_last=2, best="quality"), make_evaluation(tiny, values)]
+    tiny.build_trainer(tmp_path, callbacks=callbacks).fit()
+    assert list_folder(tmp_path) == ["best", "last", "step_00000002", "step_00000004", "step_00000006"]
+    assert link_of(tmp_path, "best") == "step_00000002" and link_of(tmp_path, "last") == "step_00000006"
+    best = load_checkpoint(tmp_path / "checkpoints" / "best")
+    assert best.metrics["quality"] == 0.5 and "val_loss/total" in best.metrics
+
+
+def test_a_best_value_between_two_checkpoints_gets_its_own(tiny, tmp_path):
+    callbacks = [Checkpoints(every=100, best="quality"), make_evaluation(tiny, [1.0, 0.9, 0.8])]
+    tiny.build_trainer(tmp_path, max_steps=3, callbacks=callbacks).fit()
+    assert list_folder(tmp_path) == ["best", "last", "step_00000001", "step_00000003"]
+
+
+def test_a_smaller_loss_is_better(tiny, tmp_path):
+    evaluation = make_evaluation(tiny, [0.5, 0.1, 0.3], name="my_loss")
+    callbacks = [evaluation, Checkpoints(every=1, best="my_loss")]
+    tiny.build_trainer(tmp_path, max_steps=3, callbacks=callbacks).fit()
+    assert link_of(tmp_path, "best") == "step_00000002"
+
+
+def test_unknown_metrics_name_the_nearest(tiny, tmp_path):
+    callbacks = [make_evaluation(tiny), Checkpoints(every=1, best="qualty")]
+    with pytest.raises(ValueError, match="nearest: 'quality'"):
+        tiny.build_trainer(tmp_path, callbacks=callbacks).fit()
+
+
+def test_checkpoints_hold_config_and_class_names(tiny, tmp_path):
+    metadata = SimpleNamespace(to_dict=lambda: {"name": "pets", "thing_classes": ["cat", "dog"]})
+    options = {"config": {"model": {"num_classes": 2}}, "metadata": metadata, "max_steps": 1}
+    tiny.build_trainer(tmp_path, callbacks=[Checkpoints(every=1)], **options).fit()
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.class_names == ("cat", "dog") and checkpoint.config.model.num_classes == 2
+
+
+def test_a_new_run_does_not_overwrite_another(tiny, tmp_path):
+    tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+    with pytest.raises(FileExistsError, match="resume=auto"):
+        tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+
+
+def test_the_best_value_of_another_metric_is_not_restored():
+    callback = Checkpoints(every=1, best="box/AP")
+    callback.load_state_dict({"best": "mask/AP", "best_value": 0.9, "best_step": 3})
+    assert callback.best_value is None
+    callback.load_state_dict({"best": "box/AP", "best_value": 0.9, "best_step": 3})
+    assert (callback.best_value, callback.best_step) == (0.9, 3)
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"keep_last": 0}, {"mode": "most"}])
+def test_invalid_arguments_are_rejected(options):
+    with pytest.raises(ValueError):
+        Checkpoints(**{"every": 1, **options})
