@@ -1,15 +1,25 @@
-"""Ops that torchvision lacks or does slowly; needs only torch, and Triton where it is present.
+"""Detection ops that torchvision lacks or computes slowly. Requires only torch; uses Triton and torchvision if present.
 
-Every op has a definition in plain torch, a Triton kernel, and is registered with ``torch.library``, so that
-``torch.compile`` and ``torch.export`` keep it as one node. ``backends()`` says which of them would run.
+Each op has a folder with
+
+- ``reference.py``: the definition, as short and obvious as possible; only tests use it;
+- ``torch_impl.py``: the fast implementation in PyTorch, for any device;
+- ``torchvision_impl.py``: an adapter to torchvision's op, where there is one;
+- ``triton_impl.py``: the Triton kernels and their launchers;
+- ``op.py``: the op in ``torch.library``, with its order of preference, checks, fake kernel and gradient.
+
+``torch.compile`` and ``torch.export`` keep each op as one node named ``hydet::<op>``. ``backends()`` reports which
+implementation each op would use; the environment variable ``HYDET_KERNELS`` (``torch``, ``torchvision`` or ``triton``)
+overrides it. See ``hydet.kernels.dispatch``.
 """
 
 from hydet.kernels.box_iou_rotated import box_iou_rotated
-from hydet.kernels.dispatch import backends, choose, triton_available
-from hydet.kernels.match import match_anchors
-from hydet.kernels.nms import nms_padded
+from hydet.kernels.dispatch import triton_available
+from hydet.kernels.match_anchors import match_anchors
+from hydet.kernels.nms_padded import nms_padded
 from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
 from hydet.kernels.paste_masks import paste_masks
+from hydet.kernels.preferences import backends, choose
 from hydet.kernels.roi_align import roi_align
 from hydet.kernels.roi_align_rotated import roi_align_rotated
 from hydet.kernels.sigmoid_focal_loss import sigmoid_focal_loss

@@ -1,4 +1,4 @@
-"""Work in parts of a bounded size."""
+"""Partition of work into chunks of bounded size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ __all__ = ["chunks"]
 
 
 def chunks(ends: Tensor, limit: int) -> Iterator[tuple[slice, int]]:
-    """Neighbouring items with up to ``limit`` entries in all, at least one item at a time.
+    """Group consecutive items into chunks of at most ``limit`` entries.
+
+    An item with more than ``limit`` entries is a chunk of its own.
 
     Args:
-        ends: ``(N,)`` integers, the entries of items up to and with each.
-        limit: entries.
+        ends: ``(N,)`` integers, cumulative number of entries up to and including each item.
+        limit: maximum number of entries per chunk.
 
     Yields:
-        (items, entries before them)
+        The items of a chunk, and the number of entries before it.
     """
-    first, done = 0, 0
+    first, num_before = 0, 0
     while first < ends.shape[0]:
-        last = max(int(torch.searchsorted(ends, done + limit, right=True)), first + 1)
-        yield slice(first, last), done
-        first, done = last, int(ends[last - 1])
+        last = max(int(torch.searchsorted(ends, num_before + limit, right=True)), first + 1)
+        yield slice(first, last), num_before
+        first, num_before = last, int(ends[last - 1])

@@ -1,143 +1,147 @@
-"""Which implementation of an op runs: decided when it is called, never when it is imported.
+"""Selection of the implementation that runs an op.
 
-Each op has a definition in plain torch (``reference``), a Triton kernel (``triton``) and, for some, a
-twin in torchvision (``torchvision``). ``PREFERENCES`` says in which order they are tried for a device;
-the first that can run there does. ``HYDET_KERNELS=reference|triton|torchvision`` overrides it for
-debugging; it is read at each call.
+An op has up to three implementations, called backends:
+
+- ``torch``: vectorized PyTorch. Every op has it, and it runs on any device.
+- ``torchvision``: torchvision's own op, where torchvision has one that computes the same numbers.
+- ``triton``: a Triton kernel. It runs on CUDA tensors, and on CPU tensors in Triton's interpreter.
+
+Each op declares its order of preference in its ``op.py``. The first backend that can run on the device of the tensors
+is used. The choice is made at each call, never at import.
+
+Set the environment variable ``HYDET_KERNELS`` to ``torch``, ``torchvision`` or ``triton`` to override the preference,
+for example to debug or to benchmark. It is read at each call. ``reference`` is an alias of ``torch``, its name in
+hydet 0.1.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from typing import Final, Literal, get_args
 
 import torch
 
 __all__ = [
+    "ALIASES",
     "BACKENDS",
-    "PREFERENCES",
+    "ENVIRONMENT_VARIABLE",
+    "Backend",
     "Preference",
-    "backends",
-    "choose",
     "forced_backend",
+    "torchvision_available",
     "triton_available",
+    "triton_interprets",
 ]
 
-BACKENDS = ("reference", "triton", "torchvision")
-VARIABLE = "HYDET_KERNELS"
-
-
-@dataclass(frozen=True)
-class Preference:
-    """Order of the backends of one op; an op has a torchvision twin exactly if it is named in one of them."""
-
-    cpu: tuple[str, ...] = ("reference",)
-    cuda: tuple[str, ...] = ("triton", "reference")
-
-    def __post_init__(self) -> None:
-        for name in (*self.cpu, *self.cuda):
-            if name not in BACKENDS:
-                raise ValueError(f"a backend is one of {BACKENDS}, got {name!r}")
-
-    @property
-    def has_torchvision(self) -> bool:
-        return "torchvision" in self.cpu + self.cuda
-
-
-# Where torchvision has the op, it stays first on CUDA until a table in benchmarks/results shows that the
-# Triton kernel is faster.
-PREFERENCES: Mapping[str, Preference] = {
-    "roi_align": Preference(cpu=("torchvision", "reference"), cuda=("torchvision", "triton", "reference")),
-    "roi_align_rotated": Preference(),
-    # torchvision's box_iou takes rotated boxes too: off by 0.27 where a box meets itself turned by 360 degrees, by 0.35
-    # far from the origin, and slower on a CPU, so nothing prefers it.
-    "box_iou_rotated": Preference(),
-    "nms_rotated": Preference(),
-    "nms": Preference(cpu=("torchvision", "reference"), cuda=("triton", "reference")),
-    "match": Preference(),
-    "sigmoid_focal_loss": Preference(),
-    "paste_masks": Preference(),
-}
+Backend = Literal["torch", "torchvision", "triton"]
+BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
+ALIASES: Final[dict[str, Backend]] = {"reference": "torch"}
+ENVIRONMENT_VARIABLE: Final = "HYDET_KERNELS"
 
 
 @cache
 def triton_available() -> bool:
-    """Whether Triton can be imported; says nothing about a device (no driver is touched)."""
+    """Return True if Triton can be imported. No driver is touched, so this says nothing about a GPU."""
     if find_spec("triton") is None:
         return False
     try:
         import triton  # noqa: F401
-    except Exception:  # a broken or foreign Triton must not take the torch path down with it
+    except Exception:  # a broken installation must not disable the other backends
         return False
     return True
 
 
+@cache
+def torchvision_available() -> bool:
+    """Return True if torchvision can be imported together with its compiled ops."""
+    if find_spec("torchvision") is None:
+        return False
+    try:
+        import torchvision.ops  # noqa: F401
+    except Exception:  # a build for another torch version must not disable the other backends
+        return False
+    return hasattr(torch.ops.torchvision, "nms")
+
+
 def triton_interprets() -> bool:
-    """Whether kernels run in Triton's interpreter (``TRITON_INTERPRET=1``), on CPU tensors too."""
+    """Return True if kernels run in Triton's interpreter (``TRITON_INTERPRET=1``), which accepts CPU tensors."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def forced_backend() -> str | None:
-    """The backend named in ``HYDET_KERNELS``, or None where the variable is unset or empty.
+def forced_backend() -> Backend | None:
+    """Return the backend named in ``HYDET_KERNELS``, or None if the variable is unset or empty.
 
     Raises:
-        ValueError: if it names none.
+        ValueError: if the variable names no backend.
     """
-    name = os.environ.get(VARIABLE, "").strip().lower()
+    name = os.environ.get(ENVIRONMENT_VARIABLE, "").strip().lower()
     if not name:
         return None
-    if name not in BACKENDS:
-        raise ValueError(f"{VARIABLE} must be one of {', '.join(BACKENDS)} (or unset), got {name!r}")
-    return name
+    if name in ALIASES:
+        return ALIASES[name]
+    for backend in BACKENDS:
+        if name == backend:
+            return backend
+    raise ValueError(f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(BACKENDS)} (or unset), got {name!r}")
 
 
-def _runs(backend: str, device_type: str) -> bool:
-    if backend != "triton":
-        return True
-    return triton_available() and (device_type == "cuda" or triton_interprets())
+def _why_not(backend: Backend, device_type: str) -> str | None:
+    """Return the reason why a backend cannot run on a device, or None if it can."""
+    if backend == "triton":
+        if not triton_available():
+            return "Triton is not installed"
+        if device_type != "cuda" and not triton_interprets():
+            return f"Triton needs CUDA tensors (or TRITON_INTERPRET=1), got {device_type}"
+    if backend == "torchvision" and not torchvision_available():
+        return "torchvision is not installed, or lacks its compiled ops"
+    return None
 
 
-def choose(op_name: str, device: torch.device | str) -> str:
-    """Backend for one call of ``op_name`` on tensors of ``device``: ``reference``, ``triton`` or ``torchvision``.
+@dataclass(frozen=True)
+class Preference:
+    """Backends of one op in order of preference.
 
-    A forced ``torchvision`` falls back to the preferred order for ops that torchvision lacks; a forced
-    ``triton`` that cannot run is an error, since its only use is to be sure of what runs.
-
-    Raises:
-        ValueError: for an unknown op, or if ``HYDET_KERNELS`` names no backend.
-        RuntimeError: if Triton is forced where it cannot run.
-    """
-    if op_name not in PREFERENCES:
-        raise ValueError(f"unknown op {op_name!r}; there are {', '.join(PREFERENCES)}")
-    preference = PREFERENCES[op_name]
-    device_type = torch.device(device).type
-    forced = forced_backend()
-    if forced == "triton" and not _runs("triton", device_type):
-        reason = (
-            f"Triton needs CUDA tensors (or TRITON_INTERPRET=1), got {device_type}"
-            if triton_available()
-            else "Triton is not installed"
-        )
-        raise RuntimeError(f"{VARIABLE}=triton, but {op_name} cannot run there: {reason}")
-    if forced in ("reference", "triton") or (forced == "torchvision" and preference.has_torchvision):
-        return forced
-    order = preference.cuda if device_type == "cuda" else preference.cpu
-    return next((backend for backend in order if _runs(backend, device_type)), "reference")
-
-
-def backends() -> dict[str, dict[str, str]]:
-    """What would run now, as ``{op: {"cpu": backend, "cuda": backend}}``; ``unavailable`` where a forced one cannot.
-
-    ``cuda`` is listed whether or not there is a device: it names what the preference would pick.
+    Args:
+        op_name: name of the op in ``torch.ops.hydet``.
+        cpu: order for every device that is not CUDA.
+        cuda: order for CUDA tensors.
     """
 
-    def picked(op_name: str, device_type: str) -> str:
-        try:
-            return choose(op_name, device_type)
-        except RuntimeError:
-            return "unavailable"
+    op_name: str
+    cpu: tuple[Backend, ...] = ("torch",)
+    cuda: tuple[Backend, ...] = ("triton", "torch")
 
-    return {name: {kind: picked(name, kind) for kind in ("cpu", "cuda")} for name in PREFERENCES}
+    def __post_init__(self) -> None:
+        for backend in self.cpu + self.cuda:
+            if backend not in BACKENDS:
+                raise ValueError(f"{self.op_name}: backends are {', '.join(BACKENDS)}, got {backend!r}")
+
+    @property
+    def has_torchvision(self) -> bool:
+        """Return True if the op has a torchvision implementation."""
+        return "torchvision" in self.cpu + self.cuda
+
+    def choose(self, device: torch.device | str) -> Backend:
+        """Return the backend for one call on tensors of ``device``.
+
+        If ``torchvision`` is forced, ops that torchvision lacks follow their preference. A forced backend that the op
+        has but that cannot run is an error, because it is forced only to be sure of what runs.
+
+        Raises:
+            ValueError: if ``HYDET_KERNELS`` names no backend.
+            RuntimeError: if the forced backend cannot run on ``device``.
+        """
+        device_type = torch.device(device).type
+        forced = forced_backend()
+        if forced is not None and (forced != "torchvision" or self.has_torchvision):
+            reason = _why_not(forced, device_type)
+            if reason is not None:
+                raise RuntimeError(
+                    f"{ENVIRONMENT_VARIABLE}={forced}, but {self.op_name} cannot run with it: {reason}"
+                )
+            return forced
+        order = self.cuda if device_type == "cuda" else self.cpu
+        return next((backend for backend in order if _why_not(backend, device_type) is None), "torch")

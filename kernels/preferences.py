@@ -56,9 +56,7 @@ def backends() -> dict[str, dict[str, Backend | Literal["unavailable"]]]:
     ``HYDET_KERNELS`` cannot run.
     """
 
-    def backend_or_unavailable(
-        preference: Preference, device_type: str
-    ) -> Backend | Literal["unavailable"]:
+    def backend_or_unavailable(preference: Preference, device_type: str) -> Backend | Literal["unavailable"]:
         try:
             return preference.choose(device_type)
         except RuntimeError:

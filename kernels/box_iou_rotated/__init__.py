@@ -1,4 +1,4 @@
-"""Overlap of rotated boxes."""
+"""Intersection over union of rotated boxes."""
 
 from hydet.kernels.box_iou_rotated.op import box_iou_rotated
 

@@ -1,5 +1,5 @@
-"""Matching of anchors with ground truth."""
+"""Matching of anchors with ground-truth boxes."""
 
-from hydet.kernels.match.op import match_anchors
+from hydet.kernels.match_anchors.op import match_anchors
 
 __all__ = ["match_anchors"]

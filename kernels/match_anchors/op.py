@@ -1,4 +1,4 @@
-"""The registered op: checks, dispatch, shapes."""
+"""The op ``hydet::match_anchors``: argument checks, dispatch and fake kernel. It has no gradient."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hydet.kernels.dispatch import choose
-from hydet.kernels.match.reference import match_anchors_reference
+from hydet.kernels.dispatch import Preference
+from hydet.kernels.match_anchors.torch_impl import forward_torch
 
-__all__ = ["match_anchors"]
+__all__ = ["PREFERENCE", "match_anchors"]
+
+PREFERENCE = Preference("match_anchors", cpu=("torch",), cuda=("triton", "torch"))
 
 
 @torch.library.custom_op("hydet::match_anchors", mutates_args=())
@@ -21,11 +23,11 @@ def _match_anchors(
     labels: Sequence[int],
     allow_low_quality_matches: bool,
 ) -> tuple[Tensor, Tensor]:
-    if choose("match", anchors.device) == "triton":
-        from hydet.kernels.match.triton_impl import launch_match_anchors
+    if PREFERENCE.choose(anchors.device) == "triton":
+        from hydet.kernels.match_anchors.triton_impl import launch_forward
 
-        return launch_match_anchors(anchors, gt_boxes, thresholds, labels, allow_low_quality_matches)
-    return match_anchors_reference(anchors, gt_boxes, thresholds, labels, allow_low_quality_matches)
+        return launch_forward(anchors, gt_boxes, thresholds, labels, allow_low_quality_matches)
+    return forward_torch(anchors, gt_boxes, thresholds, labels, allow_low_quality_matches)
 
 
 @_match_anchors.register_fake
@@ -36,8 +38,8 @@ def _(
     labels: Sequence[int],
     allow_low_quality_matches: bool,
 ) -> tuple[Tensor, Tensor]:
-    count = anchors.shape[0]
-    return anchors.new_empty(count, dtype=torch.int64), anchors.new_empty(count, dtype=torch.int8)
+    num_anchors = anchors.shape[0]
+    return anchors.new_empty(num_anchors, dtype=torch.int64), anchors.new_empty(num_anchors, dtype=torch.int8)
 
 
 def match_anchors(
@@ -48,25 +50,25 @@ def match_anchors(
     labels: Sequence[int],
     allow_low_quality_matches: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Overlap, best match, labels and low-quality matches in one go, without the (G, R) matrix of overlaps.
+    """Match each anchor with the ground-truth box of highest IoU and label it, without the (G, R) matrix of IoUs.
 
-    The result is that of ``Matcher(thresholds, labels, allow_low_quality_matches)`` on
+    The result equals that of ``Matcher(thresholds, labels, allow_low_quality_matches)`` on
     ``pairwise_iou(gt_boxes, anchors)``.
 
     Args:
         anchors: ``(R, 4)`` xyxy.
         gt_boxes: ``(G, 4)`` xyxy; G may be 0.
-        thresholds: ascending bounds of the ranges of IoU; a range includes its lower bound.
-        labels: one for each range, ``len(thresholds) + 1`` of them: -1 (ignore), 0 (background) or 1 (match).
-        allow_low_quality_matches: label 1 also the anchors, ties included, that overlap some ground truth most,
-            if that is more than 0; they keep the ground truth that they overlap best themselves.
+        thresholds: ascending bounds of the IoU ranges. A range includes its lower bound.
+        labels: one label per range, ``len(thresholds) + 1`` in total: -1 (ignore), 0 (background) or 1 (match).
+        allow_low_quality_matches: also label as 1 the anchors that have the highest IoU with some ground truth, ties
+            included, if that IoU is above 0. They stay matched with the ground truth that they overlap most.
 
     Returns:
-        ``(R,)`` int64 index of the ground truth overlapped best, the first of equals, 0 where there is none; and
-        ``(R,)`` int8 labels. Boxes without a finite area overlap nothing.
+        ``(R,)`` int64 index of the ground truth with the highest IoU, the first one if several are equal and 0 if none
+        overlaps; and ``(R,)`` int8 labels. Boxes without a finite area overlap nothing.
 
     Raises:
-        ValueError: if shapes or the numbers of thresholds and labels do not fit.
+        ValueError: if the shapes or the numbers of thresholds and labels do not match.
     """
     for name, boxes in (("anchors", anchors), ("gt_boxes", gt_boxes)):
         if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -74,6 +76,8 @@ def match_anchors(
     if len(labels) != len(thresholds) + 1:
         raise ValueError(f"{len(thresholds)} thresholds need {len(thresholds) + 1} labels, got {len(labels)}")
     if list(thresholds) != sorted(thresholds):
-        raise ValueError(f"thresholds must ascend, got {list(thresholds)}")
-    bounds, names = [float(t) for t in thresholds], [int(label) for label in labels]
-    return _match_anchors(anchors.detach(), gt_boxes.detach(), bounds, names, allow_low_quality_matches)
+        raise ValueError(f"thresholds must be in ascending order, got {list(thresholds)}")
+    bounds, range_labels = [float(bound) for bound in thresholds], [int(label) for label in labels]
+    return _match_anchors(
+        anchors.detach(), gt_boxes.detach(), bounds, range_labels, allow_low_quality_matches
+    )

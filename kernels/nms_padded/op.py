@@ -1,14 +1,17 @@
-"""The registered op: checks, dispatch, shapes."""
+"""The op ``hydet::nms_padded``: argument checks, dispatch and fake kernel. It has no gradient."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from hydet.kernels.dispatch import choose
-from hydet.kernels.nms.reference import nms_padded_reference, nms_padded_torchvision
+from hydet.kernels.dispatch import Preference
+from hydet.kernels.nms_padded.torch_impl import forward_torch
 
-__all__ = ["nms_padded"]
+__all__ = ["PREFERENCE", "nms_padded"]
+
+# torchvision's op synchronizes with the host for every image and group, which is cheap on a CPU only.
+PREFERENCE = Preference("nms_padded", cpu=("torchvision", "torch"), cuda=("triton", "torch"))
 
 
 @torch.library.custom_op("hydet::nms_padded", mutates_args=())
@@ -20,13 +23,16 @@ def _nms_padded(
     iou_threshold: float,
     max_outputs: int,
 ) -> tuple[Tensor, Tensor]:
-    backend = choose("nms", boxes.device)
+    backend = PREFERENCE.choose(boxes.device)
     if backend == "triton":
-        from hydet.kernels.nms.triton_impl import launch_nms_padded
+        from hydet.kernels.nms_padded.triton_impl import launch_forward
 
-        return launch_nms_padded(boxes, scores, groups, valid, iou_threshold, max_outputs)
-    suppress = nms_padded_torchvision if backend == "torchvision" else nms_padded_reference
-    return suppress(boxes, scores, groups, valid, iou_threshold, max_outputs)
+        return launch_forward(boxes, scores, groups, valid, iou_threshold, max_outputs)
+    if backend == "torchvision":
+        from hydet.kernels.nms_padded.torchvision_impl import forward_torchvision
+
+        return forward_torchvision(boxes, scores, groups, valid, iou_threshold, max_outputs)
+    return forward_torch(boxes, scores, groups, valid, iou_threshold, max_outputs)
 
 
 @_nms_padded.register_fake
@@ -51,26 +57,26 @@ def nms_padded(
     valid: Tensor | None = None,
     max_outputs: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Greedy non-maximum suppression of several images at once, with shapes that do not depend on the result.
+    """Apply greedy non-maximum suppression to several images at once. Shapes do not depend on the result.
 
-    On CUDA nothing waits for the device, so that it can be captured in a CUDA graph. Which box overlaps which is
-    decided as torchvision's CPU op decides it: IoU in float32, compared with the threshold in float64.
+    On CUDA it never synchronizes with the host, so it can be captured in a CUDA graph. Overlaps are decided as in
+    torchvision's CPU op: the IoU is computed in float32 and compared with the threshold in float64.
 
     Args:
-        boxes: ``(B, N, 4)`` xyxy, padded to N boxes an image.
-        scores: ``(B, N)``; equal ones rank by position.
-        iou_threshold: a box goes if its IoU with a better one that stays is greater.
-        groups: ``(B, N)`` integers such as classes or levels; different groups never suppress one another.
-        valid: ``(B, N)`` bool, False for padding; None if there is none.
-        max_outputs: K, at most so many survivors of each image, the best; None for N.
+        boxes: ``(B, N, 4)`` xyxy, padded to N boxes per image.
+        scores: ``(B, N)``. Boxes of equal score rank by position.
+        iou_threshold: a box is dropped if its IoU with a kept box of better rank exceeds this value.
+        groups: ``(B, N)`` integers, such as classes or levels. Boxes of different groups never suppress each other.
+        valid: ``(B, N)`` bool, False for padding; None if there is no padding.
+        max_outputs: number of outputs K per image, the best ones; None for N.
 
     Returns:
-        ``(B, K)`` int64 indices into N of the survivors by descending score, 0 behind the last, and ``(B,)`` int64
-        counts. A box with a NaN, or of infinite size, overlaps nothing, so it stays.
+        ``(B, K)`` int64 indices of the kept boxes by descending score, 0 behind the last one, and ``(B,)`` int64
+        counts. Boxes that contain NaN or have infinite size overlap nothing, so they are kept.
 
     Raises:
-        ValueError: if shapes do not fit or ``max_outputs`` is negative.
-        TypeError: for integer boxes, or ``valid`` that is not bool.
+        ValueError: if the shapes do not match, or ``max_outputs`` is negative.
+        TypeError: if ``boxes`` are integers, or ``valid`` is not bool.
     """
     if boxes.ndim != 3 or boxes.shape[2] != 4:
         raise ValueError(f"boxes must be (B, N, 4), got {tuple(boxes.shape)}")
@@ -78,7 +84,9 @@ def nms_padded(
         raise TypeError(f"boxes must be floating point, got {boxes.dtype}")
     for name, value in (("scores", scores), ("groups", groups), ("valid", valid)):
         if value is not None and value.shape != boxes.shape[:2]:
-            raise ValueError(f"{name} must be {tuple(boxes.shape[:2])}, one a box, got {tuple(value.shape)}")
+            raise ValueError(
+                f"{name} must be {tuple(boxes.shape[:2])}, one per box, got {tuple(value.shape)}"
+            )
     if valid is not None and valid.dtype != torch.bool:
         raise TypeError(f"valid must be bool, got {valid.dtype}")
     if max_outputs is None:

@@ -1,4 +1,4 @@
-"""Suppression of upright boxes on the device: overlaps of all images as a bit mask, then the shared greedy pass."""
+"""Non-maximum suppression of upright boxes on the device: overlaps of all images as a bit mask, then greedy suppression."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import triton.language as tl
 from torch import Tensor
 
 from hydet.kernels.dispatch import triton_interprets
-from hydet.kernels.nms.reference import pack_survivors, sort_by_score
-from hydet.kernels.nms.suppression_triton import WORD, launch_suppression, pack_word
+from hydet.kernels.nms_padded.ranking import pack_survivors, sort_by_score
+from hydet.kernels.suppression.triton_impl import WORD, launch_suppression, pack_word
 
-__all__ = ["launch_nms_padded", "round_down"]
+__all__ = ["launch_forward", "round_down"]
 
 
 def round_down(threshold: float) -> float:
-    """The largest float32 not above ``threshold``: exceeding it in float32 is exceeding ``threshold`` in float64."""
+    """Return the largest float32 that is not above ``threshold``.
+
+    A float32 exceeds it if and only if it exceeds ``threshold`` in float64, as in torchvision's CPU op.
+    """
     rounded = torch.tensor(threshold, dtype=torch.float32)
     if rounded.item() > threshold:
         rounded = torch.nextafter(rounded, torch.tensor(-math.inf))
@@ -25,7 +28,7 @@ def round_down(threshold: float) -> float:
 
 
 @triton.jit
-def _mask_kernel(
+def _forward_overlap_kernel(
     boxes_ptr, order_ptr, groups_ptr, mask_ptr, num_boxes, num_words, threshold, BLOCK: tl.constexpr, GROUPED: tl.constexpr
 ):  # fmt: skip
     first = tl.program_id(0) * BLOCK
@@ -48,12 +51,12 @@ def _mask_kernel(
         b_y2 = tl.load(boxes_ptr + box_j * 4 + 3, mask=in_j, other=0.0).to(tl.float32)
         width = tl.minimum(a_x2[:, None], b_x2[None, :]) - tl.maximum(a_x1[:, None], b_x1[None, :])
         height = tl.minimum(a_y2[:, None], b_y2[None, :]) - tl.maximum(a_y1[:, None], b_y1[None, :])
-        shared = tl.maximum(width, 0.0) * tl.maximum(height, 0.0)
+        intersection = tl.maximum(width, 0.0) * tl.maximum(height, 0.0)
         area_i = (a_x2 - a_x1) * (a_y2 - a_y1)
         area_j = (b_x2 - b_x1) * (b_y2 - b_y1)
-        # IEEE division, and no fused multiply-add (see the launch): the same bits as torch. A NaN exceeds nothing;
-        # a box with one has no area that is a number, so no IoU that is.
-        iou = tl.div_rn(shared, area_i[:, None] + area_j[None, :] - shared)
+        # IEEE division without fused multiply-add (see the launcher) gives the same bits as torch. If a box contains
+        # NaN, so do its area and IoU, and NaN exceeds nothing.
+        iou = tl.div_rn(intersection, area_i[:, None] + area_j[None, :] - intersection)
         over = (iou > threshold) & (i[:, None] < j[None, :])
         if GROUPED:
             group_i = tl.load(groups_ptr + box_i, mask=in_i, other=0)
@@ -62,7 +65,7 @@ def _mask_kernel(
         tl.store(mask_ptr + (image * num_words + word) * num_boxes + i, pack_word(over), mask=in_i)
 
 
-def launch_nms_padded(
+def launch_forward(
     boxes: Tensor,
     scores: Tensor,
     groups: Tensor | None,
@@ -70,19 +73,19 @@ def launch_nms_padded(
     iou_threshold: float,
     max_outputs: int,
 ) -> tuple[Tensor, Tensor]:
-    """See ``nms_padded``; never waits for the device."""
+    """Compute ``nms_padded`` without a host synchronization."""
     num_images, num_boxes = scores.shape
     order = sort_by_score(scores)
-    alive = torch.ones_like(order, dtype=torch.bool) if valid is None else valid.gather(1, order)
+    sorted_valid = torch.ones_like(order, dtype=torch.bool) if valid is None else valid.gather(1, order)
     if order.numel() == 0:
-        return pack_survivors(order, alive, max_outputs)
+        return pack_survivors(order, sorted_valid, max_outputs)
     boxes = boxes.contiguous()
     if boxes.dtype == torch.float64:
         boxes = boxes.float()
     num_words = triton.cdiv(num_boxes, WORD)
     mask = torch.empty(num_images, num_words, num_boxes, dtype=torch.int32, device=boxes.device)
     block = 512 if triton_interprets() else 64
-    _mask_kernel[(triton.cdiv(num_boxes, block), num_words, num_images)](
+    _forward_overlap_kernel[(triton.cdiv(num_boxes, block), num_words, num_images)](
         boxes,
         order,
         groups.contiguous() if groups is not None else order,
@@ -94,4 +97,4 @@ def launch_nms_padded(
         GROUPED=groups is not None,
         enable_fp_fusion=False,
     )
-    return pack_survivors(order, launch_suppression(mask, alive), max_outputs)
+    return pack_survivors(order, launch_suppression(mask, sorted_valid), max_outputs)

@@ -1,4 +1,4 @@
-"""Suppression of rotated boxes."""
+"""Non-maximum suppression of rotated boxes."""
 
 from hydet.kernels.nms_rotated.op import batched_nms_rotated, nms_rotated
 

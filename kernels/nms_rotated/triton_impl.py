@@ -1,4 +1,4 @@
-"""Suppression of rotated boxes on the device: overlaps as a bit mask, then the shared greedy pass."""
+"""Non-maximum suppression of rotated boxes on the device: overlaps as a bit mask, then greedy suppression."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from hydet.kernels.box_iou_rotated.triton_impl import load_rotated, rotated_iou
 from hydet.kernels.dispatch import triton_interprets
-from hydet.kernels.nms.suppression_triton import WORD, launch_suppression, pack_word
+from hydet.kernels.suppression.triton_impl import WORD, launch_suppression, pack_word
 
-__all__ = ["launch_nms_rotated"]
+__all__ = ["launch_forward"]
 
 
 @triton.jit
-def _rotated_mask_kernel(
+def _forward_overlap_kernel(
     boxes_ptr, groups_ptr, mask_ptr, num_boxes, threshold, BLOCK: tl.constexpr, GROUPED: tl.constexpr
 ):
     first = tl.program_id(0) * BLOCK
@@ -23,8 +23,8 @@ def _rotated_mask_kernel(
     if first < (word + 1) * 32:
         i = first + tl.arange(0, BLOCK)
         j = word * 32 + tl.arange(0, 32)
-        ax, ay, aw, ah, a_cos, a_sin, a_ok = load_rotated(boxes_ptr, i, 5, 1, i < num_boxes)
-        bx, by, bw, bh, b_cos, b_sin, b_ok = load_rotated(boxes_ptr, j, 5, 1, j < num_boxes)
+        ax, ay, aw, ah, a_cos, a_sin, a_valid = load_rotated(boxes_ptr, i, 5, 1, i < num_boxes)
+        bx, by, bw, bh, b_cos, b_sin, b_valid = load_rotated(boxes_ptr, j, 5, 1, j < num_boxes)
         iou = rotated_iou(
             ax[:, None],
             ay[:, None],
@@ -32,14 +32,14 @@ def _rotated_mask_kernel(
             ah[:, None],
             a_cos[:, None],
             a_sin[:, None],
-            a_ok[:, None],
+            a_valid[:, None],
             bx[None, :],
             by[None, :],
             bw[None, :],
             bh[None, :],
             b_cos[None, :],
             b_sin[None, :],
-            b_ok[None, :],
+            b_valid[None, :],
         )
         over = (iou > threshold) & (i[:, None] < j[None, :])
         if GROUPED:
@@ -49,8 +49,8 @@ def _rotated_mask_kernel(
         tl.store(mask_ptr + word.to(tl.int64) * num_boxes + i, pack_word(over), mask=i < num_boxes)
 
 
-def launch_nms_rotated(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float) -> Tensor:
-    """See ``batched_nms_rotated``; overlaps in float32."""
+def launch_forward(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float) -> Tensor:
+    """Compute ``nms_rotated`` with overlaps in float32; ``groups`` is None for a single group."""
     order = scores.argsort(descending=True, stable=True)
     num_boxes = boxes.shape[0]
     if num_boxes == 0:
@@ -59,7 +59,7 @@ def launch_nms_rotated(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou
     num_words = triton.cdiv(num_boxes, WORD)
     mask = torch.empty(1, num_words, num_boxes, dtype=torch.int32, device=boxes.device)
     block = 512 if triton_interprets() else 64
-    _rotated_mask_kernel[(triton.cdiv(num_boxes, block), num_words)](
+    _forward_overlap_kernel[(triton.cdiv(num_boxes, block), num_words)](
         boxes,
         groups[order].contiguous() if groups is not None else boxes,
         mask,
@@ -70,5 +70,5 @@ def launch_nms_rotated(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou
         num_warps=8,
         enable_fp_fusion=True,
     )
-    alive = torch.ones(1, num_boxes, dtype=torch.bool, device=boxes.device)
-    return order[launch_suppression(mask, alive)[0]]
+    valid = torch.ones(1, num_boxes, dtype=torch.bool, device=boxes.device)
+    return order[launch_suppression(mask, valid)[0]]

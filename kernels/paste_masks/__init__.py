@@ -1,4 +1,4 @@
-"""Masks that are relative to a box, drawn where the box is."""
+"""Pasting of masks that are relative to boxes into images."""
 
 from hydet.kernels.paste_masks.op import paste_masks
 

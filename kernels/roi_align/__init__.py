@@ -1,4 +1,4 @@
-"""Regions of feature maps at a fixed size, from one map or a pyramid."""
+"""Pooling of upright regions to a fixed size, from one feature map or a pyramid."""
 
 from hydet.kernels.roi_align.op import roi_align
 

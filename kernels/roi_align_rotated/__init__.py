@@ -1,4 +1,4 @@
-"""Rotated regions of feature maps at a fixed size, from one map or a pyramid."""
+"""Pooling of rotated regions to a fixed size, from one feature map or a pyramid."""
 
 from hydet.kernels.roi_align_rotated.op import roi_align_rotated
 

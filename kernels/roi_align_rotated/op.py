@@ -1,20 +1,21 @@
-"""The registered ops: checks, dispatch, shapes, gradients."""
+"""The ops ``hydet::roi_align_rotated`` and ``hydet::roi_align_rotated_backward``: checks, dispatch, fakes, gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hydet.kernels.dispatch import choose
-from hydet.kernels.roi_align.op import check_pooling, flatten_shapes, unflatten_shapes
-from hydet.kernels.roi_align.reference import backward_reference, forward_reference
-from hydet.kernels.roi_align_rotated.reference import rotated_regions
+from hydet.kernels.autograd import AutogradContext
+from hydet.kernels.dispatch import Preference
+from hydet.kernels.region_pooling.arguments import check_arguments, flatten_shapes, unflatten_shapes
+from hydet.kernels.roi_align_rotated.torch_impl import backward_torch, forward_torch
 
-__all__ = ["roi_align_rotated"]
+__all__ = ["PREFERENCE", "roi_align_rotated"]
+
+PREFERENCE = Preference("roi_align_rotated", cpu=("torch",), cuda=("triton", "torch"))
 
 
 @torch.library.custom_op("hydet::roi_align_rotated", mutates_args=())
@@ -28,12 +29,11 @@ def _roi_align_rotated(
     sampling_ratio: int,
 ) -> Tensor:
     size = (output_height, output_width)
-    if choose("roi_align_rotated", rois.device) == "triton":
+    if PREFERENCE.choose(rois.device) == "triton":
         from hydet.kernels.roi_align_rotated.triton_impl import launch_forward
 
         return launch_forward(features, rois, levels, size, spatial_scales, sampling_ratio)
-    geometry = partial(rotated_regions, output_size=size, sampling_ratio=sampling_ratio)
-    return forward_reference(features, rois, levels, size, spatial_scales, geometry)
+    return forward_torch(features, rois, levels, size, spatial_scales, sampling_ratio)
 
 
 @_roi_align_rotated.register_fake
@@ -59,16 +59,13 @@ def _roi_align_rotated_backward(
     spatial_scales: Sequence[float],
     sampling_ratio: int,
 ) -> list[Tensor]:
-    unflat = unflatten_shapes(shapes)
-    if choose("roi_align_rotated", grad.device) == "triton":
+    map_shapes = unflatten_shapes(shapes)
+    if PREFERENCE.choose(grad.device) == "triton":
         from hydet.kernels.roi_align_rotated.triton_impl import launch_backward
 
         deterministic = torch.are_deterministic_algorithms_enabled()
-        return launch_backward(grad, rois, levels, unflat, spatial_scales, sampling_ratio, deterministic)
-    geometry = partial(
-        rotated_regions, output_size=(grad.shape[2], grad.shape[3]), sampling_ratio=sampling_ratio
-    )
-    return backward_reference(grad, rois, levels, unflat, spatial_scales, geometry)
+        return launch_backward(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, deterministic)
+    return backward_torch(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio)
 
 
 @_roi_align_rotated_backward.register_fake
@@ -83,13 +80,23 @@ def _(
     return [grad.new_empty(shape) for shape in unflatten_shapes(shapes)]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    features, rois, levels, _, _, *ctx.settings = inputs
-    ctx.save_for_backward(rois, levels)
+class _Context(AutogradContext, Protocol):
+    shapes: list[int]
+    settings: tuple[Sequence[float], int]  # spatial_scales, sampling_ratio
+
+
+def _setup_context(
+    ctx: _Context,
+    inputs: tuple[Sequence[Tensor], Tensor, Tensor | None, int, int, Sequence[float], int],
+    output: Tensor,
+) -> None:
+    features, rois, levels, _, _, spatial_scales, sampling_ratio = inputs
+    ctx.settings = (spatial_scales, sampling_ratio)
     ctx.shapes = flatten_shapes(features)
+    ctx.save_for_backward(rois, levels)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: _Context, grad: Tensor) -> tuple[list[Tensor], None, None, None, None, None, None]:
     rois, levels = ctx.saved_tensors
     grads = _roi_align_rotated_backward(grad, rois, levels, ctx.shapes, *ctx.settings)
     return grads, None, None, None, None, None, None
@@ -98,15 +105,27 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
 _roi_align_rotated.register_autograd(_backward, setup_context=_setup_context)
 
 
-def _setup_double_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    grad, rois, levels, _, *ctx.settings = inputs
+class _DoubleContext(AutogradContext, Protocol):
+    output_size: Sequence[int]
+    settings: tuple[Sequence[float], int]
+
+
+def _setup_double_context(
+    ctx: _DoubleContext,
+    inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[int], Sequence[float], int],
+    output: list[Tensor],
+) -> None:
+    grad, rois, levels, _, spatial_scales, sampling_ratio = inputs
+    ctx.settings = (spatial_scales, sampling_ratio)
+    ctx.output_size = grad.shape[2:]
     ctx.save_for_backward(rois, levels)
-    ctx.size = grad.shape[2:]
 
 
-def _double_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    rois, levels = ctx.saved_tensors  # pooling is linear, so the gradient of its gradient is pooling
-    pooled = _roi_align_rotated(grads, rois, levels, *ctx.size, *ctx.settings)
+def _double_backward(ctx: _DoubleContext, grads: list[Tensor]) -> tuple[Tensor, None, None, None, None, None]:
+    # Pooling is linear in the maps, so the gradient of its gradient is pooling again.
+    rois, levels = ctx.saved_tensors
+    height, width = ctx.output_size
+    pooled = _roi_align_rotated(grads, rois, levels, height, width, *ctx.settings)
     return pooled, None, None, None, None, None
 
 
@@ -122,31 +141,32 @@ def roi_align_rotated(
     levels: Tensor | None = None,
     sampling_ratio: int = 0,
 ) -> Tensor:
-    """Mean of bilinear samples in each bin of rotated regions, each region read from its own level of a pyramid.
+    """Average bilinear samples in each bin of rotated regions, each read from its own level of a pyramid.
 
-    Always aligned: cell centres are half a cell in. Precision, gradients and determinism are as in ``roi_align``.
+    Regions are always aligned: they are shifted by half a cell, because cell centers lie at half-integer positions.
+    Precision, gradients and determinism are those of ``roi_align``.
 
     Args:
         features: maps ``(N, C, Hi, Wi)`` of one dtype, with any strides.
         rois: ``(R, 6)`` as (image index, cx, cy, w, h, degrees counter-clockwise in the image), lengths in pixels.
         output_size: (height, width) of the output, in bins.
-        spatial_scales: map cells a pixel of each level.
-        levels: ``(R,)`` int64 index into ``features``; may be left out for one map.
-        sampling_ratio: samples a bin and axis; 0 or less for as many as the region's size asks for.
+        spatial_scales: map cells per pixel on each level.
+        levels: ``(R,)`` int64 index into ``features``; optional for a single map.
+        sampling_ratio: samples per bin and axis. If not positive, about one sample per cell.
 
     Returns:
-        ``(R, C, height, width)`` of the maps' dtype, the region turned upright. Samples more than one cell outside a
-        map count as 0. All zero for a region with a number that is not finite, of an image or a level that there is
-        not, and, with adaptive sampling, with a side that is not positive or has more than 4,096 cells.
+        ``(R, C, height, width)`` of the dtype of the maps, in the upright frame of each region. Samples more than one
+        cell outside of a map count as 0. A region is all zero if it has a non-finite value, if its image or level does
+        not exist, or, with adaptive sampling, if a side is not positive or exceeds 4,096 cells.
 
     Raises:
-        ValueError: if shapes, devices or numbers of levels do not fit.
-        TypeError: if the maps are not of one floating point dtype, or ``rois`` is not floating point.
+        ValueError: if shapes, devices or the number of levels do not match.
+        TypeError: if the maps do not share one floating point dtype, or ``rois`` is not floating point.
 
     Source: Ma et al. 2017 (arXiv:1703.01086).
     """
     features = list(features)
-    check_pooling(features, rois, 6, output_size, spatial_scales, levels)
+    check_arguments(features, rois, 6, output_size, spatial_scales, levels)
     height, width = output_size
     scales = [float(scale) for scale in spatial_scales]
     return _roi_align_rotated(features, rois.detach(), levels, height, width, scales, int(sampling_ratio))

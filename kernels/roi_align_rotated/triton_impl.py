@@ -1,4 +1,4 @@
-"""The kernels of ``roi_align``, told that regions are rotated."""
+"""Pooling of rotated regions with the Triton kernels of ``region_pooling``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from hydet.kernels.roi_align.triton_impl import backward_regions, forward_regions
+from hydet.kernels.region_pooling import triton_backward, triton_forward
 
 __all__ = ["launch_backward", "launch_forward"]
 
@@ -19,8 +19,8 @@ def launch_forward(
     spatial_scales: Sequence[float],
     sampling_ratio: int,
 ) -> Tensor:
-    """See ``roi_align_rotated``."""
-    return forward_regions(
+    """Compute ``roi_align_rotated``."""
+    return triton_forward.launch_forward(
         features, rois, levels, output_size, spatial_scales, sampling_ratio, aligned=True, rotated=True
     )
 
@@ -34,8 +34,8 @@ def launch_backward(
     sampling_ratio: int,
     deterministic: bool,
 ) -> list[Tensor]:
-    """Its gradient."""
-    return backward_regions(
+    """Return the gradients of the maps, given the gradient of the output."""
+    return triton_backward.launch_backward(
         grad,
         rois,
         levels,

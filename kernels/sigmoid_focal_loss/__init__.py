@@ -1,4 +1,4 @@
-"""Focal loss over pyramid levels, from integer classes."""
+"""Focal loss of integer class targets, summed over pyramid levels."""
 
 from hydet.kernels.sigmoid_focal_loss.op import sigmoid_focal_loss
 

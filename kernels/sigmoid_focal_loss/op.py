@@ -1,35 +1,37 @@
-"""The registered op: checks, dispatch, shapes, gradient."""
+"""The op ``hydet::sigmoid_focal_loss``: argument checks, dispatch, fake kernels and gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hydet.kernels.dispatch import choose
-from hydet.kernels.sigmoid_focal_loss.reference import (
-    sigmoid_focal_loss_backward_reference,
-    sigmoid_focal_loss_reference,
-)
+from hydet.kernels.autograd import AutogradContext
+from hydet.kernels.dispatch import Preference
+from hydet.kernels.sigmoid_focal_loss.torch_impl import backward_torch, forward_torch
 
-__all__ = ["sigmoid_focal_loss"]
+__all__ = ["PREFERENCE", "sigmoid_focal_loss"]
+
+# torchvision's loss needs one-hot targets and temporaries of the size of the logits, so no order lists it.
+PREFERENCE = Preference("sigmoid_focal_loss", cpu=("torch",), cuda=("triton", "torch"))
 
 
-def _runs_triton(levels: Sequence[Tensor]) -> bool:
-    # float64 is for checking gradients, and the kernel would round it; it takes 8 levels, pyramids have 5
+def _uses_triton(levels: Sequence[Tensor]) -> bool:
+    # float64 serves to check gradients, and the kernel computes in float32. The kernel takes up to 8 levels; pyramids
+    # have 5.
     fits = levels[0].dtype != torch.float64 and len(levels) <= 8
-    return choose("sigmoid_focal_loss", levels[0].device) == "triton" and fits
+    return PREFERENCE.choose(levels[0].device) == "triton" and fits
 
 
 @torch.library.custom_op("hydet::sigmoid_focal_loss", mutates_args=())
 def _sigmoid_focal_loss(levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    if _runs_triton(levels):
-        from hydet.kernels.sigmoid_focal_loss.triton_impl import launch_sigmoid_focal_loss
+    if _uses_triton(levels):
+        from hydet.kernels.sigmoid_focal_loss.triton_impl import launch_forward
 
-        return launch_sigmoid_focal_loss(levels, targets, alpha, gamma)
-    return sigmoid_focal_loss_reference(levels, targets, alpha, gamma)
+        return launch_forward(levels, targets, alpha, gamma)
+    return forward_torch(levels, targets, alpha, gamma)
 
 
 @_sigmoid_focal_loss.register_fake
@@ -41,11 +43,11 @@ def _(levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float) -> 
 def _sigmoid_focal_loss_backward(
     grad: Tensor, levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float
 ) -> list[Tensor]:
-    if _runs_triton(levels):
-        from hydet.kernels.sigmoid_focal_loss.triton_impl import launch_sigmoid_focal_loss_backward
+    if _uses_triton(levels):
+        from hydet.kernels.sigmoid_focal_loss.triton_impl import launch_backward
 
-        return launch_sigmoid_focal_loss_backward(grad, levels, targets, alpha, gamma)
-    return sigmoid_focal_loss_backward_reference(grad, levels, targets, alpha, gamma)
+        return launch_backward(grad, levels, targets, alpha, gamma)
+    return backward_torch(grad, levels, targets, alpha, gamma)
 
 
 @_sigmoid_focal_loss_backward.register_fake
@@ -53,12 +55,19 @@ def _(grad: Tensor, levels: Sequence[Tensor], targets: Tensor, alpha: float, gam
     return [level.new_empty(level.shape) for level in levels]
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+class _Context(AutogradContext, Protocol):
+    alpha: float
+    gamma: float
+
+
+def _setup_context(
+    ctx: _Context, inputs: tuple[Sequence[Tensor], Tensor, float, float], output: Tensor
+) -> None:
     levels, targets, ctx.alpha, ctx.gamma = inputs
     ctx.save_for_backward(targets, *levels)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: _Context, grad: Tensor) -> tuple[list[Tensor], None, None, None]:
     targets, *levels = ctx.saved_tensors
     return _sigmoid_focal_loss_backward(grad, levels, targets, ctx.alpha, ctx.gamma), None, None, None
 
@@ -69,23 +78,23 @@ _sigmoid_focal_loss.register_autograd(_backward, setup_context=_setup_context)
 def sigmoid_focal_loss(
     logits: Tensor | Sequence[Tensor], targets: Tensor, *, alpha: float = -1, gamma: float = 2
 ) -> Tensor:
-    """Sum of the focal loss over all entries of all levels, from integer classes.
+    """Sum the focal loss over all entries of all levels, from integer classes.
 
-    Nothing of the size of the logits is made in the forward pass; the backward pass makes their gradient only.
+    The forward pass allocates no tensor of the size of the logits; the backward pass allocates their gradient only.
 
     Args:
-        logits: ``(B, R_l, K)`` for each pyramid level, or one ``(R, K)`` tensor; any floating point type.
-        targets: ``(B, R)`` integers with R the sum of R_l, levels in order; or ``(R,)`` for one tensor. 0 to K - 1
-            is a class, K background, and a row with a negative target counts nothing.
-        alpha: weight of the target class, 1 - alpha of the others; negative for no weights.
-        gamma: how much easy entries count less; not negative.
+        logits: ``(B, R_l, K)`` per pyramid level, or one ``(R, K)`` tensor; any floating point dtype.
+        targets: ``(B, R)`` integers, R the sum of R_l, in the order of the levels; ``(R,)`` for one tensor. 0 to K - 1
+            are classes, K is background, and rows with a negative target are ignored.
+        alpha: weight of the target class; other classes have the weight 1 - alpha. Negative for no weights.
+        gamma: exponent of the modulating factor, which reduces the loss of easy entries; not negative.
 
     Returns:
-        A scalar, float32 (float64 for float64 logits), differentiable once with respect to the logits.
+        A scalar, float32 (float64 for float64 logits), once differentiable with respect to the logits.
 
     Raises:
-        ValueError: if shapes do not fit, there is no level, or ``gamma`` is negative.
-        TypeError: for integer logits or floating point targets.
+        ValueError: if the shapes do not match, there is no level, or ``gamma`` is negative.
+        TypeError: if logits are integers, or targets are floating point.
 
     Source: Lin et al. 2017 (arXiv:1708.02002), section 3.
     """
@@ -93,7 +102,7 @@ def sigmoid_focal_loss(
     if isinstance(logits, Tensor):
         targets = targets[None]
     if not levels:
-        raise ValueError("sigmoid_focal_loss takes at least one level of logits, got none")
+        raise ValueError("sigmoid_focal_loss needs at least one level of logits, got none")
     if gamma < 0:
         raise ValueError(f"gamma must not be negative, got {gamma}")
     if targets.is_floating_point():
@@ -101,13 +110,13 @@ def sigmoid_focal_loss(
     for level in levels:
         if level.ndim != 3 or level.shape[0] != levels[0].shape[0] or level.shape[2] != levels[0].shape[2]:
             raise ValueError(
-                f"each level must be (B, R_l, K) with one B and K, got {[tuple(x.shape) for x in levels]}"
+                f"each level must be (B, R_l, K) with the same B and K, got {[tuple(x.shape) for x in levels]}"
             )
         if not level.is_floating_point() or level.dtype != levels[0].dtype:
-            raise TypeError(f"logits must be of one floating point type, got {[x.dtype for x in levels]}")
-    rows = sum(level.shape[1] for level in levels)
-    if targets.shape != (levels[0].shape[0], rows):
+            raise TypeError(f"logits must have one floating point dtype, got {[x.dtype for x in levels]}")
+    num_rows = sum(level.shape[1] for level in levels)
+    if targets.shape != (levels[0].shape[0], num_rows):
         raise ValueError(
-            f"targets must be {(levels[0].shape[0], rows)}, one a row of logits, got {tuple(targets.shape)}"
+            f"targets must be {(levels[0].shape[0], num_rows)}, one per row of logits, got {tuple(targets.shape)}"
         )
     return _sigmoid_focal_loss(levels, targets, float(alpha), float(gamma))

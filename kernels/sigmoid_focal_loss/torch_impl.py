@@ -1,7 +1,7 @@
-"""Focal loss of integer classes in plain torch, a few rows at a time, its gradient in closed form.
+"""Focal loss of integer classes in PyTorch, a few rows at a time, with its gradient in closed form.
 
-With z = x for a class that is not the target and z = -x for the one that is, both loss terms are
-weight * softplus(z) * sigmoid(z) ** gamma: stable, and without one-hot targets.
+Let z = x for classes other than the target, and z = -x for the target class of logit x. Both terms of the loss are then
+weight * softplus(z) * sigmoid(z) ** gamma, which is numerically stable and needs no one-hot targets.
 """
 
 from __future__ import annotations
@@ -12,87 +12,105 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["sigmoid_focal_loss_backward_reference", "sigmoid_focal_loss_reference"]
+__all__ = ["backward_torch", "class_weights", "forward_torch"]
 
-# Temporaries of so many numbers stay in the cache of one core.
-NUMBERS_PER_CHUNK = 1 << 16
+ENTRIES_PER_CHUNK = 1 << 16  # temporaries of this size stay in the cache of one core
 
 
-def weights(alpha: float) -> tuple[float, float]:
-    """Weight of the target class and of the others; a negative alpha weighs both alike."""
+def class_weights(alpha: float) -> tuple[float, float]:
+    """Return the weights of the target class and of other classes; 1 and 1 if ``alpha`` is negative."""
     return (alpha, 1 - alpha) if alpha >= 0 else (1.0, 1.0)
 
 
-def _focus(z: Tensor, gamma: float) -> Tensor:
+def _modulating_factor(z: Tensor, gamma: float) -> Tensor:
     probability = z.sigmoid()
     return probability.square_() if gamma == 2 else probability.pow_(gamma)
 
 
 def _loss(z: Tensor, gamma: float) -> Tensor:
-    return F.softplus(z).mul_(_focus(z, gamma))
+    """Return softplus(z) * sigmoid(z) ** gamma."""
+    return F.softplus(z).mul_(_modulating_factor(z, gamma))
 
 
-def _slope(z: Tensor, gamma: float) -> Tensor:
-    """Derivative of ``_loss``: sigmoid^(gamma + 1) + gamma softplus sigmoid^gamma (1 - sigmoid)."""
+def _loss_derivative(z: Tensor, gamma: float) -> Tensor:
+    """Return sigmoid ** (gamma + 1) + gamma * softplus * sigmoid ** gamma * (1 - sigmoid), the derivative of ``_loss``."""
     probability = z.sigmoid()
-    rest = (-z).sigmoid_().mul_(F.softplus(z)).mul_(gamma)
-    return rest.add_(probability).mul_(_focus(z, gamma))
+    second_term = (-z).sigmoid_().mul_(F.softplus(z)).mul_(gamma)
+    return second_term.add_(probability).mul_(_modulating_factor(z, gamma))
 
 
-def _wide(x: Tensor) -> Tensor:
+def _at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _terms(
-    x: Tensor, targets: Tensor, alpha: float, gamma: float, term: Callable[[Tensor, float], Tensor], sign: int
+def _entry_terms(
+    x: Tensor,
+    targets: Tensor,
+    alpha: float,
+    gamma: float,
+    term: Callable[[Tensor, float], Tensor],
+    target_sign: int,
 ) -> Tensor:
-    """One term an entry of ``(N, K)``, those of the target class with ``-x`` and multiplied by ``sign``."""
-    of_target, of_others = weights(alpha)
+    """Return the weighted ``term`` of each entry, 0 in ignored rows.
+
+    Args:
+        x: ``(n, K)`` logits.
+        targets: ``(n,)`` classes.
+        alpha: weight of the target class.
+        gamma: exponent of the modulating factor.
+        term: function of z and ``gamma``, the loss or its derivative.
+        target_sign: factor for entries of the target class: 1 for the loss, -1 for the derivative, because z = -x.
+    """
+    target_weight, other_weight = class_weights(alpha)
     terms = term(x, gamma)
-    if of_others != 1:
-        terms *= of_others
+    if other_weight != 1:
+        terms *= other_weight
     rows = ((targets >= 0) & (targets < x.shape[1])).nonzero().squeeze(1)
     classes = targets[rows]
-    terms[rows, classes] = term(-x[rows, classes], gamma) * (sign * of_target)
+    terms[rows, classes] = term(-x[rows, classes], gamma) * (target_sign * target_weight)
     return terms.masked_fill_((targets < 0)[:, None], 0)
 
 
-def _chunks(levels: Sequence[Tensor], targets: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-    """Rows ``(n, K)`` with their targets ``(n,)``, level by level and image by image."""
-    parts, first = [], 0
+def _chunks_per_level(levels: Sequence[Tensor], targets: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+    """Split each level into chunks of ``(n, K)`` logits and ``(n,)`` targets, image by image."""
+    chunks_per_level, first = [], 0
     for level in levels:
-        size = max(1, NUMBERS_PER_CHUNK // max(1, level.shape[2]))
-        its_targets = targets[:, first : first + level.shape[1]]
-        parts.append(
+        rows_per_chunk = max(1, ENTRIES_PER_CHUNK // max(1, level.shape[2]))
+        level_targets = targets[:, first : first + level.shape[1]]
+        chunks_per_level.append(
             [
-                pair
-                for x, t in zip(level.unbind(0), its_targets.unbind(0))
-                for pair in zip(x.split(size), t.split(size))
+                chunk
+                for image_logits, image_targets in zip(level.unbind(0), level_targets.unbind(0), strict=True)
+                for chunk in zip(
+                    image_logits.split(rows_per_chunk), image_targets.split(rows_per_chunk), strict=True
+                )
             ]
         )
         first += level.shape[1]
-    return parts
+    return chunks_per_level
 
 
-def sigmoid_focal_loss_reference(
-    levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    """See ``sigmoid_focal_loss``; every level ``(B, R_l, K)``, targets ``(B, R)``."""
+def forward_torch(levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Compute ``sigmoid_focal_loss`` of ``(B, R_l, K)`` levels and ``(B, R)`` targets."""
     sums = [
-        _terms(_wide(x), t, alpha, gamma, _loss, 1).sum()
-        for chunks in _chunks(levels, targets)
+        _entry_terms(_at_least_float32(x), t, alpha, gamma, _loss, 1).sum()
+        for chunks in _chunks_per_level(levels, targets)
         for x, t in chunks
     ]
-    zero = _wide(levels[0].new_zeros(()))
-    return torch.stack(sums).sum() if sums else zero
+    return torch.stack(sums).sum() if sums else _at_least_float32(levels[0].new_zeros(()))
 
 
-def sigmoid_focal_loss_backward_reference(
+def backward_torch(
     grad: Tensor, levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float
 ) -> list[Tensor]:
-    """Gradient with respect to every level, given that of the sum."""
+    """Return the gradient of each level, given the scalar gradient of the sum."""
     grads = []
-    for level, chunks in zip(levels, _chunks(levels, targets)):
-        parts = [_terms(_wide(x), t, alpha, gamma, _slope, -1).mul_(grad).to(level.dtype) for x, t in chunks]
+    for level, chunks in zip(levels, _chunks_per_level(levels, targets), strict=True):
+        parts = [
+            _entry_terms(_at_least_float32(x), t, alpha, gamma, _loss_derivative, -1)
+            .mul_(grad)
+            .to(level.dtype)
+            for x, t in chunks
+        ]
         grads.append(torch.cat(parts).view(level.shape) if parts else torch.zeros_like(level))
     return grads

@@ -1,4 +1,4 @@
-"""Focal loss of all pyramid levels in one launch: reads each logit once and writes one sum a program."""
+"""Focal loss of all pyramid levels in one launch: each logit is read once, and each program writes one sum."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import triton.language as tl
 from torch import Tensor
 
 from hydet.kernels.dispatch import triton_interprets
-from hydet.kernels.sigmoid_focal_loss.reference import weights
+from hydet.kernels.sigmoid_focal_loss.torch_impl import class_weights
 
-__all__ = ["MAX_LEVELS", "launch_sigmoid_focal_loss", "launch_sigmoid_focal_loss_backward"]
+__all__ = ["MAX_LEVELS", "launch_backward", "launch_forward"]
 
 MAX_LEVELS = 8
 
 
 @triton.jit
 def _locate(program, level_ptrs, rows, num_images, K: tl.constexpr, BLOCK: tl.constexpr):
-    """Level that a program works on: its number, its place there, rows an image, and rows of all levels before it."""
+    """Return the level of a program, its block in that level, the rows per image there, and those of all earlier levels."""
     level = 0
     first_program = 0
-    rows_here = rows[0]
+    level_rows = rows[0]
     rows_before = 0
     next_program = 0
     next_rows = 0
@@ -32,13 +32,13 @@ def _locate(program, level_ptrs, rows, num_images, K: tl.constexpr, BLOCK: tl.co
         reached = program >= next_program
         level = tl.where(reached, later, level)
         first_program = tl.where(reached, next_program, first_program)
-        rows_here = tl.where(reached, rows[later], rows_here)
+        level_rows = tl.where(reached, rows[later], level_rows)
         rows_before = tl.where(reached, next_rows, rows_before)
-    return level, program - first_program, rows_here, rows_before
+    return level, program - first_program, level_rows, rows_before
 
 
 @triton.jit
-def _pointer(level, ptrs):
+def _select_pointer(level, ptrs):
     pointer = ptrs[0]
     for later in tl.static_range(1, len(ptrs)):
         pointer = tl.where(level == later, ptrs[later], pointer)
@@ -46,32 +46,36 @@ def _pointer(level, ptrs):
 
 
 @triton.jit
-def _signed(
+def _load_block(
     logits_ptr, targets_ptr, chunk, num_images, rows_per_image, all_rows, first_row, K: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """Block ``chunk`` of a level, flat: addresses, mask, z (the logit, negated at the target class), kind of entry."""
-    # 64 bits for what is the same in the whole block only: dividing them is slow
+    """Load block ``chunk`` of a flattened level.
+
+    Returns the offsets, the mask, z (the logit, negated for the target class), whether each entry belongs to the target
+    class, and whether it counts.
+    """
+    # Use 64 bits only for values that the whole block shares, because 64-bit division is slow.
     start = chunk.to(tl.int64) * BLOCK
     row_0 = start // K
     image_0 = row_0 // rows_per_image
     local = (start - row_0 * K).to(tl.int32) + tl.arange(0, BLOCK)
     row = local // K
-    inside = row < num_images.to(tl.int64) * rows_per_image - row_0
+    in_level = row < num_images.to(tl.int64) * rows_per_image - row_0
     row_of_image = (row_0 - image_0 * rows_per_image).to(tl.int32) + row
     images_on = row_of_image // rows_per_image
     row_of_image -= images_on * rows_per_image
-    its_targets = targets_ptr + (image_0 + images_on) * all_rows + first_row
-    target = tl.load(its_targets + row_of_image, mask=inside, other=-1).to(tl.int32)
+    row_targets_ptr = targets_ptr + (image_0 + images_on) * all_rows + first_row
+    target = tl.load(row_targets_ptr + row_of_image, mask=in_level, other=-1).to(tl.int32)
     entry = start + tl.arange(0, BLOCK)
-    x = tl.load(logits_ptr + entry, mask=inside, other=0.0).to(tl.float32)
+    x = tl.load(logits_ptr + entry, mask=in_level, other=0.0).to(tl.float32)
     is_target = target == local % K
-    return entry, inside, tl.where(is_target, -x, x), is_target, target >= 0
+    return entry, in_level, tl.where(is_target, -x, x), is_target, target >= 0
 
 
 @triton.jit
 def _softplus_and_sigmoid(z):
     decay = tl.exp(-tl.abs(z))
-    # log(1 + decay) would lose the decay below 6e-8; its series is exact there
+    # log(1 + decay) rounds to 0 for a decay below 6e-8. The series is exact there.
     softplus = tl.maximum(z, 0.0) + tl.where(decay < 1e-4, decay * (1.0 - 0.5 * decay), tl.log(1.0 + decay))
     smaller = decay / (1.0 + decay)
     return softplus, tl.where(z >= 0, 1.0 - smaller, smaller)
@@ -105,22 +109,22 @@ def _forward_kernel(
     rows_5,
     rows_6,
     rows_7,
-    OF_TARGET: tl.constexpr,
-    OF_OTHERS: tl.constexpr,
+    TARGET_WEIGHT: tl.constexpr,
+    OTHER_WEIGHT: tl.constexpr,
     GAMMA: tl.constexpr,
     K: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     program = tl.program_id(0)
     rows = (rows_0, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7)
-    level, chunk, rows_here, rows_before = _locate(program, level_ptrs, rows, num_images, K, BLOCK)
-    logits_ptr = _pointer(level, level_ptrs)
-    _entry, inside, z, is_target, counts = _signed(
-        logits_ptr, targets_ptr, chunk, num_images, rows_here, all_rows, rows_before, K, BLOCK
+    level, chunk, level_rows, rows_before = _locate(program, level_ptrs, rows, num_images, K, BLOCK)
+    logits_ptr = _select_pointer(level, level_ptrs)
+    _entry, in_level, z, is_target, counts = _load_block(
+        logits_ptr, targets_ptr, chunk, num_images, level_rows, all_rows, rows_before, K, BLOCK
     )
     softplus, sigmoid = _softplus_and_sigmoid(z)
-    loss = softplus * _power(sigmoid, z, softplus, GAMMA) * tl.where(is_target, OF_TARGET, OF_OTHERS)
-    tl.store(sums_ptr + program, tl.sum(tl.where(inside & counts, loss, 0.0), axis=0))
+    loss = softplus * _power(sigmoid, z, softplus, GAMMA) * tl.where(is_target, TARGET_WEIGHT, OTHER_WEIGHT)
+    tl.store(sums_ptr + program, tl.sum(tl.where(in_level & counts, loss, 0.0), axis=0))
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -128,7 +132,7 @@ def _backward_kernel(
     level_ptrs,
     grad_ptrs,
     targets_ptr,
-    upstream_ptr,
+    grad_sum_ptr,
     num_images,
     all_rows,
     rows_0,
@@ -139,58 +143,56 @@ def _backward_kernel(
     rows_5,
     rows_6,
     rows_7,
-    OF_TARGET: tl.constexpr,
-    OF_OTHERS: tl.constexpr,
+    TARGET_WEIGHT: tl.constexpr,
+    OTHER_WEIGHT: tl.constexpr,
     GAMMA: tl.constexpr,
     K: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     program = tl.program_id(0)
     rows = (rows_0, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7)
-    level, chunk, rows_here, rows_before = _locate(program, level_ptrs, rows, num_images, K, BLOCK)
-    logits_ptr = _pointer(level, level_ptrs)
-    grad_ptr = _pointer(level, grad_ptrs)
-    entry, inside, z, is_target, counts = _signed(
-        logits_ptr, targets_ptr, chunk, num_images, rows_here, all_rows, rows_before, K, BLOCK
+    level, chunk, level_rows, rows_before = _locate(program, level_ptrs, rows, num_images, K, BLOCK)
+    logits_ptr = _select_pointer(level, level_ptrs)
+    grad_ptr = _select_pointer(level, grad_ptrs)
+    entry, in_level, z, is_target, counts = _load_block(
+        logits_ptr, targets_ptr, chunk, num_images, level_rows, all_rows, rows_before, K, BLOCK
     )
     softplus, sigmoid = _softplus_and_sigmoid(z)
-    rest = tl.exp(-softplus)  # 1 - sigmoid(z), without cancellation
-    slope = _power(sigmoid, z, softplus, GAMMA) * (sigmoid + GAMMA * softplus * rest)
-    slope = slope * tl.load(upstream_ptr).to(tl.float32) * tl.where(is_target, -OF_TARGET, OF_OTHERS)
-    tl.store(grad_ptr + entry, tl.where(counts, slope, 0.0).to(grad_ptr.dtype.element_ty), mask=inside)
+    complement = tl.exp(-softplus)  # 1 - sigmoid(z) without cancellation
+    slope = _power(sigmoid, z, softplus, GAMMA) * (sigmoid + GAMMA * softplus * complement)
+    slope = slope * tl.load(grad_sum_ptr).to(tl.float32) * tl.where(is_target, -TARGET_WEIGHT, OTHER_WEIGHT)
+    tl.store(grad_ptr + entry, tl.where(counts, slope, 0.0).to(grad_ptr.dtype.element_ty), mask=in_level)
 
 
-def _block() -> int:
+def _block_size() -> int:
     return 16384 if triton_interprets() else 4096
 
 
 def _num_programs(levels: Sequence[Tensor]) -> int:
-    return sum(triton.cdiv(level.numel(), _block()) for level in levels)
+    return sum(triton.cdiv(level.numel(), _block_size()) for level in levels)
 
 
 def _arguments(levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float) -> dict[str, object]:
-    of_target, of_others = weights(alpha)
+    target_weight, other_weight = class_weights(alpha)
     rows = [level.shape[1] for level in levels] + [0] * (MAX_LEVELS - len(levels))
     return {
         "num_images": levels[0].shape[0],
         "all_rows": targets.shape[1],
         **{f"rows_{level}": count for level, count in enumerate(rows)},
-        "OF_TARGET": of_target,
-        "OF_OTHERS": of_others,
+        "TARGET_WEIGHT": target_weight,
+        "OTHER_WEIGHT": other_weight,
         "GAMMA": float(gamma),
         "K": levels[0].shape[2],
-        "BLOCK": _block(),
+        "BLOCK": _block_size(),
         "enable_fp_fusion": True,
         "num_warps": 8,
     }
 
 
-def launch_sigmoid_focal_loss(
-    levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float
-) -> Tensor:
-    """See ``sigmoid_focal_loss``; float32, at most ``MAX_LEVELS`` levels.
+def launch_forward(levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Compute ``sigmoid_focal_loss`` in float32, for at most ``MAX_LEVELS`` levels.
 
-    Sums in a fixed order, so equal inputs give equal bits.
+    The order of the sum is fixed, so equal inputs give equal bits.
     """
     sums = torch.empty(_num_programs(levels), dtype=torch.float32, device=targets.device)
     if sums.shape[0] > 0:
@@ -203,10 +205,10 @@ def launch_sigmoid_focal_loss(
     return sums.sum()
 
 
-def launch_sigmoid_focal_loss_backward(
+def launch_backward(
     grad: Tensor, levels: Sequence[Tensor], targets: Tensor, alpha: float, gamma: float
 ) -> list[Tensor]:
-    """Gradient with respect to every level, given that of the sum."""
+    """Return the gradient of each level, given the scalar gradient of the sum."""
     grads = [torch.empty(level.shape, dtype=level.dtype, device=level.device) for level in levels]
     num_programs = _num_programs(levels)
     if num_programs > 0:

@@ -1,9 +1,8 @@
-"""Greedy suppression on the device, from a bit mask of who overlaps whom; shared by upright and rotated NMS.
+"""Greedy suppression on the device, from a bit mask of overlaps.
 
-The mask is ``(B, W, N)`` int32, W = ceil(N / 32): bit j of ``[image, word, i]`` says that box i overlaps box
-``32 * word + j`` of the same image by more than the threshold; boxes are sorted by score, and only pairs with
-i before j are read. One program for each image then walks the words in order: a box is gone if a staying box
-before it overlaps it.
+The mask is ``(B, W, N)`` int32 with W = ceil(N / 32). Bit j of ``[image, word, i]`` is set if box i overlaps box
+``32 * word + j`` of the same image by more than the threshold. Boxes are sorted by score, and only pairs with i before
+j are read. One program per image then visits the words in order and drops every box that a kept box before it overlaps.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ WORD = 32
 
 @triton.jit
 def pack_word(over):
-    """A ``(BLOCK, 32)`` mask to ``(BLOCK,)`` int32 words."""
+    """Pack a ``(BLOCK, 32)`` mask into ``(BLOCK,)`` int32 words."""
     bits = over.to(tl.int32) << tl.arange(0, 32)[None, :]
     return tl.sum(bits, axis=1)
 
@@ -34,7 +33,10 @@ def _or(a, b):
 
 @triton.jit
 def _or_all(words, BITWISE: tl.constexpr):
-    """OR of all words. The interpreter runs a reduction of one's own word by word, but a maximum at once."""
+    """Return the OR of all words. ``BITWISE`` takes the maximum of each bit instead.
+
+    The interpreter runs a custom reduction one word at a time, but computes a maximum in one operation.
+    """
     if BITWISE:
         bit = tl.arange(0, 32)
         any_set = tl.max((words[:, None] >> bit[None, :]) & 1, axis=0)
@@ -44,12 +46,12 @@ def _or_all(words, BITWISE: tl.constexpr):
 
 
 @triton.jit
-def _suppression_kernel(
-    mask_ptr, alive_ptr, keep_ptr, num_boxes, num_words, PADDED: tl.constexpr, BITWISE: tl.constexpr
+def _forward_kernel(
+    mask_ptr, valid_ptr, keep_ptr, num_boxes, num_words, PADDED: tl.constexpr, BITWISE: tl.constexpr
 ):
     image = tl.program_id(0).to(tl.int64)
     mask_ptr += image * num_words * num_boxes
-    alive_ptr += image * num_boxes
+    valid_ptr += image * num_boxes
     keep_ptr += image * num_boxes
     every = tl.arange(0, PADDED)
     bit = tl.arange(0, 32)
@@ -57,47 +59,47 @@ def _suppression_kernel(
     word = 0
     while word < num_words:
         row = mask_ptr + word.to(tl.int64) * num_boxes
-        # What the staying boxes of earlier words overlap; words of boxes that went are not even read.
+        # Boxes that kept boxes of earlier words overlap. Words of dropped boxes are not read.
         earlier = tl.load(row + every, mask=keep != 0, other=0)
-        gone = _or_all(earlier, BITWISE)
-        # Within the word: repeat "stays unless a staying box overlaps it" until nothing changes (greedy, since
-        # after k rounds the first k boxes are final).
-        here = word * 32 + bit
-        alive = tl.load(alive_ptr + here, mask=here < num_boxes, other=0).to(tl.int32)
-        alive = alive & (1 - ((gone >> bit) & 1))
-        own = tl.load(row + here, mask=here < num_boxes, other=0)
-        own = own & ((-2) << bit)  # only later boxes: bits above the box's own
-        stays = alive
+        suppressed = _or_all(earlier, BITWISE)
+        # Within the word, repeat "keep a box unless a kept box overlaps it" until nothing changes. The result is
+        # greedy, because after k rounds the first k boxes are final.
+        box = word * 32 + bit
+        candidate = tl.load(valid_ptr + box, mask=box < num_boxes, other=0).to(tl.int32)
+        candidate = candidate & (1 - ((suppressed >> bit) & 1))
+        overlaps = tl.load(row + box, mask=box < num_boxes, other=0)
+        overlaps = overlaps & ((-2) << bit)  # later boxes only: the bits above that of the box itself
+        word_keep = candidate
         changed = 1
         while changed != 0:
-            over = _or_all(tl.where(stays != 0, own, 0), BITWISE)
-            now = alive & (1 - ((over >> bit) & 1))
-            changed = tl.sum(tl.abs(now - stays), axis=0)
-            stays = now
-        tl.store(keep_ptr + here, stays, mask=here < num_boxes)
-        packed = tl.sum(stays << bit, axis=0)
+            also_suppressed = _or_all(tl.where(word_keep != 0, overlaps, 0), BITWISE)
+            new_keep = candidate & (1 - ((also_suppressed >> bit) & 1))
+            changed = tl.sum(tl.abs(new_keep - word_keep), axis=0)
+            word_keep = new_keep
+        tl.store(keep_ptr + box, word_keep, mask=box < num_boxes)
+        packed = tl.sum(word_keep << bit, axis=0)
         keep = tl.where(every // 32 == word, (packed >> (every % 32)) & 1, keep)
         word += 1
 
 
-def launch_suppression(mask: Tensor, alive: Tensor, *, bitwise: bool | None = None) -> Tensor:
-    """Which boxes stay.
+def launch_suppression(mask: Tensor, valid: Tensor, *, bitwise: bool | None = None) -> Tensor:
+    """Return the boxes that greedy suppression keeps.
 
     Args:
-        mask: ``(B, W, N)`` int32, see the module; entries with i behind the word's boxes need not be written.
-        alive: ``(B, N)`` bool, False for rows that are padding.
-        bitwise: how words are joined, see ``_or_all``; None for what suits where it runs.
+        mask: ``(B, W, N)`` int32 overlaps, see the module. Entries with i behind the boxes of the word are not used.
+        valid: ``(B, N)`` bool, False for padding.
+        bitwise: whether ``_or_all`` works on single bits. None selects the faster way, for the interpreter or a GPU.
 
     Returns:
-        ``(B, N)`` bool.
+        ``(B, N)`` bool, True for the boxes to keep.
     """
     num_images, num_words, num_boxes = mask.shape
     keep = torch.empty(num_images, num_boxes, dtype=torch.int32, device=mask.device)
     if keep.numel() > 0:
         padded = max(32, triton.next_power_of_2(num_boxes))
-        _suppression_kernel[(num_images,)](
+        _forward_kernel[(num_images,)](
             mask,
-            alive.to(torch.int32).contiguous(),
+            valid.to(torch.int32).contiguous(),
             keep,
             num_boxes,
             num_words,

@@ -1,0 +1,1 @@
+"""Greedy suppression from known overlaps, shared by ``nms_padded`` and ``nms_rotated``."""
