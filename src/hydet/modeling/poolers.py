@@ -137,7 +137,8 @@ class ROIPooler(nn.Module):
             return sum((level.sum() * 0 for level in x), x[0].new_zeros(0, x[0].shape[1], *self.output_size))
         rois = convert_boxes_to_pooler_format(box_lists)
         if len(x) == 1:
-            return self.level_poolers[0](x[0], rois)
+            pooled: Tensor = self.level_poolers[0](x[0], rois)
+            return pooled
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
@@ -186,7 +187,8 @@ class _ROIPool(nn.Module):
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-        return roi_pool(x, rois.to(x.dtype), self.output_size, self.spatial_scale).to(input.dtype)
+        pooled: Tensor = roi_pool(x, rois.to(x.dtype), self.output_size, self.spatial_scale)
+        return pooled.to(input.dtype)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"

@@ -54,6 +54,8 @@ class FastRCNNOutputLayers(nn.Module):
     Source: Girshick 2015 (arXiv:1504.08083); federated loss, Zhou et al. 2021 (arXiv:2103.07461), section 3.1.
     """
 
+    fed_loss_cls_weights: Tensor  # (K,), only with use_fed_loss
+
     def __init__(
         self,
         *,
@@ -180,7 +182,7 @@ class FastRCNNOutputLayers(nn.Module):
         Raises:
             ValueError: if ``weight`` does not have shape ``(K,)``.
         """
-        present = torch.unique(gt_classes)
+        present: Tensor = torch.unique(gt_classes)
         background = weight.new_zeros(1).float()  # never sampled
         weights = torch.cat([weight.float(), background])  # (K + 1,)
         if weights.shape[0] != num_classes + 1:

@@ -138,7 +138,8 @@ class BaseKeypointRCNNHead(nn.Module, ABC):
         """Compute ``(R, K, S, S)`` heatmap logits from ``(R, C, H, W)`` features."""
 
 
-class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+# ``forward`` is that of the base head; ``nn.Sequential`` only holds the layers.
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, a transposed convolution that doubles the size, and bilinear upsampling by 2.
 
     Args:

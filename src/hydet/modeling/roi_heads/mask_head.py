@@ -130,7 +130,8 @@ class BaseMaskRCNNHead(nn.Module, ABC):
         """Compute ``(R, C, M, M)`` mask logits from ``(R, channels, H, W)`` features, C being classes or 1."""
 
 
-class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
+# ``forward`` is that of the base head; ``nn.Sequential`` only holds the layers.
+class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3x3 convolutions, a transposed convolution that doubles the size, and a 1x1 convolution for the logits.
 
     Args:

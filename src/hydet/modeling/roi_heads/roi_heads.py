@@ -13,7 +13,7 @@ from hydet.modeling.matcher import Matcher
 from hydet.modeling.proposal_generators import add_ground_truth_to_proposals
 from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.sampling import subsample_labels
-from hydet.structures import BitMasks, Boxes, ImageList, Instances, Losses, pairwise_iou
+from hydet.structures import BitMasks, ImageList, Instances, Losses, pairwise_iou
 
 from .interfaces import Features
 from .sampled_masks import SampledBitMasks
@@ -40,7 +40,8 @@ class ROIHeads(nn.Module, ABC):
     Source: Girshick 2015 (arXiv:1504.08083), section 2.3.
     """
 
-    pairwise_iou: Callable[[Boxes, Boxes], Tensor] = staticmethod(pairwise_iou)
+    # IoU of the kind of boxes that the heads work on: (M, D) ground truth, (R, D) proposals -> (M, R).
+    pairwise_iou: Callable[[Any, Any], Tensor] = staticmethod(pairwise_iou)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hydet.modeling.protocols import Task
 from hydet.modeling.selection import fast_rcnn_inference_rotated
-from hydet.structures import Boxes, Instances, pairwise_iou_rotated
+from hydet.structures import Instances, pairwise_iou_rotated
 
 from .fast_rcnn import FastRCNNOutputLayers
 from .standard_roi_heads import StandardROIHeads
@@ -71,7 +71,7 @@ class RROIHeads(StandardROIHeads):
     Source: Ma et al. 2018 (arXiv:1703.01086).
     """
 
-    pairwise_iou: Callable[[Boxes, Boxes], Tensor] = staticmethod(pairwise_iou_rotated)
+    pairwise_iou: Callable[[Any, Any], Tensor] = staticmethod(pairwise_iou_rotated)
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

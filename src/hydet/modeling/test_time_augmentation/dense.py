@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hydet.structures import Instances, ModelInput, ModelOutput
 
+from .dataset_mapper import AugmentedInput
 from .with_tta import DetectorWithTTA, chunks, output_frame
 
 __all__ = ["DenseDetectorWithTTA"]
@@ -20,7 +21,7 @@ class DenseDetectorWithTTA(DetectorWithTTA):
         detections: list[Instances] = []
         for chunk in chunks(augmented, self.batch_size):
             # Results in the frame of each augmented image, so that its transform maps them back.
-            in_own_frame: list[ModelInput] = [
+            in_own_frame: list[AugmentedInput] = [
                 {**item, "height": int(item["image"].shape[1]), "width": int(item["image"].shape[2])}
                 for item in chunk
             ]

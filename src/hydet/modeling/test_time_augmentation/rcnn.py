@@ -91,7 +91,7 @@ class GeneralizedRCNNWithTTA(DetectorWithTTA):
         for chunk in chunks(augmented, self.batch_size):
             known_boxes = [
                 Instances(
-                    tuple(item["image"].shape[1:]),
+                    item["transforms"].target,
                     pred_boxes=Boxes(item["transforms"].apply_boxes(merged.pred_boxes.tensor)),
                     pred_classes=merged.pred_classes,
                     scores=merged.scores,
