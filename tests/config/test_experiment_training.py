@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import hydet
-from hydet.runs.tasks import MEASURED_BY
+from hydet.runs.tasks import EVALUATOR_OF_TASK
 
 TREE = Path(__file__).parents[2] / "conf"
 
@@ -148,7 +148,7 @@ MEASURES = {
 
 
 def test_it_is_measured_as_published(recipe):
-    measured = {MEASURED_BY[task] for task in recipe.inventory.tasks}
+    measured = {EVALUATOR_OF_TASK[task] for task in recipe.inventory.tasks}
     ours = {
         node["_target_"].rpartition(".")[2]
         for name, node in recipe.config.evaluators.items()

@@ -1,4 +1,4 @@
-"""How every command runs: Hydra composes, the task works, a failure is one line and a non-zero status."""
+"""Runs a command: Hydra composes the config, the task runs, and an error ends it with one line and a status of 1."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,9 +19,12 @@ from hydet.config import complete_command_line, compose_choices, explain, regist
 
 from . import sweep
 
-__all__ = ["run_command"]
+__all__ = ["CommandTask", "run_command"]
 
-# What a user can cause; anything else is our own bug and keeps its traceback.
+# Takes the composed config and the output folder; returns the metric that a sweep maximizes, or None.
+CommandTask = Callable[[DictConfig, Path], float | None]
+
+# Errors that a user can cause. Any other error is a fault of hydet and keeps its traceback.
 EXPECTED = (
     ValueError,
     TypeError,
@@ -31,43 +34,45 @@ EXPECTED = (
     HydraException,
     OmegaConfBaseException,
 )
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def run_command(
-    task: Callable[[DictConfig], Any],
+    task: CommandTask,
     *,
     config_name: str,
     arguments: Sequence[str] | None = None,
     prepare: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> int:
-    """Run ``task`` under Hydra.
+    """Run a task under Hydra.
 
     Args:
-        task: takes the composed config.
-        config_name: its primary config, a file at the top of the tree.
-        arguments: the command line; by default that of the process.
-        prepare: gives Hydra's command line from the typed one.
+        task: the command.
+        config_name: primary config of the command, a file at the top of the tree.
+        arguments: the command line; by default the one of the process.
+        prepare: turns the typed command line into the one that Hydra reads.
 
     Returns:
-        The exit status: 0, or 1 after an error that was printed in one line. ``HYDRA_FULL_ERROR=1`` shows the
+        The exit status: 0, or 1 after an error, which was printed in one line. ``HYDRA_FULL_ERROR=1`` shows the
         traceback instead.
     """
-    full_error = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints a traceback itself and exits
+    full_error = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints a traceback and exits
     failure: list[Exception] = []
 
     @functools.wraps(task)
-    def run(config: DictConfig) -> Any:
+    def run(config: DictConfig) -> float | None:
         try:
-            return task(config)
+            return task(config, Path(HydraConfig.get().runtime.output_dir))
         except EXPECTED as error:
-            # Hydra would announce it with a line of its own; in a sweep that line says which run it was.
+            # Hydra prints a line of its own for an exception; in a sweep that line says which run failed.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             failure.append(error)
+            return None
 
     register_resolvers()
-    before = sys.argv
+    argv = sys.argv
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         typed = list(prepare(typed))
@@ -78,16 +83,21 @@ def run_command(
     except EXPECTED as error:
         if full_error == "1":
             raise
-        print(f"error: {_one_line(error, config_name, typed)}", file=sys.stderr)
+        print(f"error: {printable(_one_line(error, config_name, typed))}", file=sys.stderr)
         return 1
     finally:
         sweep.print_finished()
-        sys.argv = before
+        sys.argv = argv
         if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+            del os.environ[FULL_ERROR]
         else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
+            os.environ[FULL_ERROR] = full_error
     return 0
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters escaped: a file name or a class name must not control the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""``python -m src.train``: compose, train, evaluate, and say where everything is."""
+"""``python -m src.train``: train a model, evaluate it, and print where the results are."""
 
 from __future__ import annotations
 
@@ -6,194 +6,100 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from hydet.config import ConfigError, instantiate
-from hydet.data import Metadata, build_train_loader
-from hydet.distributed import broadcast_from_main
-from hydet.engine import (
-    Trainer,
-    distributed_session,
-    find_last_checkpoint,
-    init_from,
-    load_checkpoint,
-    rank,
-    scale_lr,
-    seed_everything,
-    world_size,
-)
-from hydet.engine.callbacks import Evaluation
-from hydet.runs.build import (
-    build_dataset,
-    build_evaluators,
-    build_mapper,
-    build_model,
-    build_validation_loader,
-    check_fits,
-    fill_names,
-    plain,
-    some_names,
-)
-from hydet.runs.tasks import primary_metric, tasks_of
+from hydet.distributed import broadcast_from_main, distributed_session, is_main_process
+from hydet.runs.tasks import traits_of
+from hydet.runs.training_run import TrainingRun, build_training_run
 
 from .command import run_command
 from .sweep import METRICS_FILE
 
-__all__ = ["build_trainer", "main", "train"]
+__all__ = ["main", "train"]
 
 
-def train(config: DictConfig) -> float | None:
-    """One training run.
-
-    Returns:
-        The number that a sweeper maximises, ``evaluation.metric``, if there was an evaluation.
-    """
-    started = time.monotonic()
-    with distributed_session(config.trainer.device) as device:
-        output_dir = Path(broadcast_from_main(HydraConfig.get().runtime.output_dir))
-        trainer = build_trainer(config, output_dir=output_dir, device=device)
-        trainer.fit(resume=config.resume)
-        if rank() == 0:
-            _finish(trainer, config.evaluation.metric, seconds=time.monotonic() - started)
-        return trainer.metrics.get(config.evaluation.metric)
-
-
-def build_trainer(
-    config: DictConfig, *, output_dir: str | Path, device: str | torch.device = "auto"
-) -> Trainer:
-    """Everything a run needs, from a composed config.
+def train(config: DictConfig, output_dir: Path) -> float | None:
+    """Run one training.
 
     Args:
         config: see ``conf/train.yaml``.
-        output_dir: where checkpoints, logs and pictures go.
-        device: see ``hydet.engine.select_device``.
+        output_dir: folder for checkpoints, logs and images.
+
+    Returns:
+        The metric ``evaluation.metric``, which a sweep maximizes, or None without an evaluation.
     """
-    seed_everything(config.seed)
-    datasets = {"train": build_dataset(config, "train")}
-    metadata: Metadata = datasets["train"].metadata
-    fill_names(config, metadata)
-    _check_resume(config.resume, Path(output_dir), metadata)
-    if config.data.get("val") is not None:
-        datasets["val"] = build_dataset(config, "val", metadata=metadata)
-    model = build_model(config)
-    check_fits(config, model, metadata)
-    if config.evaluation.metric is None:
-        config.evaluation.metric = primary_metric(model)
-    if config.batch_size % world_size():
-        raise ConfigError(f"batch_size={config.batch_size} is not divisible by the {world_size()} processes")
-
-    loader = build_train_loader(
-        datasets["train"],
-        build_mapper(config, model, training=True),
-        batch_size=config.batch_size // world_size(),
-        num_workers=config.num_workers,
-        seed=config.seed,
-        rank=rank(),
-        world_size=world_size(),
-        sampler=instantiate(config.sampler)(dataset=datasets["train"], seed=config.seed),
-    )
-    callbacks = [instantiate(c) for c in config.callbacks.values() if c is not None]
-    callbacks += [instantiate(c) for c in config.logger.values() if c is not None]
-    if "val" in datasets:
-        callbacks.append(
-            Evaluation(
-                every=config.evaluation.every,
-                loader=build_validation_loader(config, model, datasets["val"]),
-                evaluators=build_evaluators(config, model, datasets["val"]),
-                with_losses=config.evaluation.with_losses,
-                pictures=config.evaluation.pictures,
-            )
+    started = time.monotonic()
+    with distributed_session(OmegaConf.select(config, "trainer.device") or "auto") as device:
+        # Every process composes its own config, and only that of the main process names the folder of the run.
+        run = build_training_run(
+            config, output_dir=Path(broadcast_from_main(str(output_dir))), device=device
         )
-    optimizer = instantiate(config.optimizer)
-    stated = config.optimizer.lr
-    if stated is not None:
-        images = config.batch_size * config.trainer.accumulate
-        optimizer = partial(optimizer, lr=scale_lr(stated, images))
-    trainer = Trainer(
-        model=model,
-        train_loader=loader,
-        optimizer=optimizer,
-        scheduler=None if config.schedule is None else instantiate(config.schedule),
-        groups=instantiate(config.parameter_groups),
-        output_dir=output_dir,
-        callbacks=callbacks,
-        config=plain(config),
-        metadata=metadata,
-        seed=config.seed,
-        **{**OmegaConf.to_container(config.trainer, resolve=True), "device": device},  # type: ignore[dict-item]
-    )
-    _introduce(trainer, config, datasets)
-    if config.init_from is not None:
-        trainer.print(escape(str(init_from(model, config.init_from, allow_mismatch=True))))
-    return trainer
+        _print_start(run)
+        run.trainer.fit(resume=config.resume)
+        if is_main_process():
+            _write_metrics(run, seconds=time.monotonic() - started)
+            _print_end(run, seconds=time.monotonic() - started)
+        return run.trainer.metrics.get(run.metric)
 
 
-def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:
-    """Refuse a checkpoint of other classes before anything is built."""
-    if not resume:
-        return
-    path = find_last_checkpoint(output_dir) if resume is True or resume == "auto" else resume
-    theirs = load_checkpoint(path).class_names if path is not None else None
-    if theirs is not None and theirs != metadata.thing_classes:
-        raise ConfigError(
-            f"cannot resume from {path}: it was trained on classes {some_names(theirs)}, data.train has "
-            f"{some_names(metadata.thing_classes)}; init_from takes weights only"
-        )
-
-
-def _introduce(trainer: Trainer, config: DictConfig, datasets: dict[str, Any]) -> None:
-    model = trainer.model
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    images = config.batch_size * config.trainer.accumulate
-    sizes = ", ".join(f"{len(d)} {split} images" for split, d in datasets.items())
+def _print_start(run: TrainingRun) -> None:
+    trainer, config = run.trainer, run.config
+    num_trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    tasks = ", ".join(traits_of(trainer.model).tasks)
     trainer.print(
-        f"[bold]{type(model).__name__}[/bold] ({', '.join(tasks_of(model))}), {parameters / 1e6:.1f} M trainable parameters"
+        f"[bold]{type(trainer.model).__name__}[/bold] ({tasks}), {num_trainable / 1e6:.1f} M trainable parameters"
     )
-    trainer.print(f"data: {config.data.get('name', '?')}, {sizes}, {config.num_classes} classes")
-    for split, dataset in datasets.items():
-        report = getattr(dataset, "report", None)
-        text = str(report()) if callable(report) else ""
-        if text:
-            trainer.print(escape(f"{split}: {text}"))
-    rate = config.optimizer.lr
-    if rate is not None:
-        trainer.print(f"learning rate: {rate:g} for 16 images, so {scale_lr(rate, images):g} for {images}")
-    trainer.print(f"{config.trainer.max_steps} steps of {images} images")
+    description = OmegaConf.select(config, "preset.description")
+    if description:
+        trainer.print(escape(f"preset {config.preset.name}: {description}"))
+    sizes = ", ".join(f"{len(dataset)} {split} images" for split, dataset in run.datasets.items())
+    trainer.print(escape(f"data: {config.data.get('name', '?')}, {sizes}, {config.num_classes} classes"))
+    for split, dataset in run.datasets.items():
+        report = str(dataset.report())
+        if report:
+            trainer.print(escape(f"{split}: {report}"))
+    if run.scaled_lr is not None:
+        trainer.print(
+            f"learning rate: {config.optimizer.lr:g} for 16 images, so {run.scaled_lr:g} for {run.images_per_step}"
+        )
+    trainer.print(f"{config.trainer.max_steps} steps of {run.images_per_step} images")
     if "FrozenBN" in str(config.norm) and config.init_from is None and not config.resume:
         trainer.print(
-            "[yellow]norm=FrozenBN without init_from: normalisation and frozen stages keep random weights. "
-            "Give init_from=WEIGHTS, or train from scratch with norm=BN freeze_at=0.[/yellow]"
+            "[yellow]norm=FrozenBN without init_from: normalization and frozen stages keep random weights. "
+            "Set init_from=WEIGHTS, or train from scratch with norm=BN freeze_at=0.[/yellow]"
         )
     trainer.print(escape(f"writing to {trainer.output_dir}"))
+    if run.initialization is not None:
+        trainer.print(escape(str(run.initialization)))
 
 
-def _finish(trainer: Trainer, metric: str, *, seconds: float) -> None:
-    metrics = {k: v for k, v in trainer.metrics.items() if v == v}  # JSON has no NaN
-    file = trainer.output_dir / METRICS_FILE
-    content = {**metrics, "metric": metric, "seconds": seconds, "step": trainer.step}
-    file.write_text(json.dumps(content, indent=1))
-    replaced = getattr(trainer.train_loader, "replaced", 0)
-    if replaced:
-        trainer.print(f"{replaced} times an image could not be read and another one took its place")
+def _write_metrics(run: TrainingRun, *, seconds: float) -> None:
+    metrics = {name: value for name, value in run.trainer.metrics.items() if value == value}  # JSON has no NaN
+    content = {**metrics, "metric": run.metric, "seconds": seconds, "step": run.trainer.step}
+    (run.trainer.output_dir / METRICS_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _print_end(run: TrainingRun, *, seconds: float) -> None:
+    trainer = run.trainer
+    if run.train_loader.replaced:
+        trainer.print(
+            f"{run.train_loader.replaced} times an image could not be read and another one took its place"
+        )
     for name in ("best", "last"):
         folder = trainer.output_dir / "checkpoints" / name
         if folder.exists():
             trainer.print(escape(f"{name} checkpoint: {folder}"))
-    pictures = sorted((trainer.output_dir / "pictures").glob("*.png"), key=lambda p: p.stat().st_mtime)
-    if pictures:
-        trainer.print(escape(f"pictures: {pictures[-1]}"))
+    images = sorted((trainer.output_dir / "pictures").glob("*.png"), key=lambda path: path.stat().st_mtime)
+    if images:
+        trainer.print(escape(f"pictures: {images[-1]}"))
     trainer.print(f"done in {seconds / 60:.1f} minutes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     return run_command(train, config_name="train", arguments=arguments)
 
 

@@ -1,18 +1,28 @@
-"""From a composed config to the objects of a run, in the order in which they need one another."""
+"""Builds the parts of a run from a composed config: data, model, model inputs, loaders and evaluators."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from hydet.config import ConfigError, TargetCheck, instantiate
-from hydet.data import InputMapper, Metadata, WithProposals, build_evaluation_loader
-from hydet.engine import rank, world_size
+from hydet.data import (
+    DetectionDataset,
+    EvaluationLoader,
+    InputMapper,
+    Metadata,
+    WithProposals,
+    as_detection_dataset,
+    build_evaluation_loader,
+)
+from hydet.distributed import rank, world_size
+from hydet.evaluation import Evaluator
+from hydet.modeling import MetaArchitecture
 
-from .tasks import IOU_TYPES, MEASURED_BY, needs_proposals, tasks_of
+from .tasks import EVALUATOR_OF_TASK, IOU_TYPES, traits_of
 
 __all__ = [
     "build_dataset",
@@ -26,22 +36,23 @@ __all__ = [
     "some_names",
 ]
 
+_OWN_PACKAGES = ("hydet", "torch", "torchvision")
+
 
 def fill_names(config: DictConfig, metadata: Metadata) -> None:
-    """Where ``data`` has null for names of classes, keypoints or stuff, take those of the training data.
+    """Set the names of classes, keypoints and stuff that are null in ``data`` to those of the training data.
 
-    Keypoints belong to classes: those of the data are also taken where only the classes are null.
+    Keypoints belong to classes: if the classes are null, the keypoints of the data replace those of the config too.
 
     Raises:
-        ConfigError: if the config counts other classes than the data.
+        ConfigError: if ``num_classes`` differs from the number of classes in the data.
     """
     data = config.data
     with open_dict(data):
-        own_classes = data.get("class_names", ()) is None
-        if own_classes:
+        fill_classes = data.get("class_names", ()) is None
+        if fill_classes:
             data.class_names = list(metadata.thing_classes)
-        own_keypoints = own_classes and metadata.num_keypoints > 0
-        if own_keypoints or data.get("keypoint_names", ()) is None:
+        if (fill_classes and metadata.num_keypoints > 0) or data.get("keypoint_names", ()) is None:
             data.keypoint_names = list(metadata.keypoint_names)
         if data.get("stuff_names", ()) is None:
             data.stuff_names = list(metadata.stuff_classes)
@@ -52,76 +63,86 @@ def fill_names(config: DictConfig, metadata: Metadata) -> None:
 
 
 def build_model(config: DictConfig, *, allowed: TargetCheck | None = None) -> nn.Module:
-    """The model that ``config.model`` describes.
+    """Build the model that ``config.model`` describes.
 
     Args:
-        config: a composed config, or the one stored with a checkpoint.
+        config: a composed config, or a config that was stored with a checkpoint.
         allowed: see ``hydet.instantiate``.
+
+    Raises:
+        ConfigError: if the config builds something other than a model.
     """
     model = instantiate(config.model, allowed=allowed)
-    if not isinstance(model, nn.Module):
-        raise ConfigError(
-            f"model: {config.model.get('_target_')} gives a {type(model).__name__}, not a model"
-        )
+    # A user's model may be any module; of the modules of hydet and torch, only meta-architectures take model inputs.
+    is_part = type(model).__module__.split(".")[0] in _OWN_PACKAGES and not isinstance(model, MetaArchitecture)
+    if not isinstance(model, nn.Module) or is_part:
+        raise ConfigError(f"model: {config.model.get('_target_')} is a {type(model).__name__}, not a detector")
     return model
 
 
 def check_fits(config: DictConfig, model: nn.Module, metadata: Metadata) -> None:
-    """See that the data have what the model is to learn: keypoints, semantic labels, proposals.
+    """Check that the data have the labels that the model learns: keypoints, semantic labels, proposals.
 
     Raises:
-        ConfigError: if they have not; says what would do.
+        ConfigError: if labels are missing or differ in number; the message names the remedy.
     """
-    tasks = tasks_of(model)
-    if "keypoints" in tasks and config.num_keypoints != metadata.num_keypoints:
+    traits = traits_of(model)
+    if "keypoints" in traits.tasks and config.num_keypoints != metadata.num_keypoints:
         if not metadata.num_keypoints:
             raise ConfigError("the model predicts keypoints, but data.train has none")
         raise ConfigError(
-            f"data.keypoint_names has {config.num_keypoints} names, data.train has keypoints "
-            f"{some_names(metadata.keypoint_names)}; data.keypoint_names=null takes those"
+            f"data.keypoint_names has {config.num_keypoints} names, but data.train has keypoints "
+            f"{some_names(metadata.keypoint_names)}; data.keypoint_names=null selects those"
         )
-    stuff = len(metadata.stuff_classes)
-    if "semantic" in tasks and config.num_stuff_classes != stuff:
-        if not stuff:
+    num_stuff = len(metadata.stuff_classes)
+    if "semantic" in traits.tasks and config.num_stuff_classes != num_stuff:
+        if not num_stuff:
             raise ConfigError("the model predicts semantic labels, but data.train has none")
         raise ConfigError(
-            f"data.stuff_names has {config.num_stuff_classes} names, data.train has semantic labels "
-            f"{some_names(metadata.stuff_classes)}; data.stuff_names=null takes those"
+            f"data.stuff_names has {config.num_stuff_classes} names, but data.train has semantic labels "
+            f"{some_names(metadata.stuff_classes)}; data.stuff_names=null selects those"
         )
-    if needs_proposals(model) and config.proposals.train is None:
+    has_proposals = config.proposals.train is not None or OmegaConf.select(config, "data.train.num_proposals")
+    if traits.needs_proposals and not has_proposals:
         raise ConfigError(
-            "the model takes proposals that come with the data: proposals.train=FILE proposals.val=FILE "
+            "the model needs proposals that come with the data: proposals.train=FILE proposals.val=FILE "
             "(src.evaluate writes them for a checkpoint of model=rpn_fpn)"
         )
 
 
-def build_dataset(config: DictConfig, split: str, *, metadata: Any = None) -> Any:
-    """``config.data.train`` or ``config.data.val``, with the proposals that ``config.proposals`` has for it.
+def build_dataset(config: DictConfig, split: str, *, metadata: Metadata | None = None) -> DetectionDataset:
+    """Build ``config.data.train`` or ``config.data.val``, with the proposals of ``config.proposals`` if it has any.
 
     Args:
         config: a composed config.
-        split: ``train`` or ``val``.
-        metadata: that of the training data, to hold the names against.
+        split: ``"train"`` or ``"val"``.
+        metadata: metadata of the training data, whose classes the data must have.
 
     Raises:
-        ConfigError: if there is no such split, or its classes are others.
+        ConfigError: if the config has no such split, or the classes differ.
     """
     node = config.data.get(split)
     if node is None:
-        raise ConfigError(f"data.{split} is not set: data={config.data.get('name', '?')} has no such part")
-    dataset = instantiate(node)
-    for names in ("thing_classes", "stuff_classes"):
-        own, trained_on = getattr(dataset.metadata, names), getattr(metadata, names, ())
-        if trained_on and tuple(own) != tuple(trained_on) and (own or names == "thing_classes"):
-            raise ConfigError(
-                f"data.{split} has classes {some_names(own)}, the model was trained on {some_names(trained_on)}"
-            )
+        raise ConfigError(f"data.{split} is not set: data={config.data.get('name', '?')} has no such split")
+    dataset = as_detection_dataset(instantiate(node))
+    if metadata is not None:
+        _check_classes(dataset.metadata.thing_classes, metadata.thing_classes, split)
+        # Stuff matters only to models that predict it, so data without stuff are fine.
+        if dataset.metadata.stuff_classes:
+            _check_classes(dataset.metadata.stuff_classes, metadata.stuff_classes, split)
     proposals = OmegaConf.select(config, f"proposals.{split}")
     return dataset if proposals is None else WithProposals(dataset=dataset, proposals=proposals)
 
 
+def _check_classes(names: Sequence[str], trained_on: Sequence[str], split: str) -> None:
+    if trained_on and tuple(names) != tuple(trained_on):
+        raise ConfigError(
+            f"data.{split} has classes {some_names(names)}, the model was trained on {some_names(trained_on)}"
+        )
+
+
 def some_names(names: Sequence[str]) -> str:
-    """Their number and the first few, for messages."""
+    """Return the number of names and the first five, for messages."""
     shown = ", ".join(names[:5])
     return f"({len(names)}) {shown}{', ...' if len(names) > 5 else ''}"
 
@@ -134,42 +155,45 @@ def build_mapper(
     labelled: bool = True,
     augment: bool = True,
 ) -> InputMapper:
-    """Records to model inputs, with the annotations that the model learns from.
+    """Build the mapper from records to model inputs, with the annotations that the model learns from.
 
     Args:
         config: a composed config.
-        model: says what it predicts and in which order it wants channels.
-        training: whether for training.
-        labelled: False for pictures without annotations.
-        augment: False leaves pictures as they are, for test-time augmentation.
+        model: its tasks select the annotations, and its input format the channel order.
+        training: True for training, False for evaluation and prediction.
+        labelled: False for images without annotations.
+        augment: False leaves out the transforms, for test-time augmentation.
     """
-    tasks = set(tasks_of(model) if labelled else ())
+    traits = traits_of(model)
+    tasks = set(traits.tasks if labelled else ())
     steps = config.augment.train if training else config.augment.test
     return InputMapper(
-        transforms=[instantiate(t) for t in steps.values() if t is not None] if augment else [],
+        transforms=[instantiate(step) for step in steps.values() if step is not None] if augment else [],
         training=training,
-        # Panoptic segmentation is learned from both, also by a model that predicts nothing else.
+        # Panoptic segmentation is learned from masks and semantic labels, also by models that predict neither alone.
         mask_format="bitmask" if tasks & {"mask", "panoptic"} else None,
         keypoints="keypoints" in tasks,
         rotated=bool(tasks & {"rotated", "rotated_proposals"}),
         sem_seg=bool(tasks & {"semantic", "panoptic"}),
-        max_proposals=config.proposals.topk[0 if training else 1] if needs_proposals(model) else None,
-        channel_order=getattr(model, "input_format", None) or "RGB",
+        max_proposals=config.proposals.topk[0 if training else 1] if traits.needs_proposals else None,
+        channel_order=cast(Literal["RGB", "BGR"], traits.input_format),  # the mapper checks it
     )
 
 
-def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any, **mapping: Any) -> Any:
-    """Every image once, in order, this process's share of them.
+def build_validation_loader(
+    config: DictConfig, model: nn.Module, dataset: DetectionDataset, *, augment: bool = True
+) -> EvaluationLoader:
+    """Build the loader of this process's share of the images, each once, in order.
 
     Args:
         config: a composed config.
         model: see ``build_mapper``.
-        dataset: gives records.
-        **mapping: further arguments of ``build_mapper``.
+        dataset: the records.
+        augment: see ``build_mapper``.
     """
     return build_evaluation_loader(
         dataset,
-        build_mapper(config, model, training=False, **mapping),
+        build_mapper(config, model, training=False, augment=augment),
         batch_size=config.evaluation.batch_size,
         num_workers=config.num_workers,
         rank=rank(),
@@ -177,21 +201,31 @@ def build_validation_loader(config: DictConfig, model: nn.Module, dataset: Any, 
     )
 
 
-def build_evaluators(config: DictConfig, model: nn.Module, dataset: Any) -> list[Any]:
-    """Those of ``config.evaluators`` that fit what the model predicts, and all that have names of their own."""
-    tasks = tasks_of(model)
-    wanted = {MEASURED_BY[task] for task in tasks if task in MEASURED_BY}
-    found = []
+def build_evaluators(config: DictConfig, model: nn.Module, dataset: DetectionDataset) -> list[Evaluator]:
+    """Build the evaluators of ``config.evaluators``: those that fit the model's tasks, and all with names of their own.
+
+    Raises:
+        ConfigError: if an entry does not build an evaluator; names the key.
+    """
+    tasks = traits_of(model).tasks
+    by_tasks = {EVALUATOR_OF_TASK[task] for task in tasks if task in EVALUATOR_OF_TASK}
+    evaluators: list[Evaluator] = []
     for name, node in config.evaluators.items():
-        if node is None or (name in MEASURED_BY.values() and name not in wanted):
+        if node is None or (name in EVALUATOR_OF_TASK.values() and name not in by_tasks):
             continue
-        more = {}
+        options: dict[str, Any] = {}
         if name == "instances":
-            more["iou_types"] = [IOU_TYPES[task] for task in tasks if task in IOU_TYPES]
-        found.append(instantiate(node)(dataset, **more))
-    return found
+            options["iou_types"] = [IOU_TYPES[task] for task in tasks if task in IOU_TYPES]
+        make = instantiate(node)
+        if not callable(make):
+            raise ConfigError(f"evaluators.{name} must build an evaluator with _partial_: true, got {make!r}")
+        evaluator = make(dataset, **options)
+        if not isinstance(evaluator, Evaluator):
+            raise ConfigError(f"evaluators.{name} is a {type(evaluator).__name__}, not an evaluator")
+        evaluators.append(evaluator)
+    return evaluators
 
 
-def plain(config: DictConfig) -> Mapping[str, Any]:
-    """The config with every interpolation resolved, as it goes into a checkpoint."""
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return the config as plain containers with every interpolation resolved, as checkpoints store it."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .build import build_model, some_names
 from .stored_config import read_stored_config
 from .trusted_targets import trusted
 
-__all__ = ["LoadedDetector", "open_checkpoint"]
+__all__ = ["LoadedDetector", "faults_of", "open_checkpoint"]
 
 CONFIG = "config.yaml"
 
@@ -68,7 +69,7 @@ def open_checkpoint(
             weights.
     """
     checkpoint = load_checkpoint(path)
-    plain = read_stored_config(checkpoint.path / CONFIG, check=trusted(allowed), changes=changes)
+    plain = read_stored_config(checkpoint.path / CONFIG, allow=allowed, changes=changes)
     metadata = _metadata_of(checkpoint)
     count = plain.get("num_classes", metadata.num_classes)
     if count != metadata.num_classes:
@@ -77,9 +78,27 @@ def open_checkpoint(
             f"{some_names(metadata.thing_classes)}"
         )
     config = literal_config(plain)
-    model = build_model(config, allowed=trusted(allowed))
+    model = build_model(config, allowed=trusted("model", allowed))
     load_weights(model, checkpoint.path)
     return LoadedDetector(model.to(select_device(device)).eval(), config, metadata, checkpoint)
+
+
+@contextmanager
+def faults_of(checkpoint: Checkpoint) -> Iterator[None]:
+    """Report an unexpected error in this block as a fault of the checkpoint, whose config built what runs there.
+
+    Raises:
+        ConfigError: names the checkpoint. Errors that are already meant for users pass unchanged.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError):
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"checkpoint {checkpoint.path}: its model, data or transforms failed: {type(error).__name__}: {error} "
+            "(HYDRA_FULL_ERROR=1 shows where)"
+        ) from error
 
 
 def _metadata_of(checkpoint: Checkpoint) -> Metadata:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydet.config import ConfigError, TargetCheck, check_targets, find_targets
+from hydet.config import ConfigError, check_targets, find_targets
 from hydet.engine.config_file import read_config_file
 
 from .config_migration import migrate_config
-from .trusted_targets import disarm
+from .config_values import STORED_VALUES, check_values
+from .trusted_targets import disarm, trusted
 
 __all__ = ["BUILT_SECTIONS", "read_stored_config"]
 
@@ -21,7 +22,7 @@ _VALUE_SECTIONS = ("evaluation", "proposals", "num_workers", "num_classes", "num
 
 
 def read_stored_config(
-    path: str | Path, *, check: TargetCheck, changes: Mapping[str, Any] | None = None
+    path: str | Path, *, allow: Sequence[str] = (), changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return a checkpoint's config as plain containers whose targets are safe to build.
 
@@ -30,7 +31,7 @@ def read_stored_config(
 
     Args:
         path: ``config.yaml`` of a checkpoint.
-        check: see ``hydet.runs.trusted_targets.trusted``.
+        allow: see ``hydet.runs.trusted_targets.trusted``.
         changes: sections to merge into the config; lists and values are replaced.
 
     Raises:
@@ -40,9 +41,7 @@ def read_stored_config(
         config = migrate_config(read_config_file(path))
         if not isinstance(config.get("model"), Mapping):
             raise ConfigError("it carries no config of a model")
-        for section in ("augment", "data", "evaluators", "evaluation", "proposals"):
-            if config.get(section) is not None and not isinstance(config[section], Mapping):
-                raise ConfigError(f"{section} must be a section, got {type(config[section]).__name__}")
+        check_values(config, STORED_VALUES)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except ValueError as error:  # names the file
@@ -56,7 +55,7 @@ def read_stored_config(
         for section in BUILT_SECTIONS:
             if config.get(section) is not None:
                 disarm(config[section], section)
-                check_targets(config[section], check, root=section)
+                check_targets(config[section], trusted(section, allow), root=section)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return config

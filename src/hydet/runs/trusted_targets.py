@@ -3,13 +3,13 @@
 A checkpoint can come from a stranger, and each ``_target_`` in its config names something to call. Trust therefore
 goes to names, never to packages: a package also holds functions that write files, download, or call other targets.
 
-A stored config may build:
+The sections of a stored config may build:
 
-- the modules, factories, transforms, datasets and evaluators that ``conf/`` itself uses (``TRUSTED_TARGETS``);
-- classes that ``hydet.modeling`` and ``hydet.layers`` export, if they derive from ``torch.nn.Module``;
-- transforms that ``hydet.data`` exports;
-- classes of ``torch.nn`` that derive from ``torch.nn.Module``, and transforms of ``torchvision.transforms.v2``;
-- the names below the prefixes that the user adds with ``allow=[...]``.
+- ``model``: classes of ``hydet.modeling``, ``hydet.layers`` and ``torch.nn`` that derive from ``torch.nn.Module``, and
+  the factories and plain classes that ``conf/`` uses in models;
+- ``augment``: transforms of ``hydet.data`` and ``torchvision.transforms.v2``;
+- ``data`` and ``evaluators``: the datasets and evaluators that ``conf/`` uses;
+- each: the names below the prefixes that the user adds with ``allow=[...]``.
 
 Such a config can still do the following:
 
@@ -40,32 +40,38 @@ from hydet.config import ConfigError, TargetCheck
 
 __all__ = ["NEVER_BUILT", "NEEDS_PERMISSION", "TRUSTED_TARGETS", "disarm", "trusted"]
 
-# Targets of conf/ that are neither modules nor transforms of the packages in _EXPORTING: factories, plain classes,
-# datasets and evaluators. tests/runs/test_trusted_targets.py compares the list with conf/.
-TRUSTED_TARGETS = frozenset(
-    {
-        "hydet.data.CocoDataset",
-        "hydet.data.ShapesDataset",
-        "hydet.data.frequency_weights",
-        "hydet.evaluation.CocoEvaluator",
-        "hydet.evaluation.LvisEvaluator",
-        "hydet.evaluation.PanopticEvaluator",
-        "hydet.evaluation.ProposalEvaluator",
-        "hydet.evaluation.RotatedCocoEvaluator",
-        "hydet.evaluation.SemanticEvaluator",
-        "hydet.layers.ShapeSpec",
-        "hydet.modeling.Box2BoxTransform",
-        "hydet.modeling.Box2BoxTransformLinear",
-        "hydet.modeling.Box2BoxTransformRotated",
-        "hydet.modeling.Matcher",
-        "hydet.modeling.ResNet.make_default_stages",
-        "hydet.modeling.ResNet.make_stage",
-        "hydet.modeling.channels_at_stride",
-        "hydet.modeling.make_each",
-        "hydet.modeling.make_resnet",
-        "hydet.modeling.resnet_channels",
-    }
-)
+# Section of the config -> targets of conf/ in it that no package in _EXPORTING covers: factories, plain classes, datasets
+# and evaluators. tests/runs/test_trusted_targets.py compares the lists with conf/.
+TRUSTED_TARGETS: Mapping[str, frozenset[str]] = {
+    "model": frozenset(
+        {
+            "hydet.data.frequency_weights",
+            "hydet.layers.ShapeSpec",
+            "hydet.modeling.Box2BoxTransform",
+            "hydet.modeling.Box2BoxTransformLinear",
+            "hydet.modeling.Box2BoxTransformRotated",
+            "hydet.modeling.Matcher",
+            "hydet.modeling.ResNet.make_default_stages",
+            "hydet.modeling.ResNet.make_stage",
+            "hydet.modeling.channels_at_stride",
+            "hydet.modeling.make_each",
+            "hydet.modeling.make_resnet",
+            "hydet.modeling.resnet_channels",
+        }
+    ),
+    "augment": frozenset(),
+    "data": frozenset({"hydet.data.CocoDataset", "hydet.data.ShapesDataset"}),
+    "evaluators": frozenset(
+        {
+            "hydet.evaluation.CocoEvaluator",
+            "hydet.evaluation.LvisEvaluator",
+            "hydet.evaluation.PanopticEvaluator",
+            "hydet.evaluation.ProposalEvaluator",
+            "hydet.evaluation.RotatedCocoEvaluator",
+            "hydet.evaluation.SemanticEvaluator",
+        }
+    ),
+}
 
 # Targets of conf/ that are built from the user's own config only, never from a stored one.
 NEVER_BUILT = frozenset(
@@ -97,20 +103,28 @@ NEEDS_PERMISSION: Mapping[str, str] = {
     "hydet.modeling.MMDetDetector": "mmdet",
 }
 
-# Package that exports a class -> base class, and package in which the class must be defined.
-_EXPORTING: Mapping[str, tuple[type, str]] = {
-    "hydet.modeling": (nn.Module, "hydet.modeling"),
-    "hydet.layers": (nn.Module, "hydet.layers"),
-    "hydet.data": (v2.Transform, "hydet.data"),
-    "torch.nn": (nn.Module, "torch.nn.modules"),
-    "torchvision.transforms.v2": (v2.Transform, "torchvision.transforms.v2"),
+# Section -> packages from which it may build every exported class that derives from a base class and is defined in the
+# given package.
+_EXPORTING: Mapping[str, Mapping[str, tuple[type, str]]] = {
+    "model": {
+        "hydet.modeling": (nn.Module, "hydet.modeling"),
+        "hydet.layers": (nn.Module, "hydet.layers"),
+        "torch.nn": (nn.Module, "torch.nn.modules"),
+    },
+    "augment": {
+        "hydet.data": (v2.Transform, "hydet.data"),
+        "torchvision.transforms.v2": (v2.Transform, "torchvision.transforms.v2"),
+    },
+    "data": {},
+    "evaluators": {},
 }
 
 
-def trusted(allow: Sequence[str] = ()) -> TargetCheck:
-    """Return the check of targets for a stored config.
+def trusted(section: str, allow: Sequence[str] = ()) -> TargetCheck:
+    """Return the check of targets for one section of a stored config.
 
     Args:
+        section: ``"model"``, ``"augment"``, ``"data"`` or ``"evaluators"``.
         allow: prefixes of importable names that the user trusts as well.
 
     Raises:
@@ -119,55 +133,49 @@ def trusted(allow: Sequence[str] = ()) -> TargetCheck:
     for prefix in allow:
         if not isinstance(prefix, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", prefix):
             raise ConfigError(f"allow={prefix!r} is not the name of a package")
-    allow = tuple(allow)
+    prefixes = tuple(allow)
 
     def check(target: Any) -> str | None:
         if not isinstance(target, str):
             return "is not a name"
         package = NEEDS_PERMISSION.get(target)
         if package is not None:
-            return None if {package, target} & set(allow) else _advice(package)
-        if target in TRUSTED_TARGETS or _is_exported_part(target):
+            return None if {package, target} & set(prefixes) else _advice(section, package)
+        if target in TRUSTED_TARGETS[section] or _is_exported_part(section, target):
             return None
         # Names are compared before anything is imported, because importing a module runs it.
-        if not _is_below(target, allow):
-            return _advice(target.split(".")[0])
-        found = _import(target)
-        module = str(getattr(found, "__module__", None))
-        if _is_below(module, allow) or _is_part(found):
+        if not _is_below(target, prefixes):
+            return _advice(section, target.split(".")[0])
+        imported = _import(target)
+        module = str(getattr(imported, "__module__", None))
+        if _is_below(module, prefixes) or any(_is_part(imported, *rule) for rule in _EXPORTING[section].values()):
             return None
-        return _advice(module.split(".")[0])
+        return _advice(section, module.split(".")[0])
 
     return check
 
 
-def _advice(package: str) -> str:
-    advice = "is outside of what a stored config may build"
+def _advice(section: str, package: str) -> str:
+    advice = f"is outside of what the section {section!r} of a stored config may build"
     if re.fullmatch(r"[A-Za-z_]\w*", package) and package not in ("builtins", "hydet", "posix", "nt"):
         advice += f"; if you trust it, allow=[{package}]"
     return advice
 
 
-def _is_exported_part(target: str) -> bool:
-    """Return True if one of the packages in ``_EXPORTING`` exports this name, and it is a module or transform."""
+def _is_exported_part(section: str, target: str) -> bool:
+    """Return True if one of the section's packages exports this name, and it is a module or transform."""
     package, _, name = target.rpartition(".")
-    if package not in _EXPORTING or name.startswith("_"):
+    if package not in _EXPORTING[section] or name.startswith("_"):
         return False
     exported = import_module(package)
     if name not in getattr(exported, "__all__", dir(exported)):
         return False
-    return _is_part(getattr(exported, name, None), only=package)
+    return _is_part(getattr(exported, name, None), *_EXPORTING[section][package])
 
 
-def _is_part(found: Any, *, only: str | None = None) -> bool:
-    """Return True for a class of a module or transform that is defined where its package says."""
-    if not inspect.isclass(found):
-        return False
-    return any(
-        issubclass(found, base) and _is_below(found.__module__, [home])
-        for package, (base, home) in _EXPORTING.items()
-        if only in (None, package)
-    )
+def _is_part(value: Any, base: type, package: str) -> bool:
+    """Return True for a class that derives from ``base`` and is defined in ``package``."""
+    return inspect.isclass(value) and issubclass(value, base) and _is_below(value.__module__, [package])
 
 
 def _is_below(name: str, prefixes: Sequence[str]) -> bool:

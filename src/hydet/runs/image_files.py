@@ -1,0 +1,56 @@
+"""Finds the images that a user names, and names the files that are drawn from them."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydet.data import DataError
+
+__all__ = ["IMAGE_SUFFIXES", "drawing_names", "find_images"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+def find_images(pattern: str) -> list[Path]:
+    """Return the image files that a path stands for: the file itself, those below a folder, or the matches of a glob.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder, or nothing matches.
+        DataError: if a folder holds no image.
+    """
+    path = Path(pattern)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise DataError(
+                f"input={pattern}: the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
+        return files
+    files = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
+    if not files:
+        raise FileNotFoundError(f"input={pattern}: no such file or folder, and no file matches it")
+    return files
+
+
+def drawing_names(files: Sequence[Path]) -> list[Path]:
+    """Return the path of each drawn image below one folder; the folder structure is kept, and no two are equal."""
+    root = _common_folder(files)
+    names = [f.relative_to(root).with_suffix(".png") for f in files]
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f.relative_to(root).with_name(f"{f.name}.png")
+        for f, name in zip(files, names, strict=True)
+    ]
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    parents = [p.parent for p in files]
+    common = parents[0]
+    while not all(p == common or common in p.parents for p in parents):
+        common = common.parent
+    return common

@@ -1,0 +1,88 @@
+"""Runs a model on image files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from hydet.data import DataError, InputMapper, Record
+from hydet.data.images.reading import read_image
+from hydet.structures import ModelInput, ModelOutput
+
+__all__ = ["Prediction", "predict_files", "unlabelled_record"]
+
+
+class Prediction(NamedTuple):
+    """One image and its result.
+
+    Attributes:
+        record: the image as it was read.
+        model_input: what the model received.
+        output: the result, on the CPU.
+    """
+
+    record: Record
+    model_input: ModelInput
+    output: ModelOutput
+
+
+@torch.no_grad()
+def predict_files(
+    model: nn.Module,
+    mapper: InputMapper,
+    files: Sequence[Path],
+    *,
+    batch_size: int = 1,
+    failed: list[str] | None = None,
+) -> Iterator[Prediction]:
+    """Yield the prediction for every image file.
+
+    Args:
+        model: in evaluation mode.
+        mapper: makes model inputs from records.
+        files: image files; their position, counted from 1, becomes ``image_id``.
+        batch_size: number of images per forward pass.
+        failed: receives a line for each file that cannot be read. Without it, such a file raises ``DataError``.
+    """
+    batch: list[tuple[Record, ModelInput]] = []
+    for image_id, file in enumerate(files, start=1):
+        try:
+            image = read_image(file)
+        except DataError as error:
+            if failed is None:
+                raise
+            failed.append(str(error))
+            continue
+        record = unlabelled_record(image, image_id=image_id, file_name=str(file))
+        batch.append((record, mapper(record)))
+        if len(batch) == batch_size:
+            yield from _run(model, batch)
+            batch = []
+    if batch:
+        yield from _run(model, batch)
+
+
+def _run(model: nn.Module, batch: Sequence[tuple[Record, ModelInput]]) -> Iterator[Prediction]:
+    outputs: list[ModelOutput] = model([model_input for _, model_input in batch])
+    for (record, model_input), output in zip(batch, outputs, strict=True):
+        on_cpu = {key: value.to("cpu") if hasattr(value, "to") else value for key, value in output.items()}
+        yield Prediction(record, model_input, cast(ModelOutput, on_cpu))
+
+
+def unlabelled_record(image: Tensor, *, image_id: int, file_name: str) -> Record:
+    """Return a record of ``image`` (3, H, W) without annotations."""
+    return Record(
+        image=image,
+        image_id=image_id,
+        file_name=file_name,
+        height=int(image.shape[1]),
+        width=int(image.shape[2]),
+        boxes=torch.zeros(0, 4),
+        classes=torch.zeros(0, dtype=torch.int64),
+        iscrowd=torch.zeros(0, dtype=torch.bool),
+        annotation_ids=torch.zeros(0, dtype=torch.int64),
+    )

@@ -1,0 +1,176 @@
+"""Builds a training run from a composed config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from hydet.config import ConfigError, instantiate
+from hydet.data import DetectionDataset, Metadata, TrainLoader, build_train_loader
+from hydet.distributed import rank, world_size
+from hydet.engine import (
+    Callback,
+    LoadReport,
+    Trainer,
+    find_last_checkpoint,
+    init_from,
+    load_checkpoint,
+    scale_lr,
+    seed_everything,
+)
+from hydet.engine.callbacks import Evaluation
+
+from .build import (
+    build_dataset,
+    build_evaluators,
+    build_mapper,
+    build_model,
+    build_validation_loader,
+    check_fits,
+    fill_names,
+    plain,
+    some_names,
+)
+from .config_values import TRAIN_VALUES, check_values
+from .tasks import primary_metric
+
+__all__ = ["TrainingRun", "build_training_run"]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A trainer and the parts that commands describe and read.
+
+    Attributes:
+        trainer: ready for ``fit``.
+        config: the config of the run; names of classes and the metric are filled in.
+        datasets: data by split, ``train`` and perhaps ``val``.
+        train_loader: loader of the trainer.
+        metric: metric that selects the best checkpoint and that a sweep maximizes.
+        initialization: report of the weights that ``init_from`` loaded, or None.
+    """
+
+    trainer: Trainer
+    config: DictConfig
+    datasets: dict[str, DetectionDataset]
+    train_loader: TrainLoader
+    metric: str
+    initialization: LoadReport | None
+
+    @property
+    def images_per_step(self) -> int:
+        """Number of images of one optimizer step, over all processes."""
+        return int(self.config.batch_size * self.config.trainer.accumulate)
+
+    @property
+    def scaled_lr(self) -> float | None:
+        """Learning rate for ``images_per_step``, or None if the optimizer has no ``lr``."""
+        stated = self.config.optimizer.get("lr")
+        return None if stated is None else scale_lr(stated, self.images_per_step)
+
+
+def build_training_run(
+    config: DictConfig, *, output_dir: str | Path, device: str | torch.device = "auto"
+) -> TrainingRun:
+    """Build everything that a training run needs.
+
+    Args:
+        config: see ``conf/train.yaml``; class names and the metric that are null are filled in.
+        output_dir: folder for checkpoints, logs and images.
+        device: see ``hydet.engine.select_device``.
+
+    Raises:
+        ConfigError: if a value has the wrong type, or the parts do not fit together; names the key.
+    """
+    check_values(config, TRAIN_VALUES)
+    if config.batch_size % world_size():
+        raise ConfigError(f"batch_size={config.batch_size} is not divisible by the {world_size()} processes")
+    seed_everything(config.seed)
+    datasets = {"train": build_dataset(config, "train")}
+    metadata = datasets["train"].metadata
+    fill_names(config, metadata)
+    _check_resume(config.resume, Path(output_dir), metadata)
+    if config.data.get("val") is not None:
+        datasets["val"] = build_dataset(config, "val", metadata=metadata)
+    model = build_model(config)
+    check_fits(config, model, metadata)
+    if config.evaluation.metric is None:
+        config.evaluation.metric = primary_metric(model)
+
+    loader = build_train_loader(
+        datasets["train"],
+        build_mapper(config, model, training=True),
+        batch_size=config.batch_size // world_size(),
+        num_workers=config.num_workers,
+        seed=config.seed,
+        rank=rank(),
+        world_size=world_size(),
+        sampler=instantiate(config.sampler)(dataset=datasets["train"], seed=config.seed),
+    )
+    trainer = Trainer(
+        model=model,
+        train_loader=loader,
+        optimizer=_build_optimizer(config),
+        scheduler=None if config.schedule is None else instantiate(config.schedule),
+        groups=instantiate(config.parameter_groups),
+        output_dir=output_dir,
+        callbacks=_build_callbacks(config, model, datasets.get("val")),
+        config=plain(config),
+        metadata=metadata,
+        seed=config.seed,
+        **{**_trainer_options(config), "device": device},
+    )
+    initialization = (
+        None if config.init_from is None else init_from(model, config.init_from, allow_mismatch=True)
+    )
+    return TrainingRun(trainer, config, datasets, loader, config.evaluation.metric, initialization)
+
+
+def _trainer_options(config: DictConfig) -> dict[str, Any]:
+    options = OmegaConf.to_container(config.trainer, resolve=True)
+    assert isinstance(options, dict)  # check_values
+    return {str(key): value for key, value in options.items()}
+
+
+def _build_callbacks(config: DictConfig, model: nn.Module, val: DetectionDataset | None) -> list[Callback]:
+    nodes = [*(config.callbacks or {}).values(), *(config.logger or {}).values()]
+    callbacks: list[Callback] = [instantiate(node) for node in nodes if node is not None]
+    if val is not None:
+        callbacks.append(
+            Evaluation(
+                every=config.evaluation.every,
+                loader=build_validation_loader(config, model, val),
+                evaluators=build_evaluators(config, model, val),
+                with_losses=config.evaluation.with_losses,
+                num_examples=config.evaluation.pictures,
+            )
+        )
+    return callbacks
+
+
+def _build_optimizer(config: DictConfig) -> Any:
+    """Return the optimizer's factory, with the learning rate scaled from a batch of 16 to the images of one step."""
+    optimizer = instantiate(config.optimizer)
+    stated = config.optimizer.get("lr")
+    if stated is None:
+        return optimizer
+    return partial(optimizer, lr=scale_lr(stated, config.batch_size * config.trainer.accumulate))
+
+
+def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:
+    """Refuse a checkpoint of other classes before the model is built."""
+    if not resume:
+        return
+    path = find_last_checkpoint(output_dir) if resume is True or resume == "auto" else Path(resume)
+    class_names = load_checkpoint(path).class_names if path is not None else None
+    if class_names is not None and class_names != metadata.thing_classes:
+        raise ConfigError(
+            f"cannot resume from {path}: it was trained on classes {some_names(class_names)}, data.train has "
+            f"{some_names(metadata.thing_classes)}; init_from takes only the weights"
+        )
