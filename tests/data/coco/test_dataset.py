@@ -14,7 +14,6 @@ from hydet.data import (
     InputMapper,
     build_evaluation_loader,
     build_train_loader,
-    read_image,
     segment_to_mask,
 )
 
@@ -340,36 +339,6 @@ def test_a_truncated_image(coco_folder, annotation):
     assert [x["image_id"] for x in batch] == [5]
     assert tolerant.report().count("unreadable_image") == 1
     assert CocoDataset(**arguments).check().count("unreadable_image") == 1
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "webp"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
-def test_formats_and_colour_modes(tmp_path, suffix, mode):
-    if suffix == "jpg" and mode in ("P", "RGBA"):
-        pytest.skip("JPEG has no such mode")
-    path = tmp_path / f"x.{suffix}"
-    Image.new("RGB", (9, 7), (250, 20, 30)).convert(mode).save(path)
-    image = read_image(path)
-    assert image.shape == (3, 7, 9) and image.dtype == torch.uint8
-    if mode != "L":
-        assert (image.float().mean((1, 2)) - torch.tensor([250.0, 20, 30])).abs().max() < 12
-
-
-def test_cmyk_and_sixteen_bits(tmp_path):
-    Image.new("CMYK", (9, 7)).save(tmp_path / "c.jpg")
-    assert read_image(tmp_path / "c.jpg").shape == (3, 7, 9)
-    Image.fromarray(np.full((7, 9), 65535 // 2, dtype=np.uint16)).save(tmp_path / "d.png")
-    assert read_image(tmp_path / "d.png").float().mean() == pytest.approx(127, abs=1)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
-def test_files_that_are_no_images(tmp_path, content):
-    (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.png") as error:
-        read_image(tmp_path / "x.png")
-    one_line(error)
-    with pytest.raises(DataError, match="no such file"):
-        read_image(tmp_path / "y.png")
 
 
 def turned_jpeg(path, orientation):

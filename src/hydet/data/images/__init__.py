@@ -1,1 +1,1 @@
-"""Reading images and label maps from files."""
+"""Reading of image files and label maps."""

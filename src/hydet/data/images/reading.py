@@ -1,4 +1,4 @@
-"""Image files as tensors."""
+"""Reading of image files and label maps."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hydet.data.errors import DataError
 
 __all__ = ["read_image", "read_image_size", "read_labels"]
 
-_ORIENTATION = 0x0112  # the EXIF tag; from 5 on the sides are exchanged
+_ORIENTATION = 0x0112  # EXIF tag; values from 5 on swap height and width
 
 
 def read_image(path: str | Path, *, orient: bool = True) -> Tensor:
-    """Read an image of any format that torchvision or Pillow knows.
+    """Read an image in any format that torchvision or Pillow can decode.
 
     Args:
-        path: of the file.
-        orient: turn the image upright if its EXIF data says that the camera was not.
+        path: path of the file.
+        orient: rotate the image as its EXIF orientation says.
 
     Returns:
-        ``(3, H, W)`` uint8 RGB; transparency is dropped.
+        ``(3, H, W)`` uint8 RGB. Transparency is dropped, and 16-bit values are scaled to 8 bits.
 
     Raises:
-        DataError: if the file is missing, truncated or no image.
+        DataError: if the file is missing, truncated or not an image.
     """
     try:
         content = np.fromfile(path, dtype=np.uint8)
@@ -38,53 +38,66 @@ def read_image(path: str | Path, *, orient: bool = True) -> Tensor:
     if content.size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
-        image = decode_image(torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=orient)
+        image: Tensor = decode_image(torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=orient)
     except RuntimeError:
-        return _decoded_by_pillow(content.tobytes(), path, orient)
+        # torchvision decodes the common formats fast; Pillow decodes the others, such as BMP and TIFF.
+        return _decode_with_pillow(content.tobytes(), path, orient)
     if image.dtype == torch.uint16:
-        image = (image.int() // 257).to(torch.uint8)
+        image = (image.int() // 257).to(torch.uint8)  # 65535 / 257 = 255
     return image
 
 
-def _decoded_by_pillow(content: bytes, path: str | Path, orient: bool) -> Tensor:
+def _decode_with_pillow(content: bytes, path: str | Path, orient: bool) -> Tensor:
     try:
         with Image.open(io.BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image) if orient else image
-            if upright.mode.startswith("I;16"):
-                pixels = (np.asarray(upright).astype(np.int64) // 257).astype(np.uint8)
-                upright = Image.fromarray(pixels)
-            pixels = np.array(upright.convert("RGB"))
-    except Exception as error:  # Pillow's plugins raise all kinds of things on broken files
+            oriented = ImageOps.exif_transpose(image) if orient else image
+            if oriented.mode.startswith("I;16"):
+                pixels = (np.asarray(oriented).astype(np.int64) // 257).astype(np.uint8)
+                oriented = Image.fromarray(pixels)
+            pixels = np.array(oriented.convert("RGB"))
+    except Exception as error:  # Pillow's plugins raise errors of many types on broken files
         raise DataError(f"{path}: cannot be read as an image: {_reason(error)}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) of an image as ``read_image`` gives it, from the header alone.
+    """Read from its header the size that an image has after ``read_image``.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        (height, width) in pixels, with the EXIF orientation applied.
 
     Raises:
-        DataError: if the file is missing or no image.
+        DataError: if the file is missing or not an image.
     """
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+            is_rotated = image.getexif().get(_ORIENTATION, 1) >= 5
     except Exception as error:
         raise DataError(f"{path}: cannot be read as an image: {_reason(error)}") from error
-    return (width, height) if turned else (height, width)
+    return (width, height) if is_rotated else (height, width)
 
 
 def read_labels(path: str | Path) -> np.ndarray:
-    """A picture whose pixels are numbers: ``(H, W)``, or ``(H, W, 3)`` where it has colours.
+    """Read an image whose pixel values are labels.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        ``(H, W)`` values of a grayscale or palette image, or ``(H, W, C)`` of a color image, in the type of the file.
 
     Raises:
-        DataError: if the file is missing or no image.
+        DataError: if the file is missing or not an image.
     """
     try:
         with Image.open(path) as image:
             return np.array(image)
     except Exception as error:
-        raise DataError(f"{path}: cannot be read as a map of labels: {_reason(error)}") from error
+        raise DataError(f"{path}: cannot be read as a label map: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:

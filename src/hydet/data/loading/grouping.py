@@ -38,7 +38,7 @@ def group_batches(
     """
     waiting: dict[int, list[ImageRequest]] = {}
     for request in stream:
-        group = 0 if groups is None else int(groups[request.index])
+        group = 0 if groups is None else int(groups[request.image_index])
         batch = waiting.setdefault(group, [])
         batch.append(request)
         if len(batch) == batch_size:

@@ -29,11 +29,11 @@ class ImageRequest(NamedTuple):
     """One image to load.
 
     Args:
-        index: position in the dataset.
+        image_index: position in the dataset.
         seed: seed of the augmentation; None in evaluation.
     """
 
-    index: int
+    image_index: int
     seed: int | None
 
 
@@ -139,7 +139,7 @@ def load_batches(
             yield unpack_batch(pack_batch(batch).pin_memory()) if pin_memory else batch
         return
     loader: Iterable[PackedBatch | DataError] = DataLoader(
-        source,  # type: ignore[arg-type]
+        source,
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=settings.num_workers,
         prefetch_factor=settings.prefetch,

@@ -85,7 +85,7 @@ def select_regions(record: Record, rows: Tensor, mask_format: MaskFormat) -> Reg
     polygons: list[list[np.ndarray]] = []
     bitmaps: dict[int, np.ndarray] = {}
     for i, row in enumerate(rows.tolist()):
-        segment = record.segments[row]
+        segment = record.segments[int(row)]
         if not isinstance(segment, Mapping):
             polygons.append(list(segment or ()))
         elif mask_format == "polygon":

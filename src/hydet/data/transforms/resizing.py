@@ -49,7 +49,8 @@ class _Resizing(GeometricTransform):
         )
         if self.exact and is_8bit_rgb:
             return resize_with_pillow(image.as_subclass(Tensor), size)
-        return tv_functional.resize(image, list(size), antialias=True)
+        resized: Tensor = tv_functional.resize(image, list(size), antialias=True)
+        return resized
 
 
 def _scales(old: Size, new: Size) -> tuple[float, float]:
