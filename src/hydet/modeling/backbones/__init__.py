@@ -1,16 +1,14 @@
-"""Networks that turn images into feature maps."""
+"""Backbones: images to feature maps."""
 
-from .backbone import Backbone
-from .checkpointing import checkpoint_activations
+from .backbone import Backbone, checkpoint_activations
+from .channel_counts import channels_at_stride, resnet_channels
 from .fpn import FPN, LastLevelMaxPool, LastLevelP6P7
-from .input_channels import inflate_input_weights
-from .known_channels import channels_at_stride
+from .input_inflation import inflate_input_weights
 from .mvit import MViT
 from .regnet import AnyNet, RegNet
 from .regnet_blocks import ResBasicBlock, ResBottleneckBlock, ResStem, SimpleStem, VanillaBlock
 from .resnet import ResNet, make_resnet
 from .resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock
-from .resnet_channels import resnet_channels
 from .simple_feature_pyramid import SimpleFeaturePyramid
 from .swin import SwinTransformer
 from .timm_backbone import TimmBackbone

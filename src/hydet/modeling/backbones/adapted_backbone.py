@@ -1,9 +1,9 @@
-"""What the adapters of other libraries' networks share."""
+"""Base of the adapters for networks of other libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Self
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -12,18 +12,16 @@ from .backbone import Backbone
 
 __all__ = ["AdaptedBackbone"]
 
-Self = TypeVar("Self", bound="AdaptedBackbone")
-
 
 class AdaptedBackbone(Backbone):
-    """A backbone around a network called ``model``, which may be frozen.
+    """A backbone that wraps a network, stored as ``model``, and may freeze it.
 
     Args:
         model: the network.
-        frozen: train nothing, and leave it in evaluation mode.
-        freeze_norm: leave batch normalisations alone: neither statistics nor affine parameters change.
-        size_divisibility: what height and width of the input must be multiples of.
-        square_pad: if positive, ask for images padded to this height and width.
+        frozen: freeze all parameters and keep the network in evaluation mode.
+        freeze_norm: freeze statistics and affine parameters of batch norms.
+        size_divisibility: height and width of the input must be multiples of this.
+        square_pad: if positive, images are padded to this height and width.
     """
 
     def __init__(
@@ -48,14 +46,16 @@ class AdaptedBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
+        """Height and width of the input must be multiples of this; 0 accepts any size."""
         return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """Arguments for ``ImageList.from_tensors``: ``square_size``, if set."""
         return {"square_size": self._square_pad} if self._square_pad else {}
 
-    def train(self: Self, mode: bool = True) -> Self:
-        """Set training mode, except for what is frozen."""
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for frozen modules."""
         super().train(mode)
         for part in self._frozen_parts():
             part.eval()
@@ -69,8 +69,8 @@ class AdaptedBackbone(Backbone):
         return []
 
 
-def names_of_strides(strides: Sequence[int]) -> list[str]:
-    """``res2``, ``res3`` ... after the base-2 logarithm where strides differ, else ``feat0``, ``feat1`` ..."""
+def names_from_strides(strides: Sequence[int]) -> list[str]:
+    """Name features ``res2``, ``res3``, ... by log2 of their strides, or ``feat0``, ``feat1``, ... if strides repeat."""
     powers = all(stride > 0 and stride & (stride - 1) == 0 for stride in strides)
     if powers and len(set(strides)) == len(strides):
         return [f"res{stride.bit_length() - 1}" for stride in strides]

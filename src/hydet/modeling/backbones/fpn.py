@@ -1,4 +1,4 @@
-"""Feature pyramids."""
+"""Feature pyramid networks."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ __all__ = ["FPN", "LastLevelMaxPool", "LastLevelP6P7"]
 
 
 class FPN(Backbone):
-    """Makes features of several strides equally strong, by a path from coarse to fine over another backbone.
+    """Feature pyramid network: a top-down pathway with lateral connections over another backbone.
 
-    The levels are called ``p2``, ``p3`` ... after the base-2 logarithm of their strides.
+    Levels are named ``p2``, ``p3``, ... by log2 of their strides. Input sizes need not be multiples of
+    ``size_divisibility``: the upsampled map takes the size of the lateral map.
 
     Args:
-        bottom_up: the other backbone.
-        in_features: which of its features take part, from fine to coarse; each stride is twice the one before.
-        out_channels: channels of every level.
-        norm: after each convolution, see ``hydet.layers.get_norm``; without it they have biases.
-        top_block: makes further, coarser levels. It has ``num_levels``, and ``in_feature``: the name of its input,
-            looked for among the features of ``bottom_up`` first, then among the levels of the pyramid. A
-            ``functools.partial`` is called with the ``in_channels`` of that feature.
-        fuse_type: ``sum`` or ``avg`` of the lateral and the upsampled features.
-        square_pad: if positive, ask for images padded to this height and width.
-
-    Inputs need not be multiples of ``size_divisibility``: the upsampled map takes the lateral one's size.
+        bottom_up: backbone that computes the input features.
+        in_features: names of the features to use, from fine to coarse; each stride is twice the previous one.
+        out_channels: channels of each level.
+        norm: normalization after each convolution, see ``hydet.layers.get_norm``; without it, convolutions have a bias.
+        top_block: adds coarser levels. It has ``num_levels`` and ``in_feature``, the name of its input: a feature of
+            ``bottom_up`` or, if there is none of that name, a level of the pyramid. A ``functools.partial`` is called
+            with the ``in_channels`` of that feature.
+        fuse_type: ``sum`` or ``avg`` of lateral and upsampled features.
+        square_pad: if positive, images are padded to this height and width.
 
     Raises:
-        ValueError: if ``in_features`` or the input of ``top_block`` does not exist, if strides do not double, or if
-            ``top_block`` takes another number of channels than its input has.
+        ValueError: if an input feature does not exist, strides do not double, or ``top_block`` expects another number of
+            channels than its input has.
 
     Source: Lin et al. 2017 (arXiv:1612.03144).
     """
@@ -61,7 +60,7 @@ class FPN(Backbone):
         if unknown or not in_features:
             raise ValueError(
                 f"FPN: in_features has {unknown or 'no name'}; {type(bottom_up).__name__} produces {list(shapes)}"
-                + _advice(shapes)
+                + _single_stride_hint(shapes)
             )
         if fuse_type not in ("sum", "avg"):
             raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
@@ -90,18 +89,19 @@ class FPN(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The coarsest stride of ``in_features``."""
+        """Coarsest stride of ``in_features``."""
         return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """Arguments for ``ImageList.from_tensors``: ``square_size``, 0 if not set."""
         return {"square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the pyramid.
 
         Args:
-            x: ``(N, C, H, W)`` images, as ``bottom_up`` takes them.
+            x: ``(N, C, H, W)`` normalized images.
 
         Returns:
             ``(N, out_channels, H / stride, W / stride)`` by name, from fine to coarse.
@@ -122,10 +122,12 @@ class FPN(Backbone):
 
 
 class LastLevelMaxPool(nn.Module):
-    """One more level: every second cell of another.
+    """Top block that adds P6 as every second cell of P5.
+
+    P6 gives the RPN larger anchors. ROI heads do not pool from it, so it needs no weights.
 
     Args:
-        in_feature: the level it reads.
+        in_feature: name of the input level.
 
     Source: Lin et al. 2017 (arXiv:1612.03144), section 4.2.
     """
@@ -136,17 +138,19 @@ class LastLevelMaxPool(nn.Module):
         self.in_feature = in_feature
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(N, C, H, W)`` to one ``(N, C, H / 2, W / 2)``, rounded up."""
+        """Map ``(N, C, H, W)`` to a list of one ``(N, C, H / 2, W / 2)``, rounded up."""
         return [F.max_pool2d(x, kernel_size=1, stride=2, padding=0)]
 
 
 class LastLevelP6P7(nn.Module):
-    """Two more levels, by 3x3 convolutions of stride 2.
+    """Top block that adds P6 and P7 by 3x3 convolutions with stride 2.
+
+    RetinaNet computes P6 from C5 (``res5``); later recipes compute it from P5, which is as accurate and smaller.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of both levels.
-        in_feature: the feature it reads.
+        in_feature: name of the input feature.
 
     Source: Lin et al. 2017 (arXiv:1708.02002), footnote 2.
     """
@@ -162,30 +166,30 @@ class LastLevelP6P7(nn.Module):
             c2_xavier_fill(conv)
 
     def forward(self, c5: Tensor) -> list[Tensor]:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)`` and the same at H / 4, W / 4."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)`` and ``(N, out_channels, H / 4, W / 4)``."""
         p6 = self.p6(c5)
         return [p6, self.p7(F.relu(p6))]
 
 
 def check_doubling(what: str, strides: Sequence[int]) -> None:
-    """Raise ValueError unless the strides are powers of two, each twice the one before."""
+    """Raise ValueError unless strides are powers of two and each is twice the previous one."""
     doubled = min(strides) > 0 and all(coarse == 2 * fine for fine, coarse in itertools.pairwise(strides))
     if not doubled or any(stride & (stride - 1) for stride in strides):
-        raise ValueError(f"{what} must be powers of two, each twice the one before; got {list(strides)}")
+        raise ValueError(f"{what} must be powers of two, each twice the previous one; got {list(strides)}")
 
 
 def pyramid_names(levels: Sequence[int], top_block: Any, below: Sequence[str], owner: str) -> dict[str, int]:
-    """Names and strides of the levels of a pyramid, those of the top block included.
+    """Return names and strides of the levels of a pyramid, including those of the top block.
 
     Raises:
-        ValueError: if the top block reads what is neither among ``levels`` nor in ``below``.
+        ValueError: if the input of the top block is neither a level nor in ``below``.
     """
     names = {f"p{level}": 2**level for level in levels}
     if top_block is None:
         return names
     if top_block.in_feature not in [*below, *names]:
         raise ValueError(
-            f"{owner}: the top block reads {top_block.in_feature!r}; there are {[*below, *names]} "
+            f"{owner}: the top block reads {top_block.in_feature!r}; available are {[*below, *names]} "
             f"({type(top_block).__name__} takes in_feature)"
         )
     first = max(levels) + 1
@@ -195,7 +199,7 @@ def pyramid_names(levels: Sequence[int], top_block: Any, below: Sequence[str], o
 def add_top_levels(
     names: Sequence[str], levels: list[Tensor], top_block: Any, below: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Extend ``levels``, from fine to coarse, by those of the top block, and name them all."""
+    """Append the levels of the top block to ``levels``, and return all levels by name, from fine to coarse."""
     if top_block is not None:
         source = below.get(top_block.in_feature)
         levels += top_block(levels[names.index(top_block.in_feature)] if source is None else source)
@@ -203,22 +207,22 @@ def add_top_levels(
 
 
 def _check_channels(top_block: Any, below: Mapping[str, ShapeSpec], out_channels: int) -> None:
-    """A top block of our own, whose input channels are known, must read a feature that has as many."""
-    wanted = getattr(top_block, "in_channels", None)
-    if wanted is None:
+    """Raise ValueError if the top block declares other input channels than its input has."""
+    expected = getattr(top_block, "in_channels", None)  # optional: a custom top block may not declare it
+    if expected is None:
         return
     name = top_block.in_feature
-    found = below[name].channels if name in below else out_channels
-    if found not in (None, wanted):
+    channels = below[name].channels if name in below else out_channels
+    if channels not in (None, expected):
         raise ValueError(
-            f"FPN: {type(top_block).__name__} takes in_channels={wanted}, but {name!r} has {found} channels"
+            f"FPN: {type(top_block).__name__} takes in_channels={expected}, but {name!r} has {channels} channels"
         )
 
 
-def _advice(shapes: Mapping[str, ShapeSpec]) -> str:
+def _single_stride_hint(shapes: Mapping[str, ShapeSpec]) -> str:
     strides = {shape.stride for shape in shapes.values()}
     return (
-        f", all of stride {strides.pop()}: SimpleFeaturePyramid makes a pyramid of one"
+        f", all of stride {strides.pop()}: SimpleFeaturePyramid builds a pyramid from one feature"
         if len(strides) == 1
         else ""
     )
@@ -226,7 +230,7 @@ def _advice(shapes: Mapping[str, ShapeSpec]) -> str:
 
 def _pyramid_conv(in_channels: int | None, out_channels: int, kernel_size: int, norm: Norm) -> Conv2d:
     if in_channels is None:
-        raise ValueError("FPN: bottom_up must state the channels of its features")
+        raise ValueError("FPN: bottom_up must declare the channels of its features")
     conv = Conv2d(
         in_channels,
         out_channels,

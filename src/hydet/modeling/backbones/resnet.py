@@ -1,4 +1,4 @@
-"""Residual networks."""
+"""Residual networks (ResNet, ResNeXt)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ BLOCKS_PER_STAGE = {
 
 
 class ResNet(Backbone):
-    """A stem and stages of residual blocks, called ``stem``, ``res2``, ``res3`` ...
+    """A stem followed by stages of residual blocks, named ``stem``, ``res2``, ``res3``, ...
 
     Args:
-        stem: has ``out_channels`` and ``stride``, such as ``BasicStem``.
-        stages: the blocks of each stage, such as ``make_stage`` returns. Stages beyond the last that
-            ``out_features`` asks for are dropped.
-        num_classes: if given, a linear classifier ``linear`` follows the last stage.
-        out_features: which outputs to return, of ``stem``, ``res2`` ... and ``linear``; by default the last one.
+        stem: first layers, such as ``BasicStem``; has ``out_channels`` and ``stride``.
+        stages: blocks of each stage, as ``make_stage`` returns them. Stages after the last one in ``out_features`` are
+            dropped.
+        num_classes: if given, a linear classifier named ``linear`` follows the last stage.
+        out_features: names of the outputs to return, from ``stem``, ``res2``, ... and ``linear``; the last one by
+            default.
         freeze_at: see ``freeze``.
-        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
+        use_act_checkpoint: recompute each block in the backward pass instead of storing its activations.
+
+    Raises:
+        ValueError: if a stage is empty, channels of consecutive blocks differ, or ``out_features`` has unknown names.
+        TypeError: if a block is not a ``CNNBlockBase``.
 
     Source: He et al. 2015 (arXiv:1512.03385).
     """
@@ -57,9 +62,9 @@ class ResNet(Backbone):
             out_features = ["linear" if num_classes is not None else names[-1]]
         classifier = [] if num_classes is None else ["linear"]
         check_out_features("ResNet", out_features, ["stem", *names, *classifier])
-        used = [i for i, name in enumerate(names, start=1) if name in out_features]
-        if used or num_classes is None:  # a classifier alone reads the last stage
-            names = names[: max(used, default=0)]
+        requested = [i for i, name in enumerate(names, start=1) if name in out_features]
+        if requested or num_classes is None:  # a classifier without other outputs reads the last stage
+            names = names[: max(requested, default=0)]
 
         self.stem = stem
         self.num_classes = num_classes
@@ -93,13 +98,13 @@ class ResNet(Backbone):
                 raise TypeError(f"ResNet: {name} must hold CNNBlockBase modules, got {type(block).__name__}")
             if block.in_channels != width:
                 raise ValueError(
-                    f"ResNet: block {i} of {name} takes {block.in_channels} channels, gets {width}"
+                    f"ResNet: block {i} of {name} takes {block.in_channels} channels, but its input has {width}"
                 )
             width = block.out_channels
 
     @property
     def stages(self) -> list[nn.Sequential]:
-        """The residual stages, from fine to coarse."""
+        """Residual stages, from fine to coarse."""
         return [getattr(self, name) for name in self.stage_names]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -128,14 +133,16 @@ class ResNet(Backbone):
         return outputs
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of every output, in the order of ``out_features``; ``linear`` has no stride."""
+        """Return channels and stride of each output, in the order of ``out_features``; ``linear`` has no stride."""
         return super().output_shape()
 
     def freeze(self, freeze_at: int = 0) -> ResNet:
-        """Stop training the first parts: their parameters get no gradients, their batch norms become constants.
+        """Freeze the first stages: disable their gradients and make their batch norms constant.
+
+        The first layers of a pretrained network are generic, and their activations take the most memory in training.
 
         Args:
-            freeze_at: 0 nothing, 1 the stem, 2 the stem and ``res2``, and so on.
+            freeze_at: number of parts to freeze: 1 is the stem, 2 the stem and ``res2``, and so on; 0 freezes nothing.
 
         Returns:
             The network itself.
@@ -158,15 +165,15 @@ class ResNet(Backbone):
         """Make the blocks of one stage.
 
         Args:
-            block_class: called once a block.
-            num_blocks: how many.
-            in_channels: channels of the stage's input.
-            out_channels: channels of every block's output.
-            **kwargs: for ``block_class``; ``xx_per_block`` holds one value of ``xx`` for each block
-                (``dilations_per_block`` is taken for ``dilation_per_block``).
+            block_class: called once per block.
+            num_blocks: number of blocks.
+            in_channels: channels of the input of the stage.
+            out_channels: channels of the output of each block.
+            **kwargs: arguments of ``block_class``; ``xx_per_block`` is a list with a value of ``xx`` for each block
+                (``dilations_per_block`` is an alias of ``dilation_per_block``).
 
         Raises:
-            ValueError: if such a list has another length, or ``xx`` is given too.
+            ValueError: if such a list has the wrong length, or ``xx`` is given as well.
 
         Example::
 
@@ -181,14 +188,16 @@ class ResNet(Backbone):
         for key in [key for key in kwargs if key.endswith("_per_block")]:
             values, name = kwargs.pop(key), key.removesuffix("_per_block")
             if len(values) != num_blocks:
-                raise ValueError(f"{key} needs {num_blocks} values, one a block; got {values}")
+                raise ValueError(f"{key} needs {num_blocks} values, one per block; got {values}")
             if name in kwargs:
-                raise ValueError(f"make_stage: give {name} or {key}, not both")
+                raise ValueError(f"make_stage: pass either {name} or {key}, not both")
             each[name] = values
         blocks = []
         for i in range(num_blocks):
-            own = {name: values[i] for name, values in each.items()}
-            blocks.append(block_class(in_channels=in_channels, out_channels=out_channels, **own, **kwargs))
+            options = {name: values[i] for name, values in each.items()}
+            blocks.append(
+                block_class(in_channels=in_channels, out_channels=out_channels, **options, **kwargs)
+            )
             in_channels = out_channels
         return blocks
 
@@ -196,13 +205,13 @@ class ResNet(Backbone):
     def make_default_stages(
         depth: int, block_class: Callable[..., CNNBlockBase] | None = None, **kwargs: Any
     ) -> list[list[CNNBlockBase]]:
-        """Make the four stages of a ResNet of the paper.
+        """Make the four stages of a published ResNet.
 
         Args:
             depth: 18, 34, 50, 101 or 152.
-            block_class: by default ``BasicBlock`` below depth 50, else ``BottleneckBlock``; from depth 50 on it is
-                given ``bottleneck_channels``.
-            **kwargs: for ``make_stage``, without strides and channels.
+            block_class: ``BasicBlock`` below depth 50 and ``BottleneckBlock`` otherwise by default; from depth 50 on it
+                receives ``bottleneck_channels``.
+            **kwargs: arguments of ``make_stage`` other than strides and channels.
         """
         counts = _blocks_per_stage(depth)
         if depth < 50:
@@ -213,7 +222,7 @@ class ResNet(Backbone):
             widths = [256, 512, 1024, 2048]
         stages = []
         for i, (count, before, width) in enumerate(zip(counts, [64, *widths[:-1]], widths)):
-            own = {"bottleneck_channels": width // 4} if depth >= 50 else {}
+            options = {"bottleneck_channels": width // 4} if depth >= 50 else {}
             stages.append(
                 ResNet.make_stage(
                     block_class,
@@ -221,7 +230,7 @@ class ResNet(Backbone):
                     in_channels=before,
                     out_channels=width,
                     stride_per_block=[1 if i == 0 else 2] + [1] * (count - 1),
-                    **own,
+                    **options,
                     **kwargs,
                 )
             )
@@ -252,7 +261,7 @@ def make_resnet(
     freeze_at: int = 2,
     use_act_checkpoint: bool = False,
 ) -> ResNet:
-    """Make a ResNet or ResNeXt of a published depth in one call, as detection recipes describe it.
+    """Make a ResNet or ResNeXt of a published depth.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -260,19 +269,19 @@ def make_resnet(
         stem_out_channels: channels of the stem.
         norm: see ``hydet.layers.get_norm``.
         num_groups: groups of the 3x3 convolutions; 32 with ``width_per_group=8`` is ResNeXt 32x8d.
-        width_per_group: channels of a group in ``res2``; they double with every stage.
-        stride_in_1x1: as in ``BottleneckBlock``.
-        res5_dilation: 1, or 2 for a last stage that is dilated instead of strided ("DC5").
-        res2_out_channels: channels of ``res2``, which double with every stage; by default those of the paper.
-        deform_on_per_stage: which of ``res2`` ... ``res5`` are made of ``DeformBottleneckBlock``.
-        deform_modulated: as there.
-        deform_num_groups: as there.
-        out_features: as in ``ResNet``.
-        freeze_at: as in ``ResNet``.
-        use_act_checkpoint: as in ``ResNet``.
+        width_per_group: channels per group in ``res2``, doubled with every stage.
+        stride_in_1x1: see ``BottleneckBlock``.
+        res5_dilation: 1, or 2 for a last stage with dilation instead of stride ("DC5").
+        res2_out_channels: channels of ``res2``, doubled with every stage; by default those of the paper.
+        deform_on_per_stage: for each of ``res2`` to ``res5``, True to build it from ``DeformBottleneckBlock``.
+        deform_modulated: see ``DeformBottleneckBlock``.
+        deform_num_groups: see ``DeformBottleneckBlock``.
+        out_features: see ``ResNet``.
+        freeze_at: see ``ResNet``.
+        use_act_checkpoint: see ``ResNet``.
 
     Raises:
-        ValueError: if the depth is unknown, or if ResNet-18 or 34 should have groups or deformable stages.
+        ValueError: if the depth is unknown, or if groups or deformable stages are requested for ResNet-18 or 34.
     """
     counts = _blocks_per_stage(depth)
     if len(deform_on_per_stage) != len(counts):
@@ -281,7 +290,7 @@ def make_resnet(
         raise ValueError(f"res5_dilation must be 1 or 2, got {res5_dilation}")
     bottleneck = depth >= 50
     if not bottleneck and (num_groups != 1 or any(deform_on_per_stage)):
-        raise ValueError(f"ResNet-{depth} has no groups and no deformable stages; use depth >= 50")
+        raise ValueError(f"ResNet-{depth} supports neither groups nor deformable stages; use depth >= 50")
     check_out_features("make_resnet", out_features, ["stem", "res2", "res3", "res4", "res5"])
 
     stages, before = [], stem_out_channels
@@ -292,17 +301,17 @@ def make_resnet(
         dilation = res5_dilation if i == 3 else 1
         stride = 1 if i == 0 or dilation == 2 else 2
         block: Callable[..., CNNBlockBase] = BasicBlock
-        own: dict[str, Any] = {"dilation": dilation}
+        options: dict[str, Any] = {"dilation": dilation}
         if bottleneck:
             block = BottleneckBlock
-            own |= {
+            options |= {
                 "bottleneck_channels": inner,
                 "stride_in_1x1": stride_in_1x1,
                 "num_groups": num_groups,
             }
         if deform_on_per_stage[i]:
             block = DeformBottleneckBlock
-            own |= {"deform_modulated": deform_modulated, "deform_num_groups": deform_num_groups}
+            options |= {"deform_modulated": deform_modulated, "deform_num_groups": deform_num_groups}
         stages.append(
             ResNet.make_stage(
                 block,
@@ -311,7 +320,7 @@ def make_resnet(
                 out_channels=width,
                 stride_per_block=[stride] + [1] * (count - 1),
                 norm=norm,
-                **own,
+                **options,
             )
         )
         before, width, inner = width, 2 * width, 2 * inner

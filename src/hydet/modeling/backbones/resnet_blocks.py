@@ -1,4 +1,4 @@
-"""The stem of a residual network and its blocks."""
+"""Stem and blocks of residual networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Norm = str | Callable[[int], nn.Module] | None
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, *, norm: Norm, **options: Any) -> Conv2d:
-    """A padded convolution without bias, its normalisation, and initial weights as in He et al. 2015."""
+    """Make a padded convolution without bias, with normalization and the initial weights of He et al. 2015."""
     dilation = options.get("dilation", 1)
     conv = Conv2d(
         in_channels,
@@ -40,18 +40,18 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, *, norm: Norm, 
 
 
 def _make_shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Conv2d | None:
-    """A projection where the identity does not fit."""
+    """Make a 1x1 convolution where input and output shapes differ, or return None."""
     if in_channels == out_channels and stride == 1:
         return None
     return _conv(in_channels, out_channels, 1, stride=stride, norm=norm)
 
 
 class BasicStem(CNNBlockBase):
-    """A 7x7 convolution and a max pooling, of stride 2 each, before the first residual stage.
+    """A 7x7 convolution and a max pooling, both with stride 2.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result.
+        out_channels: channels of the output.
         norm: see ``hydet.layers.get_norm``.
     """
 
@@ -60,7 +60,7 @@ class BasicStem(CNNBlockBase):
         self.conv1 = _conv(in_channels, out_channels, 7, stride=2, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / 4, W / 4)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 4, W / 4)``, rounded up."""
         return F.max_pool2d(F.relu_(self.conv1(x)), kernel_size=3, stride=2, padding=1)
 
 
@@ -92,24 +92,25 @@ class BasicBlock(CNNBlockBase):
         self.conv2 = _conv(out_channels, out_channels, 3, norm=norm, dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         out = self.conv2(F.relu_(self.conv1(x)))
         out += x if self.shortcut is None else self.shortcut(x)
         return F.relu_(out)
 
 
 class BottleneckBlock(CNNBlockBase):
-    """1x1, 3x3 and 1x1 convolutions around an identity, as in ResNet-50 and deeper, and in ResNeXt.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut, as in ResNet-50 and deeper, and in ResNeXt.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the result.
-        bottleneck_channels: channels in between.
-        stride: of one convolution. The identity becomes a 1x1 convolution where channels or size change.
+        out_channels: channels of the output.
+        bottleneck_channels: channels of the 3x3 convolution.
+        stride: stride of one convolution. The shortcut is a 1x1 convolution if channels or size change.
         num_groups: groups of the 3x3 convolution.
         norm: see ``hydet.layers.get_norm``.
-        stride_in_1x1: stride in the first 1x1 convolution (the original weights), else in the 3x3 one.
-        dilation: of the 3x3 convolution.
+        stride_in_1x1: put the stride into the first 1x1 convolution, as the original (MSRA) weights expect, instead of
+            the 3x3 convolution, as torchvision's weights expect.
+        dilation: dilation of the 3x3 convolution.
 
     Source: He et al. 2015 (arXiv:1512.03385), figure 5; Xie et al. 2016 (arXiv:1611.05431).
     """
@@ -142,26 +143,26 @@ class BottleneckBlock(CNNBlockBase):
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         out = self.conv3(F.relu_(self.conv2(F.relu_(self.conv1(x)))))
         out += x if self.shortcut is None else self.shortcut(x)
         return F.relu_(out)
 
 
 class DeformBottleneckBlock(CNNBlockBase):
-    """A bottleneck whose 3x3 convolution samples at learned offsets, which start at zero.
+    """A bottleneck block with a deformable 3x3 convolution, whose offsets start at zero.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the result.
-        bottleneck_channels: channels in between.
-        stride: as in ``BottleneckBlock``.
+        out_channels: channels of the output.
+        bottleneck_channels: channels of the 3x3 convolution.
+        stride: see ``BottleneckBlock``.
         num_groups: groups of the 3x3 convolution.
         norm: see ``hydet.layers.get_norm``.
-        stride_in_1x1: as in ``BottleneckBlock``.
-        dilation: of the 3x3 convolution.
-        deform_modulated: also weigh every sample by a learned number in (0, 1).
-        deform_num_groups: groups of channels with offsets of their own.
+        stride_in_1x1: see ``BottleneckBlock``.
+        dilation: dilation of the 3x3 convolution.
+        deform_modulated: weight each sample by a learned factor in (0, 1).
+        deform_num_groups: number of channel groups; each has its own offsets.
 
     Source: Dai et al. 2017 (arXiv:1703.06211); Zhu et al. 2018 (arXiv:1811.11168).
     """
@@ -185,7 +186,7 @@ class DeformBottleneckBlock(CNNBlockBase):
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
         self.shortcut = _make_shortcut(in_channels, out_channels, stride, norm)
         self.conv1 = _conv(in_channels, bottleneck_channels, 1, stride=stride_1x1, norm=norm)
-        # Two coordinates for each of the nine samples, and with modulation a weight.
+        # Two coordinates for each of the nine samples, and a weight if modulated.
         self.conv2_offset = Conv2d(
             bottleneck_channels,
             (27 if deform_modulated else 18) * deform_num_groups,
@@ -212,7 +213,7 @@ class DeformBottleneckBlock(CNNBlockBase):
         self.conv3 = _conv(bottleneck_channels, out_channels, 1, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         out = F.relu_(self.conv1(x))
         offset = self.conv2_offset(out)
         if self.deform_modulated:

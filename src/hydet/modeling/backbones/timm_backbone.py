@@ -9,38 +9,38 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .adapted_backbone import AdaptedBackbone, names_of_strides
-from .recomputation import KeptStatistics
+from .activation_checkpointing import StatisticsGuard
+from .adapted_backbone import AdaptedBackbone, names_from_strides
 
 __all__ = ["TimmBackbone"]
 
 
 class TimmBackbone(AdaptedBackbone):
-    """Any network that timm can turn into a feature extractor (``features_only``).
+    """A timm network that supports ``features_only``.
 
-    Pretrained weights expect RGB images, normalised by ``pixel_mean`` and ``pixel_std`` of this object.
+    Pretrained weights expect RGB images, normalized by ``pixel_mean`` and ``pixel_std`` of this object.
 
     Args:
-        model_name: such as ``convnext_tiny.fb_in22k`` or ``swin_tiny_patch4_window7_224``.
-        pretrained: download weights. For other than three channels timm inflates the first layer.
+        model_name: timm name, such as ``convnext_tiny.fb_in22k`` or ``swin_tiny_patch4_window7_224``.
+        pretrained: download weights. timm inflates the first layer for other than three channels.
         in_channels: channels of the image.
-        out_indices: which of the network's features to return, from fine to coarse; by default all that timm gives.
-        out_names: what to call them; by default ``res2``, ``res3`` ... after the base-2 logarithm of their strides, or
-            ``feat0``, ``feat1`` ... where strides are equal, as in plain transformers.
-        frozen: train nothing, and leave the network in evaluation mode.
-        freeze_norm: leave batch normalisations alone: neither statistics nor affine parameters change.
-        size_divisibility: what height and width of the input must be multiples of; by default the coarsest stride.
-        square_pad: if positive, ask for images padded to this height and width. A network that takes one size only
-            asks for that.
-        use_act_checkpoint: recompute activations in the backward pass instead of keeping them, where timm can.
+        out_indices: indices of the features to return, from fine to coarse; all features by default.
+        out_names: names of the features; by default ``res2``, ``res3``, ... by log2 of their strides, or ``feat0``,
+            ``feat1``, ... if strides are equal, as in plain transformers.
+        frozen: freeze all parameters and keep the network in evaluation mode.
+        freeze_norm: freeze statistics and affine parameters of batch norms.
+        size_divisibility: height and width of the input must be multiples of this; the coarsest stride by default.
+        square_pad: if positive, images are padded to this height and width. Set automatically for a network with a
+            fixed input size.
+        use_act_checkpoint: recompute activations in the backward pass instead of storing them, if timm supports it.
         model_options: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
 
     Raises:
         ImportError: if timm is not installed.
-        ValueError: if there is no such network, or it cannot give features.
+        ValueError: if the network is unknown or does not support ``features_only``.
     """
 
-    _statistics: KeptStatistics | None = None
+    _statistics: StatisticsGuard | None = None
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class TimmBackbone(AdaptedBackbone):
             size_divisibility=max(strides) if size_divisibility is None else size_divisibility,
             square_pad=square_pad,
         )
-        names = names_of_strides(strides) if out_names is None else list(out_names)
+        names = names_from_strides(strides) if out_names is None else list(out_names)
         if len(names) != len(strides):
             raise ValueError(f"out_names needs {len(strides)} names, for strides {strides}; got {names}")
         self.channels_last_output = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
@@ -87,19 +87,19 @@ class TimmBackbone(AdaptedBackbone):
 
     @property
     def use_act_checkpoint(self) -> bool | None:  # type: ignore[override]
-        """Whether activations are recomputed; ``None`` if timm cannot for this network."""
+        """True if activations are recomputed; None if timm does not support it for this network."""
         return getattr(self, "_checkpointing", False) if self._checkpointable() is not None else None
 
     @use_act_checkpoint.setter
     def use_act_checkpoint(self, enabled: bool | None) -> None:
         target = self._checkpointable()
         if target is None:
-            raise ValueError("timm has no activation checkpointing for this network")
+            raise ValueError("timm does not support activation checkpointing for this network")
         self._checkpointing = bool(enabled)
         target.set_grad_checkpointing(self._checkpointing)  # type: ignore[operator]
         if self._statistics is not None:
             self._statistics.close()
-        self._statistics = KeptStatistics(self.model) if enabled else None
+        self._statistics = StatisticsGuard(self.model) if enabled else None
 
     def _checkpointable(self) -> nn.Module | None:
         for module in (self.model, getattr(self.model, "model", None)):
@@ -123,25 +123,24 @@ class TimmBackbone(AdaptedBackbone):
 
 
 def create_feature_extractor(model_name: str, options: dict[str, Any]) -> tuple[nn.Module, bool]:
-    """Let timm make a network; also tell whether it was asked to take images of any size, and agreed."""
+    """Create a timm network; also return True if it accepts images of any size."""
     timm = _import_timm()
     if not timm.is_model(model_name):
         close = difflib.get_close_matches(model_name, timm.list_models(), n=3)
         raise ValueError(
-            f"timm has no network {model_name!r}" + (f"; close: {', '.join(close)}" if close else "")
+            f"timm has no network {model_name!r}" + (f"; similar names: {', '.join(close)}" if close else "")
         )
-    # Transformers take other sizes only if told so, and networks that take any do not know the argument.
+    # Transformers accept other sizes only with an argument that networks for any size reject.
     for any_size in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
         try:
-            return timm.create_model(model_name, features_only=True, **{**any_size, **options}), bool(
-                any_size
-            )
+            model = timm.create_model(model_name, features_only=True, **{**any_size, **options})
+            return model, bool(any_size)
         except TypeError as error:
             if not any_size or next(iter(any_size)) not in str(error):
                 raise
         except RuntimeError as error:
             if "features_only" in str(error):
-                raise ValueError(f"timm cannot take features from {model_name!r}: {error}") from error
+                raise ValueError(f"timm cannot extract features from {model_name!r}: {error}") from error
             raise
     raise AssertionError("the last attempt returns or raises")
 

@@ -4,48 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .adapted_backbone import AdaptedBackbone, names_of_strides
+from .adapted_backbone import AdaptedBackbone
 from .backbone import check_out_features
-from .input_channels import replace_input_convolution
+from .input_inflation import replace_input_convolution
 
 __all__ = ["TorchvisionBackbone"]
 
-PROBE_SIZE = (512, 768)  # unequal, so that the axes of a feature map can be told apart
+PROBE_SIZE = (512, 768)  # unequal, to distinguish the axes of a feature map
 
 
 class TorchvisionBackbone(AdaptedBackbone):
     """A torchvision classifier without its head: ResNet, ResNeXt, RegNet, ConvNeXt, EfficientNet, MobileNet, Swin ...
 
-    Without ``return_nodes`` the feature of each stride is the output of the last part of the network that has that
-    stride, and is called ``res2``, ``res3`` ... after its base-2 logarithm. Channels and strides are found by a run
-    without data, on the meta device. Parameters keep torchvision's names, below ``model``.
+    Without ``return_nodes``, the feature of each stride is the output of the last segment with that stride, named
+    ``res2``, ``res3``, ... by log2 of the stride. Channels and strides come from a forward pass on the meta device.
+    Parameters keep torchvision's names, prefixed by ``model``.
 
     Args:
-        model_name: such as ``resnet50`` or ``convnext_tiny``, see ``torchvision.models.get_model``.
-        model: a built network instead, from torchvision or elsewhere.
-        weights: name of pretrained weights to download, such as ``DEFAULT``; for ``model_name`` only. They expect RGB
+        model_name: name for ``torchvision.models.get_model``, such as ``resnet50`` or ``convnext_tiny``.
+        model: a built network, instead of ``model_name``.
+        weights: name of pretrained weights to download, such as ``DEFAULT``; only with ``model_name``. They expect RGB
             images.
-        in_channels: channels of the image. For other than three the first convolution is inflated, see
+        in_channels: channels of the image. For other than three, the first convolution is inflated; see
             ``inflate_input_weights``.
-        out_features: which features to return; by default those of stride 4 and more.
-        return_nodes: instead of the above, names of nodes of the traced network and of the features they become, see
-            ``torchvision.models.feature_extraction``. A list of nodes keeps their names.
-        frozen: train nothing, and leave the network in evaluation mode.
-        freeze_norm: leave batch normalisations alone: neither statistics nor affine parameters change.
-        size_divisibility: what height and width of the input must be multiples of.
-        square_pad: if positive, ask for images padded to this height and width.
-        use_act_checkpoint: recompute each block of several layers in the backward pass instead of keeping its
-            activations; not with ``return_nodes``.
+        out_features: names of the features to return; by default all of stride 4 and more.
+        return_nodes: nodes of the traced network, mapped to feature names, as in
+            ``torchvision.models.feature_extraction``; a list keeps the names of the nodes.
+        frozen: freeze all parameters and keep the network in evaluation mode.
+        freeze_norm: freeze statistics and affine parameters of batch norms.
+        size_divisibility: height and width of the input must be multiples of this.
+        square_pad: if positive, images are padded to this height and width.
+        use_act_checkpoint: recompute each block of several layers in the backward pass instead of storing its
+            activations; not supported with ``return_nodes``.
         model_options: further arguments of ``torchvision.models.get_model``.
 
     Raises:
-        ValueError: if neither or both of ``model_name`` and ``model`` are given, or if the network is built in no known
-            way and ``return_nodes`` is missing.
+        ValueError: if not exactly one of ``model_name`` and ``model`` is given, or if the structure of the network is
+            unknown and ``return_nodes`` is missing.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TorchvisionBackbone(AdaptedBackbone):
         if model is None:
             model = _get_model(str(model_name), weights=weights, **(model_options or {}))
         elif weights is not None or model_options:
-            raise ValueError("weights and model_options belong to model_name; this model is built already")
+            raise ValueError("weights and model_options apply to model_name only, but model is given")
         replace_input_convolution(model, in_channels)
         if return_nodes is not None:
             if use_act_checkpoint:
@@ -77,7 +77,7 @@ class TorchvisionBackbone(AdaptedBackbone):
             model = _trace(model, return_nodes)
         elif _segments(model) is None:
             raise ValueError(
-                f"TorchvisionBackbone does not know where the stages of {type(model).__name__} end; name them by return_nodes"
+                f"TorchvisionBackbone does not know the stages of {type(model).__name__}; name them with return_nodes"
             )
         super().__init__(
             model=model,
@@ -87,28 +87,31 @@ class TorchvisionBackbone(AdaptedBackbone):
             square_pad=square_pad,
         )
         self.traced = return_nodes is not None
+        self._out_features = []
         self.use_act_checkpoint = None if self.traced else use_act_checkpoint
-        self._name_of_segment: dict[int, str] | None = None  # None: return the outputs of all segments
+        # While the features are being found, forward returns the outputs of all segments in their own layout.
+        self._segment_names: dict[int, str] | None = None
+        self._channels_last: set[str] = set()
         self._find_features(in_channels, out_features)
 
     def _find_features(self, in_channels: int, out_features: Sequence[str] | None) -> None:
-        found = probe(self, in_channels)  # by segment or by node: channels, stride, channels last
+        maps = probe_feature_maps(self, in_channels)  # by segment index or node name
         if self.traced:
-            places = {name: name for name in found}
+            sources = {name: name for name in maps}
         else:
-            last = {stride: place for place, (_, stride, _) in found.items() if stride > 1}
-            places = {names_of_strides([stride])[0]: place for stride, place in sorted(last.items())}
+            last_of_stride = {m.stride: index for index, m in maps.items() if m.stride > 1}
+            sources = {names_from_strides([s])[0]: index for s, index in sorted(last_of_stride.items())}
         if out_features is None:
-            out_features = [n for n, place in places.items() if self.traced or found[place][1] >= 4]
-        check_out_features("TorchvisionBackbone", out_features, [*places])
-        chosen = {name: found[places[name]] for name in out_features}
+            out_features = [n for n, source in sources.items() if self.traced or maps[source].stride >= 4]
+        check_out_features("TorchvisionBackbone", out_features, [*sources])
+        selected = {name: maps[sources[name]] for name in out_features}
         self._out_features = list(out_features)
-        self._out_feature_channels = {name: channels for name, (channels, _, _) in chosen.items()}
-        self._out_feature_strides = {name: stride for name, (_, stride, _) in chosen.items()}
-        self._channels_last = {name for name, (_, _, channels_last) in chosen.items() if channels_last}
+        self._out_feature_channels = {name: m.channels for name, m in selected.items()}
+        self._out_feature_strides = {name: m.stride for name, m in selected.items()}
+        self._channels_last = {name for name, m in selected.items() if m.channels_last}
         if not self.traced:
-            self._name_of_segment = {int(places[name]): name for name in out_features}
-            _drop_after(self.model, max(self._name_of_segment))
+            self._segment_names = {int(sources[name]): name for name in out_features}
+            _drop_after(self.model, max(self._segment_names))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the feature maps.
@@ -123,25 +126,35 @@ class TorchvisionBackbone(AdaptedBackbone):
             outputs = dict(self.model(x))
         else:
             outputs = {}
-            names = self._name_of_segment
+            names = self._segment_names
             for i, segment in enumerate(_segments(self.model) or ()):
                 for block in segment:
-                    x = self._run(block, x) if block._modules else block(x)  # single layers may work in place
+                    x = (
+                        self._run(block, x) if block._modules else block(x)
+                    )  # a single layer may work in place
                 if names is None:
                     outputs[str(i)] = x
                 elif i in names:
                     outputs[names[i]] = x
             if names is None:
                 return outputs
-        if hasattr(self, "_channels_last"):
-            for name in self._channels_last:
-                outputs[name] = outputs[name].permute(0, 3, 1, 2)
-            outputs = {name: value for name, value in outputs.items() if name in self._out_features}
-        return outputs
+        if not self._out_features:
+            return outputs
+        for name in self._channels_last:
+            outputs[name] = outputs[name].permute(0, 3, 1, 2)
+        return {name: value for name, value in outputs.items() if name in self._out_features}
 
 
-def probe(backbone: nn.Module, in_channels: int) -> dict[str, tuple[int, int, bool]]:
-    """Channels, stride and whether channels come last, of every output that is a map; nothing is computed."""
+class FeatureMap(NamedTuple):
+    """Channels, stride and memory layout of an output."""
+
+    channels: int
+    stride: int
+    channels_last: bool
+
+
+def probe_feature_maps(backbone: nn.Module, in_channels: int) -> dict[str, FeatureMap]:
+    """Return the shape of each output that is a feature map, from a forward pass on the meta device."""
     tensors = {
         name: tensor.to("meta")
         for name, tensor in chain(backbone.named_parameters(), backbone.named_buffers())
@@ -152,7 +165,7 @@ def probe(backbone: nn.Module, in_channels: int) -> dict[str, tuple[int, int, bo
     with torch.no_grad():
         outputs = torch.func.functional_call(backbone, tensors, (image,))
     backbone.train(training)
-    found = {}
+    maps = {}
     height, width = PROBE_SIZE
     for name, output in outputs.items():
         if output.ndim != 4:
@@ -162,11 +175,11 @@ def probe(backbone: nn.Module, in_channels: int) -> dict[str, tuple[int, int, bo
             (True, (output.shape[3], output.shape[1], output.shape[2])),
         ):
             if height * columns == width * rows:
-                found[name] = (channels, height // rows, channels_last)
+                maps[name] = FeatureMap(channels, height // rows, channels_last)
                 break
-    if not found:
-        raise ValueError("none of the outputs is a feature map of the proportions of the image")
-    return found
+    if not maps:
+        raise ValueError("no output is a feature map with the aspect ratio of the image")
+    return maps
 
 
 def _get_model(name: str, **options: Any) -> nn.Module:
@@ -182,11 +195,11 @@ def _trace(model: nn.Module, return_nodes: Mapping[str, str] | Sequence[str]) ->
     return create_feature_extractor(model, return_nodes=nodes)  # type: ignore[arg-type]
 
 
-# torchvision builds its networks in three ways: a stem and layer1 ... layer4; a stem and trunk_output; features.
+# torchvision's networks have one of three structures: a stem and layer1 to layer4; stem and trunk_output; features.
 
 
 def _segments(model: nn.Module) -> list[list[nn.Module]] | None:
-    """The parts of a network in the order they run, each a list of blocks; ``None`` if it is built otherwise."""
+    """Return the segments of a network in the order of execution, each a list of blocks; None if unknown."""
     if all(hasattr(model, name) for name in ("conv1", "bn1", "relu", "layer1")):
         stem = [getattr(model, name) for name in ("conv1", "bn1", "relu", "maxpool") if hasattr(model, name)]
         layers = [getattr(model, f"layer{i}") for i in range(1, 5) if hasattr(model, f"layer{i}")]
@@ -195,25 +208,24 @@ def _segments(model: nn.Module) -> list[list[nn.Module]] | None:
         return [[model.stem], *(list(stage.children()) for stage in model.trunk_output)]  # type: ignore[list-item, union-attr]
     if isinstance(getattr(model, "features", None), nn.Sequential):
         return [
-            list(part)
-            if type(part) is nn.Sequential
-            else [part]  # not its subclasses: conv, norm, activation
+            # Subclasses of nn.Sequential are units of convolution, norm and activation, so they stay whole.
+            list(part) if type(part) is nn.Sequential else [part]
             for part in model.features  # type: ignore[union-attr]
         ]
     return None
 
 
 def _drop_after(model: nn.Module, last: int) -> None:
-    """Remove everything that runs after segment ``last``."""
+    """Delete all modules that run after segment ``last``."""
     if hasattr(model, "layer1"):
         removed = [f"layer{i}" for i in range(last + 1, 5)]
-        kept = {"conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"} - set(removed)
+        remaining = {"conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"} - set(removed)
     elif hasattr(model, "trunk_output"):
         model.trunk_output = model.trunk_output[:last]  # type: ignore[index]
-        kept = {"stem", "trunk_output"}
+        remaining = {"stem", "trunk_output"}
     else:
         model.features = model.features[: last + 1]  # type: ignore[index]
-        kept = {"features"}
+        remaining = {"features"}
     for name, _ in list(model.named_children()):
-        if name not in kept:
+        if name not in remaining:
             delattr(model, name)

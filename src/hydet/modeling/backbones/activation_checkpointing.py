@@ -1,0 +1,107 @@
+"""Activation checkpointing: recompute a block in the backward pass instead of storing its activations.
+
+Batch norms update their running statistics in the first forward pass only; the recomputation would count a batch twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["StatisticsGuard", "run_checkpointed"]
+
+R = TypeVar("R")
+
+
+class _Statistics(NamedTuple):
+    """Attributes of a batch norm that a recomputation must not use."""
+
+    momentum: float | None
+    num_batches_tracked: Tensor | None
+
+
+def run_checkpointed(block: nn.Module, *args: Any) -> Tensor:
+    """Return ``block(*args)`` and store only the arguments for the backward pass."""
+    norms = [norm for norm in _norms_with_statistics(block) if norm.training]
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _frozen_statistics(norms)
+
+    # Without batch norms the default contexts are cheaper, and torch.compile supports them.
+    options = {"context_fn": contexts} if norms else {}
+    output: Tensor = checkpoint(block, *args, use_reentrant=False, **options)
+    return output
+
+
+class StatisticsGuard:
+    """Keep running statistics constant in recomputations of a network that does its own checkpointing.
+
+    A network that calls ``torch.utils.checkpoint`` itself recomputes its blocks outside of its ``forward``.
+
+    Args:
+        network: network whose batch norms are guarded until ``close``.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._in_forward = False
+        self._saved: dict[nn.Module, _Statistics] = {}
+        self._handles: list[RemovableHandle] = []
+        for norm in _norms_with_statistics(network):
+            self._handles += [
+                norm.register_forward_pre_hook(self._before_norm),
+                # A recomputation stops by an exception as soon as it has all tensors that it needs.
+                norm.register_forward_hook(self._after_norm, always_call=True),
+            ]
+
+    def run(self, network: Callable[[Tensor], R], x: Tensor) -> R:
+        """Return ``network(x)`` and update running statistics."""
+        self._in_forward = True
+        try:
+            return network(x)
+        finally:
+            self._in_forward = False
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _before_norm(self, norm: nn.Module, args: Any) -> None:
+        if not self._in_forward and norm.training and isinstance(norm, _NormBase):
+            self._saved[norm] = _freeze_statistics(norm)
+
+    def _after_norm(self, norm: nn.Module, args: Any, output: Any) -> None:
+        if norm in self._saved and isinstance(norm, _NormBase):
+            _restore_statistics(norm, self._saved.pop(norm))
+
+
+def _norms_with_statistics(network: nn.Module) -> list[_NormBase]:
+    return [m for m in network.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+
+
+@contextmanager
+def _frozen_statistics(norms: Sequence[_NormBase]) -> Iterator[None]:
+    saved = [_freeze_statistics(norm) for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, statistics in zip(norms, saved):
+            _restore_statistics(norm, statistics)
+
+
+def _freeze_statistics(norm: _NormBase) -> _Statistics:
+    # A momentum of 0 keeps the statistics as arguments of the operator: the recomputation must save as many tensors
+    # as the first pass.
+    saved = _Statistics(norm.momentum, norm.num_batches_tracked)
+    norm.momentum, norm.num_batches_tracked = 0.0, None
+    return saved
+
+
+def _restore_statistics(norm: _NormBase, saved: _Statistics) -> None:
+    norm.momentum, norm.num_batches_tracked = saved.momentum, saved.num_batches_tracked
