@@ -1,1 +1,3 @@
+"""Models and results of other libraries."""
+
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Models of mmdet as parts of hydet; mmdet itself is imported when one is built."""
+"""Wrappers that make models of mmdet parts of hydet. mmdet is imported when a wrapper is built."""
 
 from .backbone import MMDetBackbone
 from .detector import MMDetDetector

@@ -16,20 +16,21 @@ __all__ = ["MMDetBackbone"]
 
 
 class MMDetBackbone(Backbone):
-    """A backbone of mmdet, perhaps with a neck on it, that gives its feature maps by name.
+    """A backbone of mmdet, with an optional neck, that returns its feature maps by name.
 
     Parameters keep mmdet's names, below ``backbone`` and ``neck``.
 
     Args:
-        backbone: a config of mmdet, such as ``{"type": "ResNet", "depth": 50}``, which is built and initialised; or
-            a built module, of mmdet or not, which is left as it is. It takes images and returns a list of maps.
-        neck: likewise, or a list of configs to run one after the other; takes that list and returns another.
-        output_shapes: channels and stride of every map that comes out at the end.
-        output_names: what to call them; by default ``out0``, ``out1`` ...
+        backbone: an mmdet config such as ``{"type": "ResNet", "depth": 50}``, which is built and initialized; or a
+            built module, from mmdet or not, which is used unchanged. It maps images to a list of feature maps.
+        neck: an mmdet config, a list of configs to run one after the other, or a built module. It maps the list of
+            feature maps to another list.
+        output_shapes: channels and stride of each final feature map.
+        output_names: names of the final feature maps; ``out0``, ``out1`` and so on by default.
 
     Raises:
         ImportError: if a config is given and mmdet is not installed.
-        ValueError: if names and shapes differ in number, or mmdet does not know a ``type``.
+        ValueError: if names and shapes differ in number, or mmdet has no such ``type``.
         TypeError: if ``backbone`` or ``neck`` is neither a module nor a config.
     """
 
@@ -47,41 +48,45 @@ class MMDetBackbone(Backbone):
             raise ValueError(
                 f"MMDetBackbone: {len(output_shapes)} output_shapes need as many different names, got {names}"
             )
-        self.backbone = _built(backbone)
-        self.neck = None if neck is None else _built(neck)
+        self.backbone = _build(backbone)
+        self.neck = None if neck is None else _build(neck)
         self._shapes = dict(zip(names, output_shapes))
         self._out_features = names
-        self._out_feature_channels = {name: shape.channels for name, shape in self._shapes.items()}
+        self._out_feature_channels = {
+            name: shape.channels for name, shape in self._shapes.items() if shape.channels is not None
+        }
         self._out_feature_strides = {name: shape.stride for name, shape in self._shapes.items()}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """The ``output_shapes`` by name."""
+        """Return the ``output_shapes`` by name."""
         return dict(self._shapes)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the feature maps.
 
         Args:
-            x: ``(N, C, H, W)`` normalised images.
+            x: ``(N, C, H, W)`` normalized images.
 
         Returns:
-            ``(N, C_l, H_l, W_l)`` by name, in mmdet's order.
+            ``(N, C_l, H_l, W_l)`` feature maps by name, in mmdet's order.
 
         Raises:
-            TypeError: if the network returns something other than a list of maps.
-            ValueError: if their number or channels are not those of ``output_shapes``.
+            TypeError: if the network does not return a list of feature maps.
+            ValueError: if their number or channels differ from ``output_shapes``.
         """
         features = self.backbone(x)
         if self.neck is not None:
             features = self.neck(features)
         if not isinstance(features, list | tuple):
             raise TypeError(f"MMDetBackbone: expected a list of feature maps, got {type(features).__name__}")
-        found = [feature.shape[1] for feature in features]
-        wanted = [shape.channels for shape in self._shapes.values()]
-        if len(found) != len(wanted) or any(w not in (None, f) for w, f in zip(wanted, found)):
-            raise ValueError(f"MMDetBackbone: output_shapes has channels {wanted}, the network gives {found}")
+        actual = [feature.shape[1] for feature in features]
+        expected = [shape.channels for shape in self._shapes.values()]
+        if len(actual) != len(expected) or any(e not in (None, a) for e, a in zip(expected, actual)):
+            raise ValueError(
+                f"MMDetBackbone: output_shapes has channels {expected}, the network produces {actual}"
+            )
         return dict(zip(self._shapes, features))
 
 
-def _built(part: Any) -> nn.Module:
+def _build(part: nn.Module | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> nn.Module:
     return part if isinstance(part, nn.Module) else build_from_config(part, owner="MMDetBackbone")

@@ -1,4 +1,4 @@
-"""Building mmdet's modules from its configs, without leaving traces in mmengine's globals."""
+"""Construction of mmdet modules from configs, without changes to mmengine's global state."""
 
 from __future__ import annotations
 
@@ -19,38 +19,41 @@ SCOPE = "mmdet"
 
 
 def import_mmdet(owner: str) -> None:
-    """Import mmdet with all its models, on mmcv's operators or hydet's stand-ins for them.
+    """Import mmdet with all its models, with mmcv's compiled operators or hydet's stand-ins for them.
 
     Args:
-        owner: who needs it, for the message.
+        owner: name of the class that needs mmdet, for the message.
 
     Raises:
-        ImportError: if mmdet, mmengine or mmcv is missing, or they do not fit together.
+        ImportError: if mmdet, mmengine or mmcv is missing, or their versions are incompatible.
     """
     try:
         importlib.import_module("mmcv")
         provide_compiled_operators()
         importlib.import_module("mmdet.models")
-    except (ImportError, AssertionError) as error:  # mmdet asserts versions that it works with
+    except (ImportError, AssertionError) as error:  # mmdet asserts the versions of mmcv and mmengine
         raise ImportError(
             f"{owner} needs mmdet 3.3.0 with mmengine and mmcv-lite 2.1.0: pip install 'hydet[mmdet]' ({error})"
         ) from error
 
 
 def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, owner: str) -> nn.Module:
-    """What mmdet makes of a config, with its weights initialised as the config says.
+    """Build a module from an mmdet config and initialize its weights as the config says.
 
-    Nothing is initialised on the meta device. mmengine keeps silent, as it would log a line for every parameter.
+    Weights on the meta device are not initialized. mmengine's logger is silenced, since it logs a line per parameter.
 
     Args:
-        config: as in mmdet's own config files: a mapping with ``type``, or a list of those for modules to run one
-            after the other. It is not changed.
-        owner: who needs it, for messages.
+        config: as in mmdet's config files: a mapping with ``type``, or a list of such mappings for modules to run one
+            after the other. It does not change.
+        owner: name of the class that builds the module, for messages.
+
+    Returns:
+        The built module.
 
     Raises:
-        ImportError: see :func:`import_mmdet`.
-        TypeError: if ``config`` is neither, or has no ``type``.
-        ValueError: if a ``type`` is unknown to mmdet.
+        ImportError: if mmdet is not available; see ``import_mmdet``.
+        TypeError: if ``config`` is neither a mapping nor a list, or has no ``type``.
+        ValueError: if mmdet has no such ``type``.
     """
     plain = _plain(config)
     for part in plain if isinstance(plain, list) and plain else [plain]:
@@ -66,11 +69,11 @@ def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *
 
     _check_types(plain, owner)
     config = [ConfigDict(part) for part in plain] if isinstance(plain, list) else ConfigDict(plain)
-    with DefaultScope.overwrite_default_scope(SCOPE), _quiet():
+    with DefaultScope.overwrite_default_scope(SCOPE), _silence_logger():
         try:
-            module = MODELS.build(config)
+            module: nn.Module = MODELS.build(config)
         except KeyError as error:
-            raise ValueError(f"{owner}: {_explained(error)}") from error
+            raise ValueError(f"{owner}: {_explain(error)}") from error
         parts = module if isinstance(plain, list) else [module]
         for part in parts:
             if hasattr(part, "init_weights") and not any(p.is_meta for p in part.parameters()):
@@ -79,7 +82,7 @@ def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *
 
 
 def _plain(config: Any) -> Any:
-    """A copy in dicts, lists and tuples, whoever's mappings and sequences they were."""
+    """Copy nested mappings and sequences of any type to dicts, lists and tuples."""
     if isinstance(config, Mapping):
         return {key: _plain(value) for key, value in config.items()}
     if isinstance(config, tuple):
@@ -90,9 +93,9 @@ def _plain(config: Any) -> Any:
 
 
 def _check_types(config: Any, owner: str) -> None:
-    """Refuse names that mmengine would import and call although nobody registered them.
+    """Raise ``ValueError`` for a ``type`` that mmengine would import and call without being registered.
 
-    A config may come with somebody's checkpoint, and ``type: subprocess.run`` is a valid one to mmengine.
+    A config may come with a checkpoint from an untrusted source, and mmengine accepts ``type: subprocess.run``.
     """
     if isinstance(config, Mapping):
         name = config.get("type")
@@ -108,13 +111,13 @@ def _check_types(config: Any, owner: str) -> None:
 
 
 def _is_registered(name: str) -> bool:
-    """Whether ``scope.name`` is found in a registry of models or their parts."""
+    """Return True if ``scope.name`` is in a registry of models or their parts."""
     from mmengine.registry import MODELS, TASK_UTILS, WEIGHT_INITIALIZERS
 
     scope, _, key = name.partition(".")
     if scope.startswith("mm"):
         try:
-            importlib.import_module(f"{scope}.registry")  # joins the tree below mmengine's registries
+            importlib.import_module(f"{scope}.registry")  # adds the scope's registries below mmengine's
         except ImportError:
             return False
     for root in (MODELS, TASK_UTILS, WEIGHT_INITIALIZERS):
@@ -126,21 +129,21 @@ def _is_registered(name: str) -> bool:
     return False
 
 
-def _explained(error: KeyError) -> str:
-    """mmengine's message on an unknown ``type``, shortened, with the nearest known name."""
+def _explain(error: KeyError) -> str:
+    """Shorten mmengine's message on an unknown ``type`` and add the nearest known name."""
     from mmdet.registry import MODELS
 
     text = str(error.args[0]) if error.args else str(error)
-    name, found, _ = text.partition(" is not in the ")
-    if not found:
+    name, separator, _ = text.partition(" is not in the ")
+    if not separator:
         return f"KeyError: {text}"
     close = difflib.get_close_matches(name, [*MODELS.module_dict, *MODELS.parent.module_dict], n=1)
     return f"mmdet has no {name!r}" + (f"; close: {close[0]}" if close else "")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Only warnings and errors from mmengine's current logger."""
+def _silence_logger() -> Iterator[None]:
+    """Limit mmengine's current logger to warnings and errors."""
     from mmengine.logging import MMLogger
 
     logger = MMLogger.get_current_instance()

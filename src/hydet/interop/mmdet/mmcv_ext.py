@@ -1,8 +1,8 @@
-"""A stand-in for ``mmcv._ext``, the compiled operators that mmcv-lite comes without.
+"""A stand-in for ``mmcv._ext``, the compiled operators that mmcv-lite lacks.
 
-mmcv calls an extension with tensors to fill in; what follows are those calls, answered by torch and torchvision on
-any device. Gradients come from a second forward pass with autograd on. Everything is computed in float32, as half
-precision is too coarse for coordinates.
+mmcv passes output tensors to its extension, which fills them. The functions of this module have the signatures of that
+extension and compute with torch and torchvision on any device. Backward functions run the forward computation again
+with autograd. All of them compute in float32, since half precision is too coarse for coordinates.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from hydet.layers import sigmoid_focal_loss
 __all__ = ["OperatorStandIns", "provide_compiled_operators"]
 
 NAME = "mmcv._ext"
-AVERAGE = 1  # mmcv's number for that way of pooling; 0 is the maximum
+AVERAGE = 1  # mmcv's pool_mode of average pooling; 0 is maximum pooling
 
 
 class OperatorStandIns(ModuleType):
-    """Has an attribute for every operator; one without stand-in raises ``RuntimeError`` when it is called."""
+    """A module with an attribute per operator; one without a stand-in raises ``RuntimeError`` when it is called."""
 
     def __init__(self) -> None:
-        super().__init__(NAME, "mmcv's compiled operators, as far as hydet has stand-ins for them.")
+        super().__init__(NAME, "Stand-ins of hydet for mmcv's compiled operators.")
         self.__spec__ = importlib.machinery.ModuleSpec(NAME, None)
         for function in STAND_INS:
             setattr(self, function.__name__, function)
@@ -43,24 +43,25 @@ class OperatorStandIns(ModuleType):
 
         def missing(*args: Any, **kwargs: Any) -> NoReturn:
             raise RuntimeError(
-                f"mmcv's operator {name} is compiled code, which mmcv-lite lacks and hydet has no stand-in for (there "
-                f"are {', '.join(f.__name__ for f in STAND_INS)}); a build of mmcv 2.1.0 in place of mmcv-lite has it"
+                f"mmcv's operator {name} is compiled code, which mmcv-lite lacks and hydet has no stand-in for "
+                f"(stand-ins: {', '.join(f.__name__ for f in STAND_INS)}); install a compiled mmcv 2.1.0 instead of "
+                "mmcv-lite"
             )
 
         return missing
 
 
 def provide_compiled_operators() -> bool:
-    """Make ``mmcv._ext`` importable: nothing happens if it is, otherwise the stand-ins take its place.
+    """Install the stand-ins as ``mmcv._ext``, unless it can be imported.
 
     Returns:
-        Whether the stand-ins are in use.
+        True if the stand-ins are in use.
     """
     try:
         return isinstance(importlib.import_module(NAME), OperatorStandIns)
     except ModuleNotFoundError:
         pass
-    except ImportError as error:  # built against another torch
+    except ImportError as error:  # compiled for another version of torch
         logging.getLogger(__name__).warning(
             "mmcv's compiled operators do not load (%s); using stand-ins", error
         )
@@ -71,7 +72,8 @@ def provide_compiled_operators() -> bool:
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     if offset != 0:
         raise RuntimeError(f"mmcv's nms with offset={offset} has no stand-in; offset=0 has")
-    return torchvision.ops.nms(bboxes.float(), scores.float(), iou_threshold)
+    kept_indices: Tensor = torchvision.ops.nms(bboxes.float(), scores.float(), iou_threshold)
+    return kept_indices
 
 
 def roi_align_forward(
@@ -235,7 +237,7 @@ def _check_pool_mode(pool_mode: int) -> None:
 
 
 def _focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    """``(N, C)`` logits and ``(N,)`` classes of which C is the background -> ``(N, C)``."""
+    """Compute ``(N, C)`` losses from ``(N, C)`` logits and ``(N,)`` classes; class C is background."""
     if weight.numel() > 0:
         raise RuntimeError("mmcv's sigmoid_focal_loss with a weight for each class has no stand-in")
     one_hot = F.one_hot(target, logits.shape[1] + 1)[:, :-1]
@@ -245,7 +247,7 @@ def _focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, al
 def _deformable_attention(spatial_shapes: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-    shapes = spatial_shapes.tolist()  # mmcv's own would read them number by number from the device
+    shapes = spatial_shapes.tolist()  # one host synchronization; mmcv's function would need one per number
     return lambda value, locations, weights: multi_scale_deformable_attn_pytorch(
         value, shapes, locations, weights
     )
@@ -273,10 +275,10 @@ def _differentiate(
     grad_output: Tensor,
     gradients: Sequence[Tensor],
 ) -> None:
-    """Fill ``gradients`` with those of ``function`` at ``inputs``; an input that has no part in it keeps zeros."""
+    """Fill ``gradients`` with the gradients of ``function`` at ``inputs``; those of unused inputs stay zero."""
     with torch.enable_grad():
         leaves = [x.detach().float().requires_grad_() for x in inputs]
-        found = torch.autograd.grad(function(*leaves), leaves, grad_output.float(), allow_unused=True)
-    for gradient, value in zip(gradients, found, strict=True):
+        computed = torch.autograd.grad(function(*leaves), leaves, grad_output.float(), allow_unused=True)
+    for gradient, value in zip(gradients, computed, strict=True):
         if value is not None:
             gradient.copy_(value)

@@ -1,4 +1,4 @@
-"""From mmdet's outputs to hydet's: scalar losses, ``Instances``, maps."""
+"""Conversion of mmdet's outputs to hydet: scalar losses, ``Instances``, label maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hydet.structures import BitMasks, Boxes, Instances
+from hydet.structures import BitMasks, Boxes, Instances, Losses, SegmentInfo
 
 __all__ = [
     "instances_from_mmdet",
@@ -18,14 +18,20 @@ __all__ = [
     "sem_seg_from_mmdet",
 ]
 
-INSTANCE_OFFSET = 1000  # mmdet's panoptic maps hold class + this x number of the instance
+INSTANCE_OFFSET = 1000  # a pixel of mmdet's panoptic map is: class + INSTANCE_OFFSET * index of the instance
 
 
-def scalar_losses(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The losses among what an mmdet detector returns in training, one scalar each.
+def scalar_losses(outputs: Mapping[str, Any]) -> Losses:
+    """Reduce the losses of an mmdet detector to scalars, in the way of mmdet's own training.
 
-    As in mmdet, those are the entries with ``loss`` in their names (others, such as ``acc``, are metrics, and left
-    out); the mean is taken of each tensor, and lists, such as one tensor a level, are summed.
+    Losses are the entries with ``loss`` in their names; the others, such as ``acc``, are metrics and dropped. Each
+    tensor is averaged, and a list, such as one tensor per level, is summed.
+
+    Args:
+        outputs: what the detector returns in training.
+
+    Returns:
+        Scalar losses by mmdet's names.
 
     Raises:
         TypeError: if a loss is neither a tensor nor a list of tensors.
@@ -36,31 +42,35 @@ def scalar_losses(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
             continue
         parts = value if isinstance(value, list | tuple) else [value]
         if not all(isinstance(part, Tensor) for part in parts):
-            raise TypeError(f"mmdet gave {name!r} as {type(value).__name__}, not as tensors")
+            raise TypeError(
+                f"mmdet: expected {name!r} as a tensor or a list of tensors, got {type(value).__name__}"
+            )
         if parts:
             losses[name] = torch.stack([part.mean() for part in parts]).sum()
     return losses
 
 
-def instances_from_mmdet(found: Any, output_size: tuple[int, int], *, has_boxes: bool = True) -> Instances:
-    """Detections of one image.
+def instances_from_mmdet(
+    predictions: Any, output_size: tuple[int, int], *, has_boxes: bool = True
+) -> Instances:
+    """Convert the detections of one image.
 
     Args:
-        found: mmdet's ``pred_instances``, rescaled to the output: ``scores``, ``labels``, ``bboxes`` and perhaps
-            ``masks``.
+        predictions: mmdet's ``pred_instances`` in the output frame, with ``scores``, ``labels``, ``bboxes`` and
+            optionally ``masks``.
         output_size: (height, width) of the output.
-        has_boxes: whether the model predicts boxes; otherwise those around the masks are given.
+        has_boxes: True if the model predicts boxes; otherwise boxes are the bounding boxes of the masks.
 
     Returns:
-        ``pred_boxes`` clipped to the output, ``scores``, ``pred_classes`` and, where there are masks, ``pred_masks``,
+        ``pred_boxes`` clipped to the output, ``scores``, ``pred_classes`` and, if there are masks, ``pred_masks``,
         ``(N, H, W)`` bool, in mmdet's order.
     """
-    result = Instances(output_size, scores=found.scores.float(), pred_classes=found.labels.long())
-    device = found.scores.device
-    if "masks" in found:
-        result.pred_masks = torch.as_tensor(found.masks, dtype=torch.bool, device=device)
-    if has_boxes or "masks" not in found:
-        boxes = Boxes(getattr(found.bboxes, "tensor", found.bboxes))
+    result = Instances(output_size, scores=predictions.scores.float(), pred_classes=predictions.labels.long())
+    device = predictions.scores.device
+    if "masks" in predictions:
+        result.pred_masks = torch.as_tensor(predictions.masks, dtype=torch.bool, device=device)
+    if has_boxes or "masks" not in predictions:
+        boxes = Boxes(getattr(predictions.bboxes, "tensor", predictions.bboxes))
         boxes.clip(output_size)
     else:
         boxes = BitMasks(result.pred_masks).get_bounding_boxes()
@@ -68,38 +78,45 @@ def instances_from_mmdet(found: Any, output_size: tuple[int, int], *, has_boxes:
     return result
 
 
-def proposals_from_mmdet(found: Any, output_size: tuple[int, int]) -> Instances:
-    """Proposals of one image, from what :func:`instances_from_mmdet` takes: ``proposal_boxes``, ``objectness_logits``."""
-    boxes = Boxes(getattr(found.bboxes, "tensor", found.bboxes))
+def proposals_from_mmdet(predictions: Any, output_size: tuple[int, int]) -> Instances:
+    """Convert the proposals of one image.
+
+    Args:
+        predictions: mmdet's ``pred_instances`` in the output frame, with ``scores`` and ``bboxes``.
+        output_size: (height, width) of the output.
+
+    Returns:
+        ``proposal_boxes`` clipped to the output, and ``objectness_logits``.
+    """
+    boxes = Boxes(getattr(predictions.bboxes, "tensor", predictions.bboxes))
     boxes.clip(output_size)
-    logits = torch.logit(found.scores.float(), eps=1e-7)
+    logits = torch.logit(predictions.scores.float(), eps=1e-7)
     return Instances(output_size, proposal_boxes=boxes, objectness_logits=logits)
 
 
 def panoptic_from_mmdet(
     labels: Tensor, *, num_things: int, num_stuff: int
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Segments and what they are.
+) -> tuple[Tensor, list[SegmentInfo]]:
+    """Convert a panoptic map to segments.
 
     Args:
-        labels: ``(1, H, W)`` or ``(H, W)`` integers of mmdet, ``class + 1000 * number of the instance``; a class that
-            does not exist stands for nothing.
+        labels: ``(1, H, W)`` or ``(H, W)`` integers of mmdet, ``class + 1000 * index of the instance``. Pixels with a
+            class beyond things and stuff belong to no segment.
         num_things: number of thing classes, which come first.
         num_stuff: number of stuff classes.
 
     Returns:
-        ``(H, W)`` int32 segment ids, 0 where there is none, and a list of ``id`` (from 1), ``isthing``,
-        ``category_id`` (things from 0; stuff from 1, as in hydet's semantic labels) and ``area`` in pixels: things
-        in mmdet's order, then stuff. mmdet does not tell the scores of its segments.
+        ``(H, W)`` int32 segment ids, 0 for no segment; and the segments with ``id`` (from 1), ``isthing``,
+        ``category_id`` (things from 0; stuff from 1, as in hydet's semantic labels) and ``area`` in pixels. Things
+        come first, in mmdet's order, then stuff. mmdet returns no scores of segments.
     """
     labels = labels.squeeze(0) if labels.ndim == 3 else labels
     values, index, areas = labels.unique(return_inverse=True, return_counts=True)
     classes = (values % INSTANCE_OFFSET).tolist()
-    order = sorted(
-        range(len(classes)), key=lambda i: classes[i] >= num_things
-    )  # stable: by value within each
+    # The sort is stable: things first, then stuff, each by value.
+    order = sorted(range(len(classes)), key=lambda i: classes[i] >= num_things)
     ids = torch.zeros(len(classes), dtype=torch.int32)
-    segments: list[dict[str, Any]] = []
+    segments: list[SegmentInfo] = []
     for i in order:
         if classes[i] >= num_things + num_stuff:
             continue
@@ -117,7 +134,14 @@ def panoptic_from_mmdet(
 
 
 def sem_seg_from_mmdet(prediction: Tensor) -> Tensor:
-    """``(K, H, W)`` scores as they are; ``(1, H, W)`` or ``(H, W)`` labels become zeros and ones for each label."""
+    """Convert a semantic prediction to scores.
+
+    Args:
+        prediction: ``(K, H, W)`` scores, or ``(1, H, W)`` or ``(H, W)`` labels.
+
+    Returns:
+        ``(K, H, W)`` scores: the given ones, or the one-hot encoding of the labels.
+    """
     if prediction.is_floating_point() and prediction.ndim == 3:
         return prediction
     labels = (prediction.squeeze(0) if prediction.ndim == 3 else prediction).long()

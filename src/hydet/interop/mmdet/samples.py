@@ -1,26 +1,25 @@
-"""From hydet's inputs to mmdet's: one ``DetDataSample`` an image."""
+"""Conversion of hydet's model inputs to mmdet: one ``DetDataSample`` per image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hydet.structures import BitMasks, Instances, PolygonMasks
+from hydet.structures import BitMasks, Instances, ModelInput, PolygonMasks
 
 __all__ = ["add_ground_truth", "make_sample", "masks_to_mmdet", "sem_seg_to_mmdet"]
 
 
-def make_sample(entry: Mapping[str, Any], image_size: tuple[int, int], output_size: tuple[int, int]) -> Any:
-    """What mmdet wants to know about an image.
+def make_sample(entry: ModelInput, image_size: tuple[int, int], output_size: tuple[int, int]) -> Any:
+    """Create the sample that describes an image to mmdet.
 
     Args:
-        entry: one of hydet's inputs.
+        entry: a model input.
         image_size: (height, width) of its ``image``.
-        output_size: (height, width) of the results; mmdet calls this the original's.
+        output_size: (height, width) of the results, which mmdet calls the original shape.
 
     Returns:
         A ``DetDataSample`` without ground truth.
@@ -43,62 +42,65 @@ def make_sample(entry: Mapping[str, Any], image_size: tuple[int, int], output_si
 
 
 def add_ground_truth(sample: Any, instances: Instances, sem_seg: Tensor | None) -> None:
-    """Give a sample what losses need.
+    """Add ground truth to a sample, in place.
 
     Args:
-        sample: a ``DetDataSample``, which is changed.
-        instances: with ``gt_boxes``, ``gt_classes`` and perhaps ``gt_masks``, in the frame of the image.
-        sem_seg: ``(H, W)`` labels as mmdet numbers them, or ``None``.
+        sample: a ``DetDataSample``.
+        instances: with ``gt_boxes``, ``gt_classes`` and optionally ``gt_masks``, in the frame of the image.
+        sem_seg: ``(H, W)`` labels in mmdet's numbering, or ``None``.
     """
     from mmengine.structures import InstanceData, PixelData
 
-    truth = InstanceData(bboxes=instances.gt_boxes.tensor, labels=instances.gt_classes.long())
+    gt_instances = InstanceData(bboxes=instances.gt_boxes.tensor, labels=instances.gt_classes.long())
     if instances.has("gt_masks"):
-        truth.masks = masks_to_mmdet(instances.gt_masks, instances.image_size)
-    sample.gt_instances = truth
+        gt_instances.masks = masks_to_mmdet(instances.gt_masks, instances.image_size)
+    sample.gt_instances = gt_instances
     if sem_seg is not None:
         sample.gt_sem_seg = PixelData(sem_seg=sem_seg[None])
 
 
 def masks_to_mmdet(masks: BitMasks | PolygonMasks | Tensor, image_size: tuple[int, int]) -> Any:
-    """mmdet's ``BitmapMasks`` or ``PolygonMasks``, which live on the CPU.
+    """Convert masks to mmdet's ``BitmapMasks`` or ``PolygonMasks``, which are stored on the CPU.
 
     Args:
-        masks: of N objects; a tensor is ``(N, H, W)``.
-        image_size: (height, width).
+        masks: masks of N objects; a tensor is ``(N, H, W)``.
+        image_size: (height, width) of the image.
+
+    Returns:
+        ``PolygonMasks`` if every object has a polygon, else ``BitmapMasks``.
 
     Raises:
-        ValueError: if bitmaps are of another size.
-        TypeError: if ``masks`` is something else.
+        ValueError: if bitmaps differ in size from the image.
+        TypeError: if ``masks`` has another type.
     """
     from mmdet.structures import mask
 
     if isinstance(masks, PolygonMasks):
         if len(masks) > 0 and all(len(polygons) > 0 for polygons in masks):
             return mask.PolygonMasks([list(polygons) for polygons in masks], *image_size)
-        masks = BitMasks.from_polygon_masks(masks, *image_size)  # mmdet's need a polygon for every object
+        masks = BitMasks.from_polygon_masks(masks, *image_size)  # mmdet needs a polygon per object
     if isinstance(masks, Tensor):
         masks = BitMasks(masks)
     if not isinstance(masks, BitMasks):
         raise TypeError(f"gt_masks must be BitMasks or PolygonMasks, got {type(masks).__name__}")
     if masks.image_size != tuple(image_size):
-        raise ValueError(f"gt_masks are of size {masks.image_size}, the image is {tuple(image_size)}")
+        raise ValueError(f"gt_masks have size {masks.image_size}, the image has size {tuple(image_size)}")
     return mask.BitmapMasks(masks.tensor.cpu().numpy().astype(np.uint8), *image_size)
 
 
 def sem_seg_to_mmdet(sem_seg: Tensor, num_things: int, ignore_value: int = 255) -> Tensor:
-    """Renumber semantic labels of a panoptic model.
+    """Convert semantic labels of a panoptic model to mmdet's numbering.
 
-    hydet has one label 0 for all things, then stuff; mmdet has all classes of things first, then stuff.
+    hydet has label 0 for all things, then stuff. mmdet has all thing classes first, then stuff.
 
     Args:
-        sem_seg: ``(H, W)`` int64, hydet's labels.
+        sem_seg: ``(H, W)`` int64 labels of hydet.
         num_things: number of thing classes.
-        ignore_value: label of what is neither; it stays.
+        ignore_value: label of unlabeled pixels, which does not change.
 
     Returns:
-        ``(H, W)`` int64; where things are, the label is that of the first thing class, as mmdet only asks whether it
-        is one.
+        ``(H, W)`` int64 labels of mmdet. All things have the label of the first thing class, since mmdet only
+        distinguishes things from stuff.
     """
     is_stuff = (sem_seg > 0) & (sem_seg != ignore_value)
     return torch.where(is_stuff, sem_seg + (num_things - 1), sem_seg)
