@@ -1,4 +1,4 @@
-"""Parts of a bounded size."""
+"""Partition of work into chunks of bounded size."""
 
 import pytest
 import torch
@@ -7,15 +7,15 @@ from hydet.kernels.chunks import chunks
 
 
 @pytest.mark.parametrize("limit", [1, 4, 5, 100])
-def test_parts_cover_all_items_and_keep_the_limit(limit):
+def test_chunks_cover_all_items_and_respect_the_limit(limit):
     counts = torch.tensor([3, 0, 2, 7, 0, 0, 1, 4])
-    parts = list(chunks(counts.cumsum(0), limit))
-    assert [n for part, _ in parts for n in range(part.start, part.stop)] == list(range(8))
-    for part, before in parts:
-        assert before == counts[: part.start].sum()
-        assert counts[part].sum() <= limit or part.stop == part.start + 1
+    result = list(chunks(counts.cumsum(0), limit))
+    assert [n for items, _ in result for n in range(items.start, items.stop)] == list(range(8))
+    for items, num_before in result:
+        assert num_before == counts[: items.start].sum()
+        assert counts[items].sum() <= limit or items.stop == items.start + 1
 
 
-def test_no_items():
+def test_no_items_and_no_entries():
     assert list(chunks(torch.empty(0, dtype=torch.int64), 5)) == []
     assert list(chunks(torch.zeros(3, dtype=torch.int64), 5)) == [(slice(0, 3), 0)]
