@@ -1,4 +1,4 @@
-"""Small region heads and scenes for them."""
+"""Small ROI heads and scenes for them."""
 
 from types import SimpleNamespace
 
@@ -139,7 +139,7 @@ def make_proposals(targets, extra=20, copies=3):
 
 
 def make_scene(counts=(3, 2), sizes=None, **options):
-    """Features, proposals and targets of a batch."""
+    """Make features, proposals and targets of a batch."""
     sizes = sizes or [(64, 80), (56, 64)][: len(counts)]
     height, width = (max(side) for side in zip(*sizes, strict=True))
     features = {
@@ -155,7 +155,7 @@ def make_scene(counts=(3, 2), sizes=None, **options):
 
 @pytest.fixture
 def make():
-    """The functions of this file."""
+    """Return the functions of this file."""
     return SimpleNamespace(
         box_head=box_head,
         cascade_heads=cascade_heads,

@@ -10,7 +10,7 @@ SHAPE = ShapeSpec(channels=4, height=3, width=5)
 
 @pytest.mark.parametrize("count", [0, 1, 6])
 @pytest.mark.parametrize(("convs", "fcs"), [([8], []), ([], [7]), ([8, 8], [9, 7])])
-def test_output_shape_tells_what_comes_out(count, convs, fcs):
+def test_output_shape_matches_the_output(count, convs, fcs):
     head = FastRCNNConvFCHead(input_shape=SHAPE, conv_dims=convs, fc_dims=fcs)
     spec = head.output_shape
     out = head(torch.randn(count, 4, 3, 5))
@@ -18,14 +18,14 @@ def test_output_shape_tells_what_comes_out(count, convs, fcs):
     assert out.shape == (count, *expected)
 
 
-def test_convolutions_before_a_norm_have_no_bias():
+def test_convolutions_with_a_norm_have_no_bias():
     head = FastRCNNConvFCHead(input_shape=SHAPE, conv_dims=[8], fc_dims=[6], conv_norm="BN")
     assert "conv1.bias" not in head.state_dict() and "conv1.norm.weight" in head.state_dict()
     head = FastRCNNConvFCHead(input_shape=SHAPE, conv_dims=[8], fc_dims=[6], conv_norm=nn.BatchNorm2d)
     assert isinstance(head.conv1.norm, nn.BatchNorm2d)
 
 
-def test_wrong_arguments_are_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="at least one"):
         FastRCNNConvFCHead(input_shape=SHAPE, conv_dims=[], fc_dims=[])
     with pytest.raises(ValueError, match="size"):

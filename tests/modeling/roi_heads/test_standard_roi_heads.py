@@ -25,7 +25,7 @@ def assert_connected(heads, scene, losses):
 
 
 @pytest.mark.parametrize("counts", [(3, 2), (0, 3), (0, 0), (1,)])
-def test_losses_are_finite_and_reach_everything(make, counts):
+def test_losses_are_finite_and_reach_every_parameter(make, counts):
     heads, scene = full_heads(make), make.scene(counts)
     sampled, losses = run(heads, scene)
     assert set(losses) == LOSSES and len(sampled) == len(counts)
@@ -40,13 +40,13 @@ def test_no_proposals_and_no_ground_truth(make):
     _, losses = run(heads, scene)
     assert_connected(heads, scene, losses)
     assert all(v == 0 for v in losses.values())
-    found, _ = run(heads, scene, targets=False)
-    assert [len(f) for f in found] == [0, 0]
-    assert all(f.pred_masks.shape[0] == f.pred_keypoints.shape[0] == 0 for f in found)
+    detections, _ = run(heads, scene, targets=False)
+    assert [len(f) for f in detections] == [0, 0]
+    assert all(f.pred_masks.shape[0] == f.pred_keypoints.shape[0] == 0 for f in detections)
 
 
-def test_the_mode_changes_neither_losses_nor_detections(make):
-    # A sample as large as the proposals leaves nothing to chance.
+def test_mode_changes_neither_losses_nor_detections(make):
+    # All proposals are sampled, so that the result is deterministic.
     heads, scene = full_heads(make, batch_size_per_image=500, positive_fraction=1.0), make.scene()
     trained, evaluated = ((run(heads.train(mode), scene)[1]) for mode in (True, False))
     for name, value in trained.items():
@@ -58,12 +58,14 @@ def test_the_mode_changes_neither_losses_nor_detections(make):
         torch.testing.assert_close(a.pred_masks, b.pred_masks)
 
 
-def test_inputs_are_not_changed(make):
+def test_inputs_do_not_change(make):
     heads, scene = full_heads(make, train_on_pred_boxes=True), make.scene()
     before = [p.proposal_boxes.tensor.clone() for p in scene.proposals]
     run(heads, scene)
-    found, _ = run(heads, scene, targets=False)
-    known = [Instances(f.image_size, pred_boxes=f.pred_boxes, pred_classes=f.pred_classes) for f in found]
+    detections, _ = run(heads, scene, targets=False)
+    known = [
+        Instances(f.image_size, pred_boxes=f.pred_boxes, pred_classes=f.pred_classes) for f in detections
+    ]
     heads.forward_with_given_boxes(scene.features, known)
     for p, boxes in zip(scene.proposals, before, strict=True):
         assert set(p.get_fields()) == {"proposal_boxes", "objectness_logits"}
@@ -72,21 +74,23 @@ def test_inputs_are_not_changed(make):
 
 
 @torch.no_grad()
-def test_given_boxes_keep_their_order_and_get_what_detection_would_give(make):
+def test_given_boxes_keep_their_order_and_match_detection(make):
     heads, scene = full_heads(make), make.scene()
-    found, _ = run(heads, scene, targets=False)
+    detections, _ = run(heads, scene, targets=False)
     known = [
-        Instances(f.image_size, pred_boxes=f.pred_boxes[f_order], pred_classes=f.pred_classes[f_order])
-        for f in found
-        for f_order in [torch.arange(len(f)).flip(0)]
+        Instances(f.image_size, pred_boxes=f.pred_boxes[order], pred_classes=f.pred_classes[order])
+        for f in detections
+        for order in [torch.arange(len(f)).flip(0)]
     ]
-    for given, detected in zip(heads.forward_with_given_boxes(scene.features, known), found, strict=True):
+    for given, detected in zip(
+        heads.forward_with_given_boxes(scene.features, known), detections, strict=True
+    ):
         assert not given.has("scores")
         torch.testing.assert_close(given.pred_masks.flip(0), detected.pred_masks)
         torch.testing.assert_close(given.pred_keypoints.flip(0), detected.pred_keypoints)
 
 
-def test_given_boxes_need_classes(make):
+def test_given_boxes_without_classes_raise(make):
     heads, scene = full_heads(make), make.scene()
     known = [Instances((64, 80), pred_boxes=Boxes(torch.rand(2, 4)))] * 2
     with pytest.raises(ValueError, match="pred_classes"):
@@ -94,17 +98,17 @@ def test_given_boxes_need_classes(make):
 
 
 @torch.no_grad()
-def test_images_of_a_batch_do_not_affect_one_another(make):
+def test_images_of_a_batch_are_independent(make):
     heads, scene = full_heads(make), make.scene()
     together, _ = run(heads, scene, targets=False)
-    for i, found in enumerate(together):
+    for i, detections in enumerate(together):
         features = {name: f[i : i + 1] for name, f in scene.features.items()}
         (alone,), _ = heads(scene.images, features, scene.proposals[i : i + 1])
-        torch.testing.assert_close(alone.pred_boxes.tensor, found.pred_boxes.tensor)
-        torch.testing.assert_close(alone.pred_masks, found.pred_masks)
+        torch.testing.assert_close(alone.pred_boxes.tensor, detections.pred_boxes.tensor)
+        torch.testing.assert_close(alone.pred_masks, detections.pred_masks)
 
 
-def test_a_head_without_pooler_reads_the_feature_maps(make):
+def test_head_without_pooler_reads_the_feature_maps(make):
     class Whole(nn.Module):
         def forward(self, x, instances):
             assert set(x) == {"p2"}
@@ -115,7 +119,7 @@ def test_a_head_without_pooler_reads_the_feature_maps(make):
     run(heads, make.scene(), targets=False)
 
 
-def test_masks_learn_from_predicted_boxes_without_gradient(make):
+def test_train_on_pred_boxes_detaches_the_boxes(make):
     heads = make.standard_heads(**make.mask_parts(), train_on_pred_boxes=True)
     scene = make.scene()
     sampled, losses = run(heads, scene)
@@ -124,7 +128,7 @@ def test_masks_learn_from_predicted_boxes_without_gradient(make):
     assert not sampled[0].proposal_boxes.tensor.requires_grad
 
 
-def test_one_class(make):
+def test_single_class(make):
     heads = make.standard_heads(num_classes=1, **make.mask_parts(num_classes=1))
     scene = make.scene(num_classes=1)
     _, losses = run(heads, scene)
@@ -133,14 +137,30 @@ def test_one_class(make):
 
 
 @pytest.mark.parametrize("part", ["mask_head", "keypoint_in_features"])
-def test_half_a_branch_is_refused(make, part):
+def test_incomplete_branch_raises(make, part):
     parts = make.mask_parts() | make.keypoint_parts()
     with pytest.raises(ValueError, match="go together"):
         make.standard_heads(**{part: parts[part]})
 
 
-def test_parts_with_other_numbers_of_classes_are_refused(make):
+def test_different_numbers_of_classes_raise(make):
     with pytest.raises(ValueError, match="box_predictor has 7"):
         make.standard_heads(box_predictor=make.predictor(num_classes=7))
     with pytest.raises(ValueError, match="mask_head has 7"):
         make.standard_heads(**make.mask_parts(num_classes=7))
+
+
+@torch.no_grad()
+def test_detect_boxes_skips_masks_and_keypoints(make):
+    heads, scene = full_heads(make), make.scene()
+    detections, _ = run(heads, scene, targets=False)
+    boxes = heads.detect_boxes(scene.images, scene.features, scene.proposals)
+    for everything, boxes_only in zip(detections, boxes, strict=True):
+        assert set(boxes_only.get_fields()) == {"pred_boxes", "scores", "pred_classes"}
+        torch.testing.assert_close(boxes_only.pred_boxes.tensor, everything.pred_boxes.tensor)
+    assert heads.tasks == ("box", "mask", "keypoints")
+
+
+def test_detection_limits_are_those_of_the_box_predictor(make):
+    heads = make.standard_heads(box={"test_nms_thresh": 0.3, "test_topk_per_image": 7})
+    assert heads.detection_limits == (0.3, 7)

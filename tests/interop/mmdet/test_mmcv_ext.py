@@ -1,4 +1,4 @@
-"""Torch's and torchvision's answers to calls of mmcv's compiled operators."""
+"""Stand-ins for mmcv's compiled operators against torch and torchvision."""
 
 import sys
 from types import ModuleType
@@ -22,14 +22,14 @@ def stand_ins():
     return OperatorStandIns()
 
 
-def test_an_extension_that_loads_is_left_alone(monkeypatch):
+def test_working_extension_is_kept(monkeypatch):
     built = ModuleType(NAME)
     monkeypatch.setitem(sys.modules, NAME, built)
     assert provide_compiled_operators() is False
     assert sys.modules[NAME] is built
 
 
-def test_the_stand_ins_take_the_place_of_a_missing_one_once(monkeypatch):
+def test_missing_extension_is_replaced_once(monkeypatch):
     monkeypatch.setitem(sys.modules, NAME, None)
     assert provide_compiled_operators() is True
     installed = sys.modules[NAME]
@@ -37,7 +37,7 @@ def test_the_stand_ins_take_the_place_of_a_missing_one_once(monkeypatch):
     assert provide_compiled_operators() is True and sys.modules[NAME] is installed
 
 
-def test_an_extension_that_does_not_load_is_reported(monkeypatch, caplog):
+def test_broken_extension_is_logged_and_replaced(monkeypatch, caplog):
     def broken(name):
         raise ImportError("undefined symbol")
 
@@ -47,7 +47,7 @@ def test_an_extension_that_does_not_load_is_reported(monkeypatch, caplog):
     assert "undefined symbol" in caplog.text
 
 
-def test_other_operators_are_there_until_they_are_called(stand_ins):
+def test_operator_without_stand_in_raises_when_called(stand_ins):
     assert hasattr(stand_ins, "carafe_forward")
     with pytest.raises(
         RuntimeError, match=r"operator carafe_forward is compiled code.*nms, roi_align_forward"
@@ -57,40 +57,40 @@ def test_other_operators_are_there_until_they_are_called(stand_ins):
         _ = stand_ins.__wrapped__
 
 
-def test_nms_is_torchvisions(stand_ins):
+def test_nms_matches_torchvision(stand_ins):
     corners = torch.rand(50, 2) * 40
     boxes, scores = torch.cat([corners, corners + 5 + torch.rand(50, 2) * 20], dim=1), torch.rand(50)
-    found = stand_ins.nms(boxes, scores.half(), iou_threshold=0.4, offset=0)
-    assert found.tolist() == torchvision.ops.nms(boxes, scores.half().float(), 0.4).tolist()
+    indices = stand_ins.nms(boxes, scores.half(), iou_threshold=0.4, offset=0)
+    assert indices.tolist() == torchvision.ops.nms(boxes, scores.half().float(), 0.4).tolist()
     with pytest.raises(RuntimeError, match="offset=1"):
         stand_ins.nms(boxes, scores, iou_threshold=0.4, offset=1)
 
 
-def test_roi_align_is_torchvisions(stand_ins):
+def test_roi_align_matches_torchvision(stand_ins):
     image = torch.randn(2, 3, 8, 9, requires_grad=True)
     expected = torchvision.ops.roi_align(image, ROIS, (3, 2), 0.5, 2, True)
     upstream = torch.randn_like(expected)
     (gradient,) = torch.autograd.grad(expected, image, upstream)
-    nothing, output, found = torch.empty(0), torch.empty_like(expected), torch.empty_like(image)
-    stand_ins.roi_align_forward(image.detach(), ROIS, output, nothing, nothing, pool_mode=1, **ALIGN)
-    stand_ins.roi_align_backward(upstream, ROIS, nothing, nothing, found, pool_mode=1, **ALIGN)
+    unused, output, image_gradient = torch.empty(0), torch.empty_like(expected), torch.empty_like(image)
+    stand_ins.roi_align_forward(image.detach(), ROIS, output, unused, unused, pool_mode=1, **ALIGN)
+    stand_ins.roi_align_backward(upstream, ROIS, unused, unused, image_gradient, pool_mode=1, **ALIGN)
     torch.testing.assert_close(output, expected.detach())
-    torch.testing.assert_close(found, gradient)
+    torch.testing.assert_close(image_gradient, gradient)
 
 
-def test_roi_align_keeps_the_type_of_half_precision(stand_ins):
-    image, nothing = torch.randn(2, 3, 8, 9).bfloat16(), torch.empty(0)
+def test_roi_align_keeps_the_dtype_of_half_precision(stand_ins):
+    image, unused = torch.randn(2, 3, 8, 9).bfloat16(), torch.empty(0)
     output = torch.empty(2, 3, 3, 2, dtype=torch.bfloat16)
-    stand_ins.roi_align_forward(image, ROIS, output, nothing, nothing, pool_mode=1, **ALIGN)
+    stand_ins.roi_align_forward(image, ROIS, output, unused, unused, pool_mode=1, **ALIGN)
     expected = torchvision.ops.roi_align(image.float(), ROIS, (3, 2), 0.5, 2, True)
     torch.testing.assert_close(output, expected.bfloat16())
 
 
-def test_roi_align_by_maximum_is_refused(stand_ins):
-    nothing = torch.empty(0)
+def test_roi_align_with_max_pooling_raises(stand_ins):
+    unused = torch.empty(0)
     with pytest.raises(RuntimeError, match="pool_mode='max'"):
         stand_ins.roi_align_forward(
-            torch.zeros(1, 1, 4, 4), ROIS, nothing, nothing, nothing, pool_mode=0, **ALIGN
+            torch.zeros(1, 1, 4, 4), ROIS, unused, unused, unused, pool_mode=0, **ALIGN
         )
 
 
@@ -111,7 +111,7 @@ def test_focal_loss_and_its_gradient(stand_ins):
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_deformable_convolution_that_does_not_deform_is_a_convolution(stand_ins, with_bias):
+def test_deformable_convolution_with_zero_offsets_is_a_convolution(stand_ins, with_bias):
     image, weight = torch.randn(2, 4, 7, 6), torch.randn(6, 2, 3, 3)  # two groups
     bias = torch.randn(6) if with_bias else torch.empty(0)
     offset, mask = torch.zeros(2, 18, 4, 3), torch.ones(2, 9, 4, 3)
@@ -130,8 +130,8 @@ def test_deformable_convolution_that_does_not_deform_is_a_convolution(stand_ins,
     gradients = [torch.zeros_like(x) for x in (image, weight, bias, offset, mask)]
     stand_ins.modulated_deform_conv_backward(*inputs, buffer, *gradients, upstream, **geometry)
     torch.testing.assert_close(output, expected.detach(), rtol=1e-4, atol=1e-4)
-    for found, leaf in zip(gradients[: 2 + with_bias], leaves):
-        torch.testing.assert_close(found, leaf.grad, rtol=1e-4, atol=1e-4)
+    for gradient, leaf in zip(gradients[: 2 + with_bias], leaves):
+        torch.testing.assert_close(gradient, leaf.grad, rtol=1e-4, atol=1e-4)
     assert gradients[3].abs().sum() > 0 and gradients[4].abs().sum() > 0
 
 
@@ -141,23 +141,25 @@ def mmcv_ops(mmdet):
 
     import_mmdet("this test")
     if not isinstance(sys.modules[NAME], OperatorStandIns):
-        pytest.skip("this mmcv is a compiled one")
+        pytest.skip("a compiled mmcv is installed")
     return pytest.importorskip("mmcv.ops")
 
 
-def test_mmcv_calls_the_focal_loss_as_the_stand_in_expects(mmcv_ops):
+def test_focal_loss_of_mmcv_runs_on_the_stand_in(mmcv_ops):
     from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss
 
     classes = torch.tensor([0, 3, 2, 3, 1])
-    mine, theirs = (torch.linspace(-3, 3, 15).view(5, 3).requires_grad_() for _ in range(2))
-    found = mmcv_ops.sigmoid_focal_loss(mine, classes, 2.0, 0.25, None, "mean") * 3  # over rows, not elements
+    ours, theirs = (torch.linspace(-3, 3, 15).view(5, 3).requires_grad_() for _ in range(2))
+    output = (
+        mmcv_ops.sigmoid_focal_loss(ours, classes, 2.0, 0.25, None, "mean") * 3
+    )  # mmcv averages over rows, not over elements
     expected = py_sigmoid_focal_loss(theirs, F.one_hot(classes, 4)[:, :3], reduction="none").sum() / 5 * 3
-    found.backward(), expected.backward()
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(mine.grad, theirs.grad)
+    output.backward(), expected.backward()
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_mmcv_calls_deformable_attention_as_the_stand_in_expects(mmcv_ops):
+def test_deformable_attention_of_mmcv_runs_on_the_stand_in(mmcv_ops):
     from mmcv.ops.multi_scale_deform_attn import (
         MultiScaleDeformableAttnFunction,
         multi_scale_deformable_attn_pytorch,
@@ -165,24 +167,24 @@ def test_mmcv_calls_deformable_attention_as_the_stand_in_expects(mmcv_ops):
 
     shapes = torch.tensor([[4, 5], [2, 3]])
     arguments = (torch.randn(2, 26, 2, 4), torch.rand(2, 3, 2, 2, 4, 2), torch.rand(2, 3, 2, 2, 4))
-    mine, theirs = ([x.clone().requires_grad_() for x in arguments] for _ in range(2))
-    found = MultiScaleDeformableAttnFunction.apply(mine[0], shapes, torch.tensor([0, 20]), *mine[1:], 64)
+    ours, theirs = ([x.clone().requires_grad_() for x in arguments] for _ in range(2))
+    output = MultiScaleDeformableAttnFunction.apply(ours[0], shapes, torch.tensor([0, 20]), *ours[1:], 64)
     expected = multi_scale_deformable_attn_pytorch(theirs[0], shapes, *theirs[1:])
     upstream = torch.randn_like(expected)
-    found.backward(upstream), expected.backward(upstream)
-    torch.testing.assert_close(found, expected)
-    for a, b in zip(mine, theirs):
+    output.backward(upstream), expected.backward(upstream)
+    torch.testing.assert_close(output, expected)
+    for a, b in zip(ours, theirs):
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_mmcv_layers_run_on_the_stand_ins(mmcv_ops):
+def test_layers_of_mmcv_run_on_the_stand_ins(mmcv_ops):
     layer = mmcv_ops.ModulatedDeformConv2dPack(4, 6, kernel_size=3, padding=1)
     image = torch.randn(1, 4, 5, 5, requires_grad=True)
     layer(image).sum().backward()
     assert image.grad.abs().sum() > 0 and layer.weight.grad.abs().sum() > 0
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
-    kept, rows = mmcv_ops.batched_nms(
+    detections, rows = mmcv_ops.batched_nms(
         boxes, torch.tensor([0.5, 0.9, 0.3]), torch.zeros(3).long(), {"type": "nms", "iou_threshold": 0.5}
     )
     assert rows.tolist() == [1, 2]
-    torch.testing.assert_close(kept[:, 4], torch.tensor([0.9, 0.3]))
+    torch.testing.assert_close(detections[:, 4], torch.tensor([0.9, 0.3]))

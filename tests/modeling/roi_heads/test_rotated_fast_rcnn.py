@@ -46,8 +46,8 @@ def heads(make, **options):
 
 def rotated(count):
     sides = torch.rand(count, 2) * 20 + 8
-    place = torch.rand(count, 2) * torch.tensor([SIZE[1], SIZE[0]])
-    return torch.cat([place, sides, torch.rand(count, 1) * 360 - 180], dim=1)
+    center = torch.rand(count, 2) * torch.tensor([SIZE[1], SIZE[0]])
+    return torch.cat([center, sides, torch.rand(count, 1) * 360 - 180], dim=1)
 
 
 def scene(counts=(3, 2)):
@@ -56,15 +56,15 @@ def scene(counts=(3, 2)):
         Instances(SIZE, gt_boxes=RotatedBoxes(rotated(n)), gt_classes=torch.randint(3, (n,))) for n in counts
     ]
     proposals = []
-    for truth in targets:
-        near = truth.gt_boxes.tensor.repeat(3, 1)
+    for targets_i in targets:
+        near = targets_i.gt_boxes.tensor.repeat(3, 1)
         boxes = RotatedBoxes(torch.cat([rotated(10), near + torch.randn_like(near)]))
         proposals.append(Instances(SIZE, proposal_boxes=boxes, objectness_logits=torch.randn(len(boxes))))
     return ImageList(torch.zeros(len(counts), 3, *SIZE), [SIZE] * len(counts)), features, proposals, targets
 
 
 @pytest.mark.parametrize("counts", [(3, 2), (0, 2), (0, 0)])
-def test_losses_are_finite_and_reach_everything(make, counts):
+def test_losses_are_finite_and_reach_every_parameter(make, counts):
     module, (images, features, proposals, targets) = heads(make), scene(counts)
     sampled, losses = module(images, features, proposals, targets)
     assert all(isinstance(s.proposal_boxes, RotatedBoxes) for s in sampled)
@@ -77,25 +77,27 @@ def test_losses_are_finite_and_reach_everything(make, counts):
 @torch.no_grad()
 def test_detections_are_rotated_boxes(make):
     images, features, proposals, _ = scene()
-    found, losses = heads(make)(images, features, proposals)
+    detections, losses = heads(make)(images, features, proposals)
     assert losses == {}
-    for one in found:
-        assert isinstance(one.pred_boxes, RotatedBoxes) and len(one) > 0
-        assert (one.pred_boxes.tensor[:, 4].abs() <= 180).all()
+    for instances in detections:
+        assert isinstance(instances.pred_boxes, RotatedBoxes) and len(instances) > 0
+        assert (instances.pred_boxes.tensor[:, 4].abs() <= 180).all()
 
 
 @torch.no_grad()
-def test_ground_truth_turned_by_a_full_circle_is_still_matched(make):
+def test_boxes_rotated_by_360_degrees_match(make):
     _, _, _, targets = scene((3,))
-    turned = targets[0].gt_boxes.tensor.clone()
-    turned[:, 4] += 360
-    proposals = [Instances(SIZE, proposal_boxes=RotatedBoxes(turned), objectness_logits=torch.zeros(3))]
+    rotated_boxes = targets[0].gt_boxes.tensor.clone()
+    rotated_boxes[:, 4] += 360
+    proposals = [
+        Instances(SIZE, proposal_boxes=RotatedBoxes(rotated_boxes), objectness_logits=torch.zeros(3))
+    ]
     module = heads(make, proposal_append_gt=False, positive_fraction=1.0)
     (sampled,) = module.label_and_sample_proposals(proposals, targets)
     assert sorted(sampled.gt_classes.tolist()) == sorted(targets[0].gt_classes.tolist())
 
 
-def test_what_rotated_heads_cannot_do_is_refused(make):
+def test_invalid_arguments_raise(make):
     with pytest.raises(ValueError, match="boxes only"):
         heads(make, **make.mask_parts())
     with pytest.raises(ValueError, match="boxes only"):

@@ -1,4 +1,4 @@
-"""Small models of mmdet as configs, inputs for them, and an mmdet made of paper for where there is none."""
+"""Configs of small mmdet models, inputs for them, and stubs of mmdet for environments without it."""
 
 import sys
 from types import ModuleType
@@ -143,8 +143,8 @@ def mask_rcnn(**changes):
     }
 
 
-def picture(rows=96, columns=128, objects=2, masks="bitmap", **more):
-    """One input: rectangles of their classes' colours on grey."""
+def make_input(rows=96, columns=128, objects=2, masks="bitmap", **more):
+    """Make one input: rectangles in the color of their class on gray."""
     image = torch.full((3, rows, columns), 90, dtype=torch.uint8)
     boxes = torch.tensor([[8.0, 8, 56, 72], [64, 16, 120, 64], [30, 40, 100, 90]])[:objects]
     classes = torch.tensor([0, 2, 1])[:objects]
@@ -190,12 +190,12 @@ def panoptic_fpn(**changes):
 
 @pytest.fixture(scope="session")
 def mmdet():
-    """The real one, or the test is skipped."""
+    """Return mmdet, or skip the test if it is not installed."""
     return pytest.importorskip("mmdet")
 
 
 class Element:
-    """For mmengine's ``BaseDataElement``: a bag of values, and facts about them that read like values."""
+    """Stub of mmengine's ``BaseDataElement``: values and metainfo, both read as attributes."""
 
     def __init__(self, metainfo=None, **values):
         self.metainfo = dict(metainfo or {})
@@ -210,15 +210,15 @@ class Element:
         return self.metainfo[name]
 
 
-class PaperMasks:
-    """For mmdet's containers of masks."""
+class StubMasks:
+    """Stub of mmdet's mask containers."""
 
     def __init__(self, masks, height, width):
         self.masks, self.height, self.width = masks, height, width
 
 
-class PaperPreprocessor(nn.Module):
-    """For ``DetDataPreprocessor``; remembers what it was asked for."""
+class StubPreprocessor(nn.Module):
+    """Stub of ``DetDataPreprocessor`` that records its calls."""
 
     def __init__(self, pad_size_divisor=1, batch_augments=None, **settings):
         super().__init__()
@@ -234,30 +234,29 @@ class PaperPreprocessor(nn.Module):
 
 
 @pytest.fixture
-def paper_mmdet(monkeypatch):
-    """Just enough of mmdet, mmengine and mmcv for a built detector to be wrapped."""
+def stub_mmdet(monkeypatch):
+    """Install stubs of the parts of mmdet, mmengine and mmcv that the wrapper of a built detector imports."""
     contents = {
         "mmcv": {},
         "mmdet": {},
-        "mmdet.models": {"DetDataPreprocessor": PaperPreprocessor},
+        "mmdet.models": {"DetDataPreprocessor": StubPreprocessor},
         "mmdet.structures": {"DetDataSample": Element},
         "mmdet.structures.mask": {
-            "BitmapMasks": type("BitmapMasks", (PaperMasks,), {}),
-            "PolygonMasks": type("PolygonMasks", (PaperMasks,), {}),
+            "BitmapMasks": type("BitmapMasks", (StubMasks,), {}),
+            "PolygonMasks": type("PolygonMasks", (StubMasks,), {}),
         },
         "mmengine": {},
-        "mmengine.model": {"ImgDataPreprocessor": PaperPreprocessor},
+        "mmengine.model": {"ImgDataPreprocessor": StubPreprocessor},
         "mmengine.structures": {"InstanceData": Element, "PixelData": Element},
     }
     modules = {}
     for name, values in contents.items():
         modules[name] = ModuleType(name)
         vars(modules[name]).update(values)
-        parent, _, own = name.rpartition(".")
+        parent, _, child = name.rpartition(".")
         if parent:
-            setattr(modules[parent], own, modules[name])
+            setattr(modules[parent], child, modules[name])
         monkeypatch.setitem(sys.modules, name, modules[name])
-    monkeypatch.setitem(
-        sys.modules, "mmcv._ext", None
-    )  # not to be found; what takes its place goes afterwards
+    # The extension is missing; monkeypatch removes the stand-ins afterwards.
+    monkeypatch.setitem(sys.modules, "mmcv._ext", None)
     return modules

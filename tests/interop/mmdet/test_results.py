@@ -1,4 +1,4 @@
-"""mmdet's outputs as hydet's."""
+"""Conversion of mmdet's outputs to hydet."""
 
 import pytest
 import torch
@@ -12,66 +12,66 @@ from hydet.interop.mmdet.results import (
 )
 
 
-class Found(dict):
-    """Fields by attribute and by ``in``, as mmengine's ``InstanceData`` has them."""
+class FieldDict(dict):
+    """Stub of mmengine's ``InstanceData``: fields by attribute and by ``in``."""
 
     __getattr__ = dict.__getitem__
 
 
-def test_losses_are_what_mmdet_sums_for_its_own_training():
+def test_scalar_losses_match_the_sums_of_mmdet():
     levels = [torch.tensor([1.0, 3.0]), torch.tensor(4.0)]
-    found = scalar_losses(
+    losses = scalar_losses(
         {"loss_cls": levels, "s0.loss_bbox": torch.tensor(5.0), "acc": torch.tensor([97.0]), "loss_none": []}
     )
-    assert {name: float(loss) for name, loss in found.items()} == {"loss_cls": 6.0, "s0.loss_bbox": 5.0}
-    assert all(loss.ndim == 0 for loss in found.values())
+    assert {name: float(loss) for name, loss in losses.items()} == {"loss_cls": 6.0, "s0.loss_bbox": 5.0}
+    assert all(loss.ndim == 0 for loss in losses.values())
 
 
-def test_losses_keep_their_gradients():
+def test_scalar_losses_keep_gradients():
     weight = torch.ones(2, requires_grad=True)
     scalar_losses({"loss": [weight * 2, weight.sum()]})["loss"].backward()
     assert weight.grad.tolist() == [2.0, 2.0]
 
 
-def test_a_loss_of_another_type_is_named():
-    with pytest.raises(TypeError, match="'loss_x' as float"):
+def test_loss_of_another_type_raises():
+    with pytest.raises(TypeError, match="expected 'loss_x' as a tensor or a list of tensors, got float"):
         scalar_losses({"loss_x": 1.0})
 
 
 def test_instances_are_clipped_and_keep_their_order():
-    found = Found(
+    predictions = FieldDict(
         bboxes=torch.tensor([[-3.0, 2, 30, 20], [5, 5, 9, 9]]),
         scores=torch.tensor([0.2, 0.9]).half(),
         labels=torch.tensor([1, 0], dtype=torch.int32),
         masks=torch.zeros(2, 16, 24, dtype=torch.uint8),
     )
-    result = instances_from_mmdet(found, (16, 24))
+    result = instances_from_mmdet(predictions, (16, 24))
     assert result.image_size == (16, 24)
     assert result.pred_boxes.tensor.tolist() == [[0, 2, 24, 16], [5, 5, 9, 9]]
     assert result.scores.dtype == torch.float32 and result.pred_classes.tolist() == [1, 0]
     assert result.pred_masks.dtype == torch.bool and result.pred_masks.shape == (2, 16, 24)
-    assert found["bboxes"][0, 0] == -3.0
+    assert predictions["bboxes"][0, 0] == -3.0
 
 
-def test_boxes_of_a_model_without_any_are_those_around_the_masks():
+def test_boxes_are_computed_from_masks_without_a_box_head():
     masks = torch.zeros(2, 16, 24, dtype=torch.bool)
     masks[0, 3:7, 4:20] = True
-    found = Found(
+    predictions = FieldDict(
         bboxes=torch.zeros(2, 4), scores=torch.ones(2), labels=torch.zeros(2).long(), masks=masks.numpy()
     )
-    boxes = instances_from_mmdet(found, (16, 24), has_boxes=False).pred_boxes
+    boxes = instances_from_mmdet(predictions, (16, 24), has_boxes=False).pred_boxes
     assert boxes.tensor.tolist() == [[4, 3, 20, 7], [0, 0, 0, 0]]
 
 
-def test_nothing_found():
-    found = Found(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long())
-    result = instances_from_mmdet(found, (16, 24))
+def test_instances_of_an_image_without_detections():
+    predictions = FieldDict(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long())
+    result = instances_from_mmdet(predictions, (16, 24))
     assert len(result) == 0 and not result.has("pred_masks")
 
 
 def test_proposals_have_logits():
-    found = Found(bboxes=torch.tensor([[-3.0, 2, 30, 20]]), scores=torch.tensor([0.25]))
-    result = proposals_from_mmdet(found, (16, 24))
+    predictions = FieldDict(bboxes=torch.tensor([[-3.0, 2, 30, 20]]), scores=torch.tensor([0.25]))
+    result = proposals_from_mmdet(predictions, (16, 24))
     assert result.proposal_boxes.tensor.tolist() == [[0, 2, 24, 16]]
     torch.testing.assert_close(result.objectness_logits.sigmoid(), torch.tensor([0.25]))
 
@@ -93,7 +93,7 @@ def test_panoptic_segments_are_things_then_stuff():
     assert ids.tolist() == [[3] * 6, [4] * 6, [2, 2, 1, 1, 1, 1], [0] * 6]
 
 
-def test_panoptic_map_of_nothing():
+def test_panoptic_map_without_segments():
     ids, segments = panoptic_from_mmdet(torch.full((4, 6), 5), num_things=3, num_stuff=2)
     assert segments == [] and ids.abs().sum() == 0
 

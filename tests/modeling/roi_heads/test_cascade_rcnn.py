@@ -9,7 +9,7 @@ def run(heads, scene, targets=True):
 
 
 @pytest.mark.parametrize("counts", [(3, 2), (0, 2), (0, 0), (1,)])
-def test_losses_are_finite_and_reach_everything(make, counts):
+def test_losses_are_finite_and_reach_every_parameter(make, counts):
     heads = make.cascade_heads(**make.mask_parts(), **make.keypoint_parts())
     scene = make.scene(counts)
     _, losses = run(heads, scene)
@@ -21,7 +21,7 @@ def test_losses_are_finite_and_reach_everything(make, counts):
 
 
 @torch.no_grad()
-def test_the_mode_does_not_matter(make):
+def test_mode_changes_neither_losses_nor_detections(make):
     heads, scene = make.cascade_heads(batch_size_per_image=500, positive_fraction=1.0), make.scene()
     first, second = (run(heads.train(mode), scene)[1] for mode in (True, False))
     for name, value in first.items():
@@ -31,7 +31,7 @@ def test_the_mode_does_not_matter(make):
 
 
 @torch.no_grad()
-def test_one_stage_is_the_standard_head(make):
+def test_one_stage_matches_standard_roi_heads(make):
     cascade, scene = make.cascade_heads(thresholds=(0.5,)), make.scene()
     standard = make.standard_heads(box={"cls_agnostic_bbox_reg": True})
     standard.load_state_dict(
@@ -42,34 +42,34 @@ def test_one_stage_is_the_standard_head(make):
         torch.testing.assert_close(a.scores, b.scores)
 
 
-def test_later_stages_drop_empty_boxes_in_training_only(make):
+def test_empty_boxes_are_dropped_in_training_only(make):
     heads, scene = make.cascade_heads(), make.scene((2, 2))
     for predictor in heads.box_predictor:
-        torch.nn.init.constant_(predictor.bbox_pred.bias, -1e4)  # moves everything out of the image
+        torch.nn.init.constant_(predictor.bbox_pred.bias, -1e4)  # moves all boxes out of the image
     _, losses = run(heads, scene)
     assert all(v.isfinite() for v in losses.values())
-    assert losses["loss_cls_stage1"] == 0  # nothing is left
-    found, _ = run(heads, scene, targets=False)
-    assert all(len(f) > 0 for f in found)
+    assert losses["loss_cls_stage1"] == 0  # no box is left
+    detections, _ = run(heads, scene, targets=False)
+    assert all(len(f) > 0 for f in detections)
 
 
-def test_a_later_matcher_may_ignore(make):
+def test_boxes_that_a_later_matcher_ignores_are_dropped(make):
     matchers = [make.matcher(), make.matcher(0.3, 0.6, labels=(0, -1, 1))]
     heads = make.cascade_heads(thresholds=(0.5, 0.6), proposal_matchers=matchers)
     scene = make.scene()
     _, losses = run(heads, scene)
     assert all(v.isfinite() for v in losses.values())
     refined = [Instances(p.image_size, proposal_boxes=p.proposal_boxes) for p in scene.proposals]
-    for found in heads._match_and_label_boxes(refined, 1, scene.targets):
-        assert (found.gt_classes >= 0).all() and len(found) > 0
+    for labeled in heads._match_and_label_boxes(refined, 1, scene.targets):
+        assert (labeled.gt_classes >= 0).all() and len(labeled) > 0
 
 
-def test_features_get_a_share_of_the_gradient_and_parameters_all_of_it(make):
+def test_gradient_of_features_is_divided_by_the_number_of_stages(make):
     heads, scene = make.cascade_heads(batch_size_per_image=500, positive_fraction=1.0), make.scene()
     _, losses = run(heads, scene)
     shared = torch.autograd.grad(losses["loss_cls_stage0"], scene.features["p2"], retain_graph=True)[0]
     weights = heads.box_head[0].fc1.weight
-    own = torch.autograd.grad(losses["loss_cls_stage0"], weights)[0]
+    head_gradient = torch.autograd.grad(losses["loss_cls_stage0"], weights)[0]
 
     alone = make.cascade_heads(thresholds=(0.5,), batch_size_per_image=500, positive_fraction=1.0)
     alone.load_state_dict({k: v for k, v in heads.state_dict().items() if k in alone.state_dict()})
@@ -77,10 +77,10 @@ def test_features_get_a_share_of_the_gradient_and_parameters_all_of_it(make):
     torch.testing.assert_close(
         shared * 3, torch.autograd.grad(loss, scene.features["p2"], retain_graph=True)[0]
     )
-    torch.testing.assert_close(own, torch.autograd.grad(loss, alone.box_head[0].fc1.weight)[0])
+    torch.testing.assert_close(head_gradient, torch.autograd.grad(loss, alone.box_head[0].fc1.weight)[0])
 
 
-def test_wrong_arguments_are_refused(make):
+def test_invalid_arguments_raise(make):
     with pytest.raises(ValueError, match="proposal_matchers"):
         make.cascade_heads(proposal_matcher=make.matcher())
     with pytest.raises(ValueError, match="each stage"):
@@ -92,8 +92,17 @@ def test_wrong_arguments_are_refused(make):
 
 
 @torch.no_grad()
-def test_the_last_stage_may_have_a_box_for_each_class(make):
+def test_last_stage_may_predict_one_box_per_class(make):
     predictors = [make.predictor(cls_agnostic_bbox_reg=True), make.predictor()]
     heads, scene = make.cascade_heads(thresholds=(0.5, 0.6), box_predictors=predictors), make.scene()
     run(heads, scene)
     assert all(len(f) > 0 for f in run(heads, scene, targets=False)[0])
+
+
+def test_detection_limits_are_those_of_the_last_stage(make):
+    predictors = [
+        make.predictor(cls_agnostic_bbox_reg=True, test_topk_per_image=topk, test_nms_thresh=0.4)
+        for topk in (100, 7)
+    ]
+    heads = make.cascade_heads(thresholds=(0.5, 0.6), box_predictors=predictors)
+    assert heads.detection_limits == (0.4, 7)

@@ -1,4 +1,4 @@
-"""Modules from mmdet's configs, and what is refused."""
+"""Construction of mmdet modules from configs."""
 
 import copy
 import logging
@@ -22,45 +22,45 @@ from .conftest import BACKBONE, NECK, PIXELS, retinanet
         lambda: MMDetDetector(detector=torch.nn.Identity(), **PIXELS),
     ],
 )
-def test_without_mmdet_the_message_says_what_to_install(build, monkeypatch):
+def test_missing_mmdet_error_names_the_packages_to_install(build, monkeypatch):
     monkeypatch.setitem(sys.modules, "mmcv", None)
     with pytest.raises(ImportError, match=r"MMDet\w+ needs mmdet .*pip install 'hydet\[mmdet\]'"):
         build()
 
 
 @pytest.mark.parametrize("config", [{}, {"depth": 50}, 3, "ResNet", [], [{"depth": 50}]])
-def test_what_is_no_config_is_refused(config):
+def test_invalid_config_raises(config):
     with pytest.raises(TypeError, match="a module or an mmdet config with 'type'"):
         build_from_config(config, owner="this")
 
 
-def test_whose_mappings_they_are_does_not_matter(mmdet):
+def test_config_may_be_an_omegaconf_mapping(mmdet):
     config = OmegaConf.create({"size": 16, "neck": {**NECK, "out_channels": "${size}"}})
     before = copy.deepcopy(config)
     neck = build_from_config(config.neck, owner="this")
     assert neck.out_channels == 16 and config == before
 
 
-def test_a_list_becomes_modules_in_turn(mmdet):
+def test_list_of_configs_builds_a_sequence(mmdet):
     second = {"type": "BFP", "in_channels": 16, "num_levels": 5, "refine_level": 1}
     features = [torch.randn(1, c, 32 // s, 32 // s) for c, s in zip(NECK["in_channels"], (1, 2, 4, 8))]
-    found = build_from_config([NECK, second], owner="this")(features)
-    assert [x.shape[2] for x in found] == [32, 16, 8, 4, 2]
+    outputs = build_from_config([NECK, second], owner="this")(features)
+    assert [x.shape[2] for x in outputs] == [32, 16, 8, 4, 2]
 
 
-def test_weights_are_initialised_as_the_config_says(mmdet):
+def test_weights_are_initialized_by_init_cfg(mmdet):
     constant = {"type": "Constant", "val": 0.5, "layer": "Conv2d"}
     neck = build_from_config({**NECK, "init_cfg": constant}, owner="this")
     assert all((p == 0.5).all() for n, p in neck.named_parameters() if n.endswith("weight"))
 
 
-def test_on_the_meta_device(mmdet):
+def test_build_on_the_meta_device(mmdet):
     with torch.device("meta"):
         neck = build_from_config(NECK, owner="this")
     assert all(p.is_meta for p in neck.parameters())
 
 
-def test_nothing_global_changes_and_nothing_is_printed(mmdet, capfd):
+def test_build_changes_no_global_state_and_prints_nothing(mmdet, capfd):
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
@@ -70,14 +70,14 @@ def test_nothing_global_changes_and_nothing_is_printed(mmdet, capfd):
     assert DefaultScope.get_current_instance() is scope
     assert MMLogger.get_current_instance() is logger and logger.level == level
     with pytest.raises(TypeError):
-        build_from_config({**NECK, "colour": "red"}, owner="this")
+        build_from_config({**NECK, "unknown_argument": "red"}, owner="this")
     assert DefaultScope.get_current_instance() is scope and logger.level == level
     assert logger.isEnabledFor(logging.INFO)
     out, err = capfd.readouterr()
     assert "mmengine" not in out + err
 
 
-def test_an_unknown_type_names_a_close_one(mmdet):
+def test_unknown_type_error_names_the_nearest_type(mmdet):
     with pytest.raises(ValueError, match="this: mmdet has no 'ResNett'; close: ResNe"):
         build_from_config({"type": "ResNett", "depth": 18}, owner="this")
 
@@ -85,7 +85,7 @@ def test_an_unknown_type_names_a_close_one(mmdet):
 @pytest.mark.parametrize(
     "name", ["subprocess.run", "mmengine.call_command", "mmengine.utils.install_package"]
 )
-def test_what_nobody_registered_is_never_called(mmdet, name, tmp_path):
+def test_unregistered_type_is_never_called(mmdet, name, tmp_path):
     file = tmp_path / "made"
     for config in (
         {"type": name, "args": ["touch", str(file)], "cmd": ["touch", str(file)]},
@@ -96,7 +96,7 @@ def test_what_nobody_registered_is_never_called(mmdet, name, tmp_path):
     assert not file.exists()
 
 
-def test_names_with_a_scope_and_classes_themselves(mmdet):
+def test_type_may_be_a_scoped_name_or_a_class(mmdet):
     from mmdet.models import FPN
 
     assert isinstance(build_from_config({**NECK, "type": "mmdet.FPN"}, owner="this"), FPN)

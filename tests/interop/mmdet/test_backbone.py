@@ -1,4 +1,4 @@
-"""Backbones and necks of mmdet, and of others that return lists, inside hydet's detectors."""
+"""Backbones and necks of mmdet, and other networks that return lists, in hydet's detectors."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from hydet.modeling import (
     RetinaNetHead,
 )
 
-from .conftest import BACKBONE, CLASSES, NECK, PIXELS, picture
+from .conftest import BACKBONE, CLASSES, NECK, PIXELS, make_input
 
 SHAPES = [ShapeSpec(channels=4, stride=2), ShapeSpec(channels=6, stride=4)]
 
@@ -35,48 +35,51 @@ class Swapped(nn.Module):
         return tuple(reversed(features))
 
 
-def test_any_network_of_lists_will_do_without_mmdet():
+def test_built_network_works_without_mmdet():
     stages = Stages()
     weights = stages.first.weight.clone()
     backbone = MMDetBackbone(backbone=stages, output_shapes=SHAPES)
-    assert torch.equal(stages.first.weight, weights), "a built module is left as it is"
-    found = backbone(torch.zeros(1, 3, 8, 12))
-    assert {name: tuple(x.shape) for name, x in found.items()} == {"out0": (1, 4, 4, 6), "out1": (1, 6, 2, 3)}
+    assert torch.equal(stages.first.weight, weights), "a built module does not change"
+    features = backbone(torch.zeros(1, 3, 8, 12))
+    assert {name: tuple(x.shape) for name, x in features.items()} == {
+        "out0": (1, 4, 4, 6),
+        "out1": (1, 6, 2, 3),
+    }
     assert backbone.output_shape() == dict(zip(("out0", "out1"), SHAPES))
     assert backbone.size_divisibility == 0 and backbone.padding_constraints == {}
     assert "backbone.first.weight" in backbone.state_dict()
 
 
-def test_a_neck_has_the_last_word():
+def test_outputs_are_those_of_the_neck():
     backbone = MMDetBackbone(
         backbone=Stages(), neck=Swapped(), output_shapes=SHAPES[::-1], output_names=["coarse", "fine"]
     )
-    found = backbone(torch.zeros(1, 3, 8, 12))
-    assert list(found) == ["coarse", "fine"] and found["coarse"].shape[1] == 6
+    features = backbone(torch.zeros(1, 3, 8, 12))
+    assert list(features) == ["coarse", "fine"] and features["coarse"].shape[1] == 6
 
 
-def test_channels_may_be_unknown():
+def test_output_shapes_without_channels():
     backbone = MMDetBackbone(backbone=Stages(), output_shapes=[ShapeSpec(stride=2), ShapeSpec(stride=4)])
     assert len(backbone(torch.zeros(1, 3, 8, 8))) == 2
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "c"]])
-def test_names_that_do_not_fit(names):
+def test_output_names_that_do_not_match_output_shapes_raise(names):
     with pytest.raises(ValueError, match="2 output_shapes need as many different names"):
         MMDetBackbone(backbone=Stages(), output_shapes=SHAPES, output_names=names)
 
 
-def test_outputs_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"channels \[4\], the network gives \[4, 6\]"):
+def test_outputs_that_do_not_match_output_shapes_raise():
+    with pytest.raises(ValueError, match=r"channels \[4\], the network produces \[4, 6\]"):
         MMDetBackbone(backbone=Stages(), output_shapes=SHAPES[:1])(torch.zeros(1, 3, 8, 8))
-    with pytest.raises(ValueError, match=r"channels \[6, 4\], the network gives \[4, 6\]"):
+    with pytest.raises(ValueError, match=r"channels \[6, 4\], the network produces \[4, 6\]"):
         MMDetBackbone(backbone=Stages(), output_shapes=SHAPES[::-1])(torch.zeros(1, 3, 8, 8))
     with pytest.raises(TypeError, match="a list of feature maps, got Tensor"):
         MMDetBackbone(backbone=nn.Conv2d(3, 4, 1), output_shapes=SHAPES)(torch.zeros(1, 3, 8, 8))
 
 
 def train_and_infer(model, unused=()):
-    batch = [picture(), picture(objects=0)]
+    batch = [make_input(), make_input(objects=0)]
     losses = model.train()(batch)
     sum(losses.values()).backward()
     inner = model.backbone if isinstance(model.backbone, MMDetBackbone) else model.backbone.bottom_up
@@ -90,7 +93,7 @@ def train_and_infer(model, unused=()):
     return results
 
 
-def test_backbone_of_mmdet_below_hydets_mask_rcnn(mmdet):
+def test_mmdet_backbone_in_mask_rcnn(mmdet):
     cfg = hydet.compose("model=mask_rcnn_fpn", "backbone=mmdet", "data=coco_instance", "size=slim")
     cfg.backbone.backbone = {**BACKBONE, "norm_eval": True}
     for shape, channels in zip(cfg.backbone.output_shapes, NECK["in_channels"]):
@@ -102,10 +105,10 @@ def test_backbone_of_mmdet_below_hydets_mask_rcnn(mmdet):
     assert not any(m.training for m in model.backbone.modules())
     model.train()
     norms = [m for m in model.backbone.bottom_up.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert norms and not any(m.training for m in norms), "norm_eval is mmdet's to keep"
+    assert norms and not any(m.training for m in norms), "mmdet's norm_eval stays in effect"
 
 
-def test_backbone_and_neck_of_mmdet_below_hydets_retinanet(mmdet):
+def test_mmdet_backbone_and_neck_in_retinanet(mmdet):
     shapes = [ShapeSpec(channels=16, stride=s) for s in (4, 8, 16, 32, 64)]
     backbone = MMDetBackbone(
         backbone=BACKBONE, neck=NECK, output_shapes=shapes, output_names=["p2", "p3", "p4", "p5", "p6"]
@@ -123,4 +126,4 @@ def test_backbone_and_neck_of_mmdet_below_hydets_retinanet(mmdet):
         num_classes=CLASSES,
         **PIXELS,
     )
-    train_and_infer(model, unused=("neck.fpn_convs.0", "neck.lateral_convs.0"))  # p2 is for nobody
+    train_and_infer(model, unused=("neck.fpn_convs.0", "neck.lateral_convs.0"))  # no head reads p2

@@ -1,4 +1,4 @@
-"""Scenes that real data holds sooner or later: crowds, specks, a single image, other sizes."""
+"""ROI heads on hard scenes: crowds, tiny and degenerate boxes, batches of one image or of different sizes."""
 
 import pytest
 import torch
@@ -18,21 +18,21 @@ def check(make, name, scene):
     sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
     with torch.no_grad():
-        found, _ = heads(scene.images, scene.features, scene.proposals)
-    for one, size in zip(found, scene.images.image_sizes, strict=True):
-        boxes = one.pred_boxes.tensor
+        detections, _ = heads(scene.images, scene.features, scene.proposals)
+    for instances, size in zip(detections, scene.images.image_sizes, strict=True):
+        boxes = instances.pred_boxes.tensor
         assert boxes.isfinite().all() and (boxes >= 0).all() and (boxes <= max(size)).all()
-        assert one.scores.isfinite().all() and one.pred_masks.isfinite().all()
-        assert ((one.pred_classes >= 0) & (one.pred_classes < 3)).all() and len(one) <= 100
+        assert instances.scores.isfinite().all() and instances.pred_masks.isfinite().all()
+        assert ((instances.pred_classes >= 0) & (instances.pred_classes < 3)).all() and len(instances) <= 100
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_five_hundred_objects(make, name):
+def test_500_objects(make, name):
     check(make, name, make.scene((500, 0)))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_boxes_of_one_pixel(make, name):
+def test_objects_of_one_pixel(make, name):
     corner = torch.rand(4, 2) * 50
     specks = torch.cat([corner, corner + 1], dim=1)
     scene = make.scene((4,), boxes=specks)
@@ -42,19 +42,19 @@ def test_boxes_of_one_pixel(make, name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_ground_truth_without_area(make, name):
+def test_ground_truth_boxes_without_area(make, name):
     flat = torch.tensor([[5.0, 5, 5, 30], [10, 10, 40, 10], [20, 20, 20, 20]])
     check(make, name, make.scene((3,), boxes=flat))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_ground_truth_beyond_the_image(make, name):
+def test_ground_truth_boxes_beyond_the_image(make, name):
     check(make, name, make.scene((2,), boxes=torch.tensor([[-30.0, -20, 90, 100], [70, 50, 200, 300]])))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("sizes", [[(64, 80)], [(32, 96), (64, 40), (64, 96)]])
-def test_a_single_image_and_images_of_other_sizes(make, name, sizes):
+def test_single_image_and_images_of_different_sizes(make, name, sizes):
     check(make, name, make.scene(tuple(range(1, len(sizes) + 1)), sizes=sizes))
 
 
@@ -64,9 +64,9 @@ def test_bfloat16_features_and_autocast(make, name):
     scene.features = {k: f.detach().bfloat16().requires_grad_() for k, f in scene.features.items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, losses = heads(scene.images, scene.features, scene.proposals, scene.targets)
-        found, _ = heads(scene.images, scene.features, scene.proposals)
+        detections, _ = heads(scene.images, scene.features, scene.proposals)
     assert all(v.dtype == torch.float32 and v.isfinite() for v in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
-    assert all(f.scores.dtype == f.pred_masks.dtype == torch.float32 for f in found)
-    assert all(f.pred_boxes.tensor.dtype == torch.float32 for f in found)
+    assert all(f.scores.dtype == f.pred_masks.dtype == torch.float32 for f in detections)
+    assert all(f.pred_boxes.tensor.dtype == torch.float32 for f in detections)
