@@ -1,38 +1,44 @@
-"""Random numbers that depend on nothing but a seed and a position."""
+"""Random numbers that depend only on a seed and positions, not on the order of calls or the number of workers.
+
+Source: Steele et al. 2014, "Fast splittable pseudorandom number generators" (the mixing function of splitmix64).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["hashed", "uniform"]
+__all__ = ["derive_seed", "hash_to_unit_interval"]
 
-_MASK = (1 << 64) - 1
+_UINT64_MASK = (1 << 64) - 1
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # odd, close to 2**64 divided by the golden ratio
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
-def hashed(seed: int, *positions: int) -> int:
-    """A number below 2**63 that looks random, for these arguments always the same one.
+def derive_seed(seed: int, *positions: int) -> int:
+    """Return a seed below 2**63 for a position, such as a number in an epoch, by hashing.
 
-    Source: Steele et al. 2014, "Fast splittable pseudorandom number generators" (the mixing of splitmix64).
+    Equal arguments give equal seeds; different arguments give seeds that are independent for all practical purposes.
     """
-    value = _mixed(seed & _MASK)
+    value = _mix(seed & _UINT64_MASK)
     for position in positions:
-        value = _mixed((value ^ (position & _MASK)) + 0x9E3779B97F4A7C15 & _MASK)
+        value = _mix((value ^ (position & _UINT64_MASK)) + _GOLDEN_GAMMA & _UINT64_MASK)
     return value >> 1
 
 
-def _mixed(value: int) -> int:
-    value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+def _mix(value: int) -> int:
+    value = (value + _GOLDEN_GAMMA) & _UINT64_MASK
+    value = ((value ^ (value >> 30)) * _MULTIPLIERS[0]) & _UINT64_MASK
+    value = ((value ^ (value >> 27)) * _MULTIPLIERS[1]) & _UINT64_MASK
     return value ^ (value >> 31)
 
 
-def uniform(seed: int, positions: np.ndarray) -> np.ndarray:
-    """``float64`` in [0, 1), one for each of many positions."""
+def hash_to_unit_interval(seed: int, positions: np.ndarray) -> np.ndarray:
+    """Return ``(N,)`` float64 random numbers in [0, 1), one per position."""
     with np.errstate(over="ignore"):
-        value = np.asarray(positions).astype(np.uint64) ^ np.uint64(_mixed(seed & _MASK))
-        value += np.uint64(0x9E3779B97F4A7C15)
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        value = np.asarray(positions).astype(np.uint64) ^ np.uint64(_mix(seed & _UINT64_MASK))
+        value += np.uint64(_GOLDEN_GAMMA)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(_MULTIPLIERS[0])
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(_MULTIPLIERS[1])
         value ^= value >> np.uint64(31)
+    # A float64 has 53 bits of precision.
     return (value >> np.uint64(11)).astype(np.float64) / (1 << 53)

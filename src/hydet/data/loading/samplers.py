@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence, Sized
 import numpy as np
 
 from hydet.data.datasets.dataset import RecordSource, as_detection_dataset
-from hydet.data.hashing import hashed
+from hydet.data.hashing import derive_seed
 from hydet.data.loading.workers import ImageRequest
 
 __all__ = [
@@ -70,7 +70,7 @@ class ShuffleSampler:
         """Return the int64 indices of one epoch, in order."""
         if not self.shuffle:
             return np.arange(self.size)
-        return np.random.default_rng(hashed(self.seed, number)).permutation(self.size)
+        return np.random.default_rng(derive_seed(self.seed, number)).permutation(self.size)
 
     def setting(self) -> dict[str, str | float | bool]:
         """Return the values that the order depends on.
@@ -85,7 +85,7 @@ class ShuffleSampler:
         for number in itertools.count():
             for index in self.epoch(number).tolist():
                 if position % world_size == rank:
-                    yield ImageRequest(index, hashed(self.seed, _SEED_OF_IMAGE, position))
+                    yield ImageRequest(index, derive_seed(self.seed, _SEED_OF_IMAGE, position))
                 position += 1
 
 
@@ -113,7 +113,7 @@ class RepeatFactorSampler(ShuffleSampler):
 
     def epoch(self, number: int) -> np.ndarray:
         """Return the int64 indices of one epoch, in order; its length varies with the fractional repeats."""
-        rng = np.random.default_rng(hashed(self.seed, number))
+        rng = np.random.default_rng(derive_seed(self.seed, number))
         whole = np.floor(self.factors)
         repeats = whole + (rng.random(self.size) < self.factors - whole)
         indices = np.repeat(np.arange(self.size), repeats.astype(np.int64))

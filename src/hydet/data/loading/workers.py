@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from hydet.data.datasets.dataset import DetectionDataset
 from hydet.data.datasets.record import Record
 from hydet.data.errors import DataError
-from hydet.data.hashing import hashed
+from hydet.data.hashing import derive_seed
 from hydet.data.loading.batch_packing import PackedBatch, pack_batch, unpack_batch
 from hydet.structures import ModelInput
 
@@ -104,7 +104,7 @@ class MappedDataset(Dataset[LoadedImage]):
                     ) from error
             tried.add(index)
             # The replacement depends on the seed alone, so it is the same with any number of workers.
-            index = hashed(seed, len(errors)) % len(self.dataset)
+            index = derive_seed(seed, len(errors)) % len(self.dataset)
             while index in tried and len(tried) < len(self.dataset):
                 index = (index + 1) % len(self.dataset)
 

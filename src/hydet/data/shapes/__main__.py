@@ -1,4 +1,4 @@
-"""``python -m hydet.data.shapes --out FOLDER --num-images 1000``: the generated dataset as COCO files."""
+"""Write the generated dataset as COCO files: ``python -m hydet.data.shapes --out FOLDER --num-images 1000``."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hydet.data.shapes.dataset import SHAPE_CLASSES, ShapesDataset
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m hydet.data.shapes", description=__doc__)
-    parser.add_argument("--out", required=True, help="folder to write to")
-    parser.add_argument("--num-images", type=int, default=1000, help="of the training split (default: 1000)")
-    parser.add_argument("--val-images", type=int, default=200, help="of the validation split (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="validation takes the next one (default: 0)")
+    parser.add_argument("--out", required=True, help="output folder")
+    parser.add_argument("--num-images", type=int, default=1000, help="size of the training split (default: 1000)")
+    parser.add_argument("--val-images", type=int, default=200, help="size of the validation split (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training split; validation uses the next one (default: 0)")
     parser.add_argument("--image-size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"))
     parser.add_argument(
-        "--max-image-size", type=int, nargs=2, metavar=("H", "W"), help="sizes vary up to this"
+        "--max-image-size", type=int, nargs=2, metavar=("H", "W"), help="sizes vary from --image-size to this"
     )
     parser.add_argument("--class-names", nargs="+", choices=SHAPE_CLASSES, default=SHAPE_CLASSES)
     options = parser.parse_args(arguments)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     dataset,
                     options.out,
                     split=split,
-                    progress=partial(_show, bar, task),
+                    progress=partial(_show_progress, bar, task),
                 )
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
@@ -56,15 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"{split}: {count} images, {paths['instances']}", highlight=False, soft_wrap=True)
         overrides.append(f"data.{split}.json={paths['instances']} data.{split}.images={paths['images']}")
     console.print(
-        f"to train on them: python -m src.train data=coco_instance data.class_names=null {' '.join(overrides)}",
+        f"to train on this data: python -m src.train data=coco_instance data.class_names=null {' '.join(overrides)}",
         highlight=False,
         soft_wrap=True,
     )
     return 0
 
 
-def _show(bar: Progress, task: TaskID, written: int) -> None:
-    bar.update(task, completed=written)
+def _show_progress(bar: Progress, task: TaskID, num_written: int) -> None:
+    bar.update(task, completed=num_written)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The generated dataset."""
+"""A dataset of generated images."""
 
 from __future__ import annotations
 
@@ -8,63 +8,75 @@ from typing import Any
 import numpy as np
 import torch
 
+from hydet.data.datasets.coco_format import segment_to_coco
 from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Proposals, Record
-from hydet.data.hashing import hashed, uniform
+from hydet.data.hashing import derive_seed, hash_to_unit_interval
 from hydet.data.shapes.outlines import KEYPOINTS, SHAPES
+from hydet.data.shapes.painting import TEXTURES
 from hydet.data.shapes.rough_proposals import draw_rough_proposals
-from hydet.data.shapes.scene import TEXTURES, Scene, SceneStyle, draw_scene
+from hydet.data.shapes.scene import Scene, draw_scene
+from hydet.data.shapes.scene_style import SceneStyle
+from hydet.structures import SegmentInfo
 
 __all__ = ["SHAPE_CLASSES", "SHAPE_KEYPOINTS", "ShapesDataset"]
 
 SHAPE_CLASSES = tuple(SHAPES)
 SHAPE_KEYPOINTS = KEYPOINTS
-_IDS = dict(zip(SHAPE_CLASSES, (1, 2, 4, 7, 8, 11)))  # with gaps, as in COCO
+_CATEGORY_IDS = dict(
+    zip(SHAPE_CLASSES, (1, 2, 4, 7, 8, 11))
+)  # with gaps, as in COCO, so that tests notice a mix-up
+_FIRST_STUFF_ID = 101
 _PALETTE = dict(
     zip(
         SHAPE_CLASSES,
         ((230, 75, 60), (60, 130, 230), (60, 180, 75), (245, 190, 40), (150, 85, 210), (240, 110, 180)),
     )
 )
-_MOST_OBJECTS = 64  # annotation ids of an image start at a multiple of it
+_IDS_PER_IMAGE = 64  # annotation ids of an image start at a multiple of this
+_SIGMA = 0.05  # COCO's tolerance for the keypoints, all alike
+
+# Numbers that keep the random streams of one seed apart; 0 and 1 are the height and the width.
+_SCENE_STREAM = 2
+_PROPOSAL_STREAM = 3
 
 
 class ShapesDataset(BaseDataset):
-    """Pictures of simple shapes, generated from a seed: nothing to download, and every annotation exact.
+    """Generated images of simple shapes with exact annotations; there is nothing to download.
 
-    Each picture depends only on the seed and its index. Held-out data is the same dataset with another seed.
+    Each image depends only on the seed and its index. For held-out data, use another seed.
 
-    An object's mask, box and area are those of its visible part; its rotated box and keypoints belong to the whole
-    shape. Keypoints are the centre, and points towards the left, right, top and bottom of the picture; one behind
-    another object has visibility 1, one outside the picture 0. Semantic label 0 stands for all things, the others
-    for the textures of the background. A crowd is a clump of tiny shapes in one annotation.
+    The mask, box and area of an object are those of its visible part; its rotated box and keypoints belong to the whole
+    shape. The keypoints are the center, and points towards the left, right, top and bottom of the image; the visibility
+    is 1 behind another object and 0 outside the image. Semantic label 0 represents all things, the other labels the
+    textures of the background. A crowd is a group of tiny shapes in one annotation.
 
     Args:
         num_images: length of the dataset.
-        seed: of the whole dataset.
+        seed: seed of the whole dataset.
         image_size: (height, width) in pixels.
         max_image_size: if given, sizes vary from ``image_size`` to this.
-        class_names: which of ``SHAPE_CLASSES``; all of them by default.
-        min_objects: least number of objects wanted in a picture that is not empty.
-        max_objects: largest number of objects, apart from a crowd.
-        min_size: of a shape, in pixels.
-        max_size: of a shape, as a fraction of the picture's shorter side.
-        rotation: shapes are turned by up to so many degrees either way.
-        min_visibility: objects that are hidden or cut more than this are left out, as a fraction of their area.
-        empty_fraction: of the pictures without any object.
-        crowd_fraction: of the pictures with a crowd.
-        max_distractors: lines drawn over the background.
-        contrast: least distance between the colours of objects and background (0 to 1 in each of R, G, B).
-        noise: amplitude of the pixel noise in grey levels.
-        textures: whether the background is textured, and may be split in two.
+        class_names: classes to use, from ``SHAPE_CLASSES``; all by default.
+        min_objects: least number of objects to draw in an image that is not empty; hidden ones are dropped.
+        max_objects: largest number of objects, not counting a crowd.
+        min_size: least size of a shape in pixels.
+        max_size: largest size of a shape, as a fraction of the shorter side of the image.
+        rotation: largest rotation of a shape in degrees, in both directions.
+        min_visibility: least visible fraction of an object's area; objects below are dropped.
+        empty_fraction: fraction of images without objects.
+        crowd_fraction: fraction of images with a crowd.
+        max_distractors: largest number of lines drawn over the background.
+        contrast: least distance between the colors of objects and background, in RGB from 0 to 1.
+        noise: amplitude of the pixel noise in gray levels.
+        textures: True for textured backgrounds, which may consist of two regions.
         num_proposals: proposals per image, for models without a proposal generator: perturbed boxes of the objects, and
             random boxes.
-        cache: keep every picture in memory once it was drawn (4 bytes a pixel).
-        name: for messages.
+        cache: keep every image in memory once it is drawn (4 bytes per pixel).
+        name: name for messages.
 
     Raises:
-        ValueError: for unknown classes and numbers out of range.
+        ValueError: if a class is unknown or a number is out of range.
     """
 
     def __init__(
@@ -92,35 +104,8 @@ class ShapesDataset(BaseDataset):
         name: str = "shapes",
     ) -> None:
         class_names = SHAPE_CLASSES if class_names is None else tuple(class_names)
-        largest = image_size if max_image_size is None else max_image_size
-        unknown = [c for c in class_names if c not in SHAPES]
-        if unknown or not class_names:
-            raise ValueError(
-                f"ShapesDataset: class_names must be among {list(SHAPE_CLASSES)}, got {list(class_names)}"
-            )
-        if num_images < 0:
-            raise ValueError(f"ShapesDataset: num_images must not be negative, got {num_images}")
-        if len(image_size) != 2 or len(largest) != 2 or any(b < a for a, b in zip(image_size, largest)):
-            raise ValueError(
-                f"ShapesDataset: sizes are (height, width), from small to large; got {image_size} to {largest}"
-            )
-        if min(image_size) < 4 * min_size:
-            raise ValueError(
-                f"ShapesDataset: min_size {min_size} is too large for pictures of {tuple(image_size)}"
-            )
-        if not 0 < min_objects <= max_objects < _MOST_OBJECTS - 1:
-            raise ValueError(
-                f"ShapesDataset: 0 < min_objects <= max_objects < {_MOST_OBJECTS - 1}, got {min_objects} and {max_objects}"
-            )
-        if num_proposals < 0:
-            raise ValueError(f"ShapesDataset: num_proposals must not be negative, got {num_proposals}")
-        if min_size <= 0 or not 0 < max_size <= 1:
-            raise ValueError(
-                f"ShapesDataset: min_size > 0 (pixels) and 0 < max_size <= 1, got {min_size}, {max_size}"
-            )
-        self.num_images = num_images
-        self.seed = seed
-        self.style = SceneStyle(
+        max_image_size = image_size if max_image_size is None else max_image_size
+        style = SceneStyle(
             shapes=class_names,
             min_objects=min_objects,
             max_objects=max_objects,
@@ -135,26 +120,18 @@ class ShapesDataset(BaseDataset):
             noise=noise,
             textures=textures,
         )
-        self.metadata = Metadata(
-            name=name,
-            thing_classes=class_names,
-            thing_ids=tuple(_IDS[c] for c in class_names),
-            keypoint_names=SHAPE_KEYPOINTS,
-            keypoint_flip_pairs=(("left", "right"),),
-            keypoint_sigmas=(0.05,) * len(SHAPE_KEYPOINTS),
-            keypoint_skeleton=tuple(("center", other) for other in SHAPE_KEYPOINTS[1:]),
-            stuff_classes=("things", *TEXTURES),
-            stuff_ids=(0, *range(101, 101 + len(TEXTURES))),
-            palette=tuple(_PALETTE[c] for c in class_names),
-        )
-        index = np.arange(num_images)
-        sides = []
-        for axis, (low, high) in enumerate(zip(image_size, largest)):
-            draw = uniform(hashed(seed, axis), index)
-            sides.append(low + np.floor(draw * (high - low + 1)).astype(np.int64))
-        self._heights, self._widths = sides
+        if num_images < 0:
+            raise ValueError(f"ShapesDataset: num_images must not be negative, got {num_images}")
+        if num_proposals < 0:
+            raise ValueError(f"ShapesDataset: num_proposals must not be negative, got {num_proposals}")
+        _check_style(style, image_size, max_image_size)
+        self.num_images = num_images
+        self.seed = seed
+        self.style = style
         self.num_proposals = num_proposals
         self.cache = cache
+        self.metadata = _make_metadata(name, class_names)
+        self._heights, self._widths = _draw_sizes(seed, num_images, image_size, max_image_size)
         self._scenes: dict[int, Scene] = {}
 
     def __len__(self) -> int:
@@ -162,38 +139,39 @@ class ShapesDataset(BaseDataset):
 
     @property
     def aspect_ratios(self) -> np.ndarray:
-        """``(N,)`` float64, width over height."""
-        return self._widths / self._heights
+        """``(N,)`` float64 width divided by height."""
+        return np.asarray(self._widths / self._heights)
 
     @property
     def image_ids(self) -> np.ndarray:
-        """``(N,)`` int64."""
+        """``(N,)`` int64 image ids, 1 ... N."""
         return np.arange(1, self.num_images + 1)
 
     def classes_of_images(self) -> list[list[int]]:
-        """For each picture the classes of its objects, crowds excluded; draws every picture."""
+        """Return the distinct classes in each image, without crowds. This draws every image."""
         scenes = map(self._scene, range(self.num_images))
         return [np.unique(scene.classes[~scene.iscrowd]).tolist() for scene in scenes]
 
-    def __getitem__(self, index: int) -> Record:
-        """The picture ``index``, drawn or from memory.
+    def __getitem__(self, index: int, /) -> Record:
+        """Return an image and its annotations.
 
         Raises:
-            IndexError: if there is none.
+            IndexError: if ``index`` is out of range.
         """
         if not -self.num_images <= index < self.num_images:
-            raise IndexError(f"picture {index} of {self.num_images}")
+            raise IndexError(f"index {index} is out of range for a dataset of {self.num_images} images")
         index = int(index) % self.num_images
         return self._record(index, self._scene(index))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scenes": {}}  # a worker process keeps its own
+        return self.__dict__ | {"_scenes": {}}  # each worker process fills a cache of its own
 
     def to_coco(self) -> dict[str, Any]:
-        """All annotations as COCO's JSON has them, with the category ids of ``metadata.thing_ids``."""
+        """Return all annotations as COCO's JSON, with the category ids of ``metadata``."""
         images, annotations = [], []
         for index in range(self.num_images):
-            record, scene = self[index], self._scene(index)
+            scene = self._scene(index)
+            record = self._record(index, scene)
             images.append(
                 {
                     "id": record.image_id,
@@ -202,24 +180,23 @@ class ShapesDataset(BaseDataset):
                     "width": record.width,
                 }
             )
-            for i in range(len(record)):
-                annotations.append(self._annotation(record, scene, i))
+            annotations += [self._annotation(record, scene, row) for row in range(len(record))]
         return {"info": {}, "images": images, "annotations": annotations, "categories": self._categories()}
 
     def _scene(self, index: int) -> Scene:
         scene = self._scenes.get(index)
         if scene is None:
-            rng = np.random.default_rng(hashed(self.seed, 2, index))
+            rng = np.random.default_rng(derive_seed(self.seed, _SCENE_STREAM, index))
             scene = draw_scene(rng, int(self._heights[index]), int(self._widths[index]), self.style)
             if self.cache:
                 self._scenes[index] = scene
         return scene
 
     def _record(self, index: int, scene: Scene) -> Record:
-        regions, count = len(scene.stuff), len(scene.classes)
-        labels = np.zeros(regions + count + 1, dtype=np.uint8)
-        labels[1 : regions + 1] = np.array(scene.stuff) + 1
-        numbers = np.arange(regions + 1, regions + count + 1, dtype=np.uint8)
+        num_regions, num_objects = len(scene.textures), len(scene.classes)
+        label_of = np.zeros(1 + num_regions + num_objects, dtype=np.uint8)  # by region id; 0 for objects
+        label_of[1 : num_regions + 1] = np.array(scene.textures) + 1
+        object_ids = np.arange(num_regions + 1, num_regions + num_objects + 1, dtype=np.uint8)
         return Record(
             image=torch.from_numpy(scene.image).permute(2, 0, 1),
             image_id=index + 1,
@@ -229,71 +206,38 @@ class ShapesDataset(BaseDataset):
             boxes=torch.from_numpy(scene.boxes.copy()),
             classes=torch.from_numpy(scene.classes.copy()),
             iscrowd=torch.from_numpy(scene.iscrowd.copy()),
-            annotation_ids=torch.arange(count) + ((index + 1) * _MOST_OBJECTS),
+            annotation_ids=torch.arange(num_objects) + ((index + 1) * _IDS_PER_IMAGE),
             segments=list(scene.segments),
-            masks=torch.from_numpy(scene.ids == numbers[:, None, None]),
+            masks=torch.from_numpy(scene.ids == object_ids[:, None, None]),
             keypoints=torch.from_numpy(scene.keypoints.copy()),
             rotated_boxes=torch.from_numpy(scene.rotated_boxes.copy()),
-            sem_seg=torch.from_numpy(labels[scene.ids]),
+            sem_seg=torch.from_numpy(label_of[scene.ids]),
             panoptic_seg=torch.from_numpy(scene.ids.astype(np.int32)),
-            segments_info=self._segments_info(scene),
+            segments_info=_segments_info(scene),
             proposals=self._proposals(index, scene) if self.num_proposals else None,
             metadata=self.metadata,
         )
 
     def _proposals(self, index: int, scene: Scene) -> Proposals:
-        rng = np.random.default_rng(hashed(self.seed, 3, index))
+        rng = np.random.default_rng(derive_seed(self.seed, _PROPOSAL_STREAM, index))
         height, width = scene.ids.shape
         return draw_rough_proposals(rng, scene.boxes, height, width, self.num_proposals)
 
-    def _segments_info(self, scene: Scene) -> list[dict[str, Any]]:
-        areas = np.bincount(scene.ids.reshape(-1), minlength=len(scene.stuff) + 1)
-        found = [
-            {
-                "id": i,
-                "category_id": texture + 1,
-                "isthing": False,
-                "iscrowd": False,
-                "area": int(areas[i]),
-            }
-            for i, texture in enumerate(scene.stuff, start=1)
-            if areas[i] > 0
-        ]
-        for i, label in enumerate(scene.classes.tolist()):
-            found.append(
-                {
-                    "id": len(scene.stuff) + 1 + i,
-                    "category_id": label,
-                    "isthing": True,
-                    "iscrowd": bool(scene.iscrowd[i]),
-                    "area": int(scene.areas[i]),
-                }
-            )
-        return found
-
-    def _annotation(self, record: Record, scene: Scene, i: int) -> dict[str, Any]:
-        x1, y1, x2, y2 = record.boxes[i].tolist()
-        segment = scene.segments[i]
-        if isinstance(segment, dict):
-            counts = segment["counts"]
-            segment = {
-                "size": segment["size"],
-                "counts": counts.decode() if isinstance(counts, bytes) else counts,
-            }
-        else:
-            segment = [polygon.tolist() for polygon in segment]
-        keypoints = scene.keypoints[i].astype(np.float64).round(2)
+    def _annotation(self, record: Record, scene: Scene, row: int) -> dict[str, Any]:
+        x1, y1, x2, y2 = record.boxes[row].tolist()
+        # float32 to two decimals, which is how shapes are placed.
+        keypoints = scene.keypoints[row].astype(np.float64).round(2)
         return {
-            "id": int(record.annotation_ids[i]),
+            "id": int(record.annotation_ids[row]),
             "image_id": record.image_id,
-            "category_id": self.metadata.thing_ids[int(record.classes[i])],
+            "category_id": self.metadata.thing_ids[int(record.classes[row])],
             "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": int(scene.areas[i]),
-            "iscrowd": int(record.iscrowd[i]),
-            "segmentation": segment,
+            "area": int(scene.areas[row]),
+            "iscrowd": int(record.iscrowd[row]),
+            "segmentation": segment_to_coco(scene.segments[row], record.height, record.width),
             "keypoints": keypoints.reshape(-1).tolist(),
             "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-            "rotated_bbox": scene.rotated_boxes[i].astype(np.float64).round(2).tolist(),
+            "rotated_bbox": scene.rotated_boxes[row].astype(np.float64).round(2).tolist(),
         }
 
     def _categories(self) -> list[dict[str, Any]]:
@@ -301,12 +245,94 @@ class ShapesDataset(BaseDataset):
         skeleton = [[names.index(name) + 1 for name in pair] for pair in self.metadata.keypoint_skeleton]
         return [
             {
-                "id": number,
+                "id": category_id,
                 "name": name,
                 "supercategory": "shape",
                 "keypoints": names,
                 "skeleton": skeleton,
                 "keypoint_sigmas": list(self.metadata.keypoint_sigmas),
             }
-            for number, name in zip(self.metadata.thing_ids, self.metadata.thing_classes)
+            for category_id, name in zip(self.metadata.thing_ids, self.metadata.thing_classes)
         ]
+
+
+def _check_style(style: SceneStyle, image_size: Sequence[int], max_image_size: Sequence[int]) -> None:
+    if not style.shapes or any(name not in SHAPES for name in style.shapes):
+        raise ValueError(
+            f"ShapesDataset: class_names must be among {list(SHAPE_CLASSES)}, got {list(style.shapes)}"
+        )
+    are_pairs = len(image_size) == len(max_image_size) == 2
+    if not are_pairs or any(high < low for low, high in zip(image_size, max_image_size)):
+        raise ValueError(
+            "ShapesDataset: image_size and max_image_size must be (height, width), the second at least as large, "
+            f"got {image_size} and {max_image_size}"
+        )
+    if min(image_size) < 4 * style.min_size:
+        raise ValueError(
+            f"ShapesDataset: min_size {style.min_size} is too large for images of {tuple(image_size)}"
+        )
+    if not 0 < style.min_objects <= style.max_objects < _IDS_PER_IMAGE - 1:
+        raise ValueError(
+            f"ShapesDataset: 0 < min_objects <= max_objects < {_IDS_PER_IMAGE - 1} must hold, "
+            f"got {style.min_objects} and {style.max_objects}"
+        )
+    if style.min_size <= 0 or not 0 < style.max_size <= 1:
+        raise ValueError(
+            "ShapesDataset: min_size must be positive (pixels) and max_size in (0, 1] (a fraction), "
+            f"got {style.min_size} and {style.max_size}"
+        )
+
+
+def _make_metadata(name: str, class_names: tuple[str, ...]) -> Metadata:
+    return Metadata(
+        name=name,
+        thing_classes=class_names,
+        thing_ids=tuple(_CATEGORY_IDS[c] for c in class_names),
+        keypoint_names=SHAPE_KEYPOINTS,
+        keypoint_flip_pairs=(("left", "right"),),
+        keypoint_sigmas=(_SIGMA,) * len(SHAPE_KEYPOINTS),
+        keypoint_skeleton=tuple(("center", other) for other in SHAPE_KEYPOINTS[1:]),
+        stuff_classes=("things", *TEXTURES),
+        stuff_ids=(0, *range(_FIRST_STUFF_ID, _FIRST_STUFF_ID + len(TEXTURES))),
+        palette=tuple(_PALETTE[c] for c in class_names),
+    )
+
+
+def _draw_sizes(
+    seed: int, num_images: int, image_size: Sequence[int], max_image_size: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the heights and the widths of all images, ``(N,)`` int64 each."""
+    indices = np.arange(num_images)
+    sides = []
+    for axis, (low, high) in enumerate(zip(image_size, max_image_size)):
+        fraction = hash_to_unit_interval(derive_seed(seed, axis), indices)
+        sides.append(low + np.floor(fraction * (high - low + 1)).astype(np.int64))
+    return sides[0], sides[1]
+
+
+def _segments_info(scene: Scene) -> list[SegmentInfo]:
+    """Return the background regions, unless objects cover them, and the objects."""
+    num_regions = len(scene.textures)
+    region_areas = np.bincount(scene.ids.reshape(-1), minlength=num_regions + 1)
+    segments_info: list[SegmentInfo] = [
+        {
+            "id": region,
+            "category_id": texture + 1,
+            "isthing": False,
+            "iscrowd": False,
+            "area": int(region_areas[region]),
+        }
+        for region, texture in enumerate(scene.textures, start=1)
+        if region_areas[region] > 0
+    ]
+    for i, class_index in enumerate(scene.classes.tolist()):
+        segments_info.append(
+            {
+                "id": num_regions + 1 + i,
+                "category_id": class_index,
+                "isthing": True,
+                "iscrowd": bool(scene.iscrowd[i]),
+                "area": int(scene.areas[i]),
+            }
+        )
+    return segments_info

@@ -1,20 +1,38 @@
-"""The outlines of the shapes, and what follows from an outline: size, rotated box, keypoints."""
+"""Outlines of the generated shapes, and the size, rotated box and keypoints of an outline."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-__all__ = ["KEYPOINTS", "SHAPES", "area", "keypoints", "placed"]
+__all__ = ["KEYPOINTS", "SHAPES", "Shape", "find_keypoints", "place_outline", "polygon_area"]
 
 KEYPOINTS = ("center", "left", "right", "top", "bottom")
-_DIRECTIONS = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])  # of the last four
-_REACH = 0.8  # how far from the centre to the outline they lie
+_DIRECTIONS = np.array(
+    [[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]]
+)  # of the keypoints after the center
+_KEYPOINT_REACH = 0.8  # distance of these keypoints from the center, as a fraction of the way to the outline
+_PARALLEL = 1e-9  # cross products below this belong to parallel lines
+_EDGE_TOLERANCE = 1e-6  # keeps intersections at the corners in spite of rounding
 
 
-def _fitted(points: np.ndarray) -> np.ndarray:
-    """Moved and stretched so that the bounding box reaches from -1 to 1."""
+class Shape(NamedTuple):
+    """One kind of shape.
+
+    Args:
+        outline: ``(V, 2)`` points (x, y), y pointing down; their bounding box reaches from -1 to 1.
+        max_aspect_ratio: largest ratio of the longer to the shorter side.
+    """
+
+    outline: np.ndarray
+    max_aspect_ratio: float
+
+
+def _fit_to_unit_box(points: np.ndarray) -> np.ndarray:
+    """Move and scale points so that their bounding box reaches from -1 to 1."""
     low, high = points.min(axis=0), points.max(axis=0)
-    return (points - (low + high) / 2) / ((high - low) / 2)
+    return np.asarray((points - (low + high) / 2) / ((high - low) / 2))
 
 
 def _ellipse() -> np.ndarray:
@@ -25,68 +43,75 @@ def _ellipse() -> np.ndarray:
 def _star() -> np.ndarray:
     t = np.linspace(0, 2 * np.pi, 10, endpoint=False) - np.pi / 2
     r = np.where(np.arange(10) % 2 == 0, 1.0, 0.42)
-    return _fitted(np.stack([r * np.cos(t), r * np.sin(t)], axis=1))
+    return _fit_to_unit_box(np.stack([r * np.cos(t), r * np.sin(t)], axis=1))
 
 
 def _cross(arm: float = 0.34) -> np.ndarray:
     quarter = np.array([[arm, -1.0], [arm, -arm], [1.0, -arm]])
-    turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
-    return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
+    rotation = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    return np.concatenate([quarter @ np.linalg.matrix_power(rotation, k) for k in range(4)])
 
 
 def _heart() -> np.ndarray:
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return _fitted(np.stack([x, -y], axis=1))
+    return _fit_to_unit_box(np.stack([x, -y], axis=1))
 
 
-# Name: the outline in a frame where its bounding box reaches from -1 to 1, y pointing down; and how far the ratio
-# of its sides may be from 1.
-SHAPES: dict[str, tuple[np.ndarray, float]] = {
-    "ellipse": (_ellipse(), 1.7),
-    "rectangle": (np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]), 1.7),
-    "triangle": (np.array([[0.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]), 1.25),
-    "star": (_star(), 1.1),
-    "cross": (_cross(), 1.15),
-    "heart": (_heart(), 1.2),
+SHAPES: dict[str, Shape] = {
+    "ellipse": Shape(_ellipse(), 1.7),
+    "rectangle": Shape(np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]), 1.7),
+    "triangle": Shape(np.array([[0.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]), 1.25),
+    "star": Shape(_star(), 1.1),
+    "cross": Shape(_cross(), 1.15),
+    "heart": Shape(_heart(), 1.2),
 }
 
 
-def placed(outline: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The outline within a rotated box, to a hundredth of a pixel.
+def place_outline(outline: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Scale, rotate and move an outline into a rotated box.
 
     Args:
-        outline: ``(V, 2)``, one of ``SHAPES``.
-        box: (cx, cy, w, h, degrees counter-clockwise on screen).
+        outline: ``(V, 2)``, the outline of a :class:`Shape`.
+        box: (cx, cy, w, h, degrees counter-clockwise on screen), in pixels.
 
     Returns:
-        ``(V, 2)`` in pixels.
+        ``(V, 2)`` in pixels, rounded to 0.01, so that files contain exactly what is drawn.
     """
     cx, cy, w, h, degrees = box
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    own = outline * (w / 2, h / 2)
-    return np.round(own @ np.array([[c, -s], [s, c]]) + (cx, cy), 2)
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    scaled = outline * (w / 2, h / 2)
+    return np.asarray(np.round(scaled @ np.array([[cos, -sin], [sin, cos]]) + (cx, cy), 2))
 
 
-def area(points: np.ndarray) -> float:
-    """Of a polygon ``(V, 2)``, in square pixels."""
+def polygon_area(points: np.ndarray) -> float:
+    """Return the area of a polygon ``(V, 2)``, in square pixels."""
     x, y = points.T
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
 
 
-def keypoints(points: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """``(5, 2)`` keypoints of an outline, in the order of ``KEYPOINTS``.
+def find_keypoints(points: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """Return the keypoints of an outline.
 
-    Left, right, top and bottom are those of the picture, so a mirror exchanges left and right: they lie on the lines
-    from the centre to the left, to the right, up and down, most of the way to the outline.
+    Left, right, top and bottom are directions in the image, not in the shape, so mirroring the image swaps left and
+    right. Each keypoint lies on the ray from the center in its direction, at 80% of the way to the outline.
+
+    Args:
+        points: ``(V, 2)`` outline in pixels.
+        center: ``(2,)`` center of the shape in pixels.
+
+    Returns:
+        ``(5, 2)`` keypoints in the order of ``KEYPOINTS``, in pixels.
     """
-    a, edge = points - center, np.roll(points, -1, axis=0) - points  # (V, 2)
-    d = _DIRECTIONS[:, None]  # (4, 1, 2)
-    cross = d[..., 0] * edge[:, 1] - d[..., 1] * edge[:, 0]  # (4, V)
-    safe = np.where(np.abs(cross) < 1e-9, 1.0, cross)
-    along = (a[:, 0] * edge[:, 1] - a[:, 1] * edge[:, 0]) / safe
-    share = (a[:, 0] * d[..., 1] - a[:, 1] * d[..., 0]) / safe
-    hit = (np.abs(cross) >= 1e-9) & (share >= -1e-6) & (share <= 1 + 1e-6) & (along > 0)
-    reach = np.where(hit, along, 0.0).max(axis=1)  # (4,)
-    return np.concatenate([center[None], center + _REACH * reach[:, None] * _DIRECTIONS])
+    # Intersect 4 rays, center + t * direction, with V edges, point + s * edge.
+    start, edge = points - center, np.roll(points, -1, axis=0) - points  # (V, 2)
+    direction = _DIRECTIONS[:, None]  # (4, 1, 2)
+    cross = direction[..., 0] * edge[:, 1] - direction[..., 1] * edge[:, 0]  # (4, V)
+    divisor = np.where(np.abs(cross) < _PARALLEL, 1.0, cross)
+    t = (start[:, 0] * edge[:, 1] - start[:, 1] * edge[:, 0]) / divisor
+    s = (start[:, 0] * direction[..., 1] - start[:, 1] * direction[..., 0]) / divisor
+    on_edge = (s >= -_EDGE_TOLERANCE) & (s <= 1 + _EDGE_TOLERANCE)
+    hit = (np.abs(cross) >= _PARALLEL) & on_edge & (t > 0)
+    distance = np.where(hit, t, 0.0).max(axis=1)  # (4,) to the outermost intersection
+    return np.concatenate([center[None], center + _KEYPOINT_REACH * distance[:, None] * _DIRECTIONS])

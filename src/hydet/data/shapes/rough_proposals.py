@@ -9,7 +9,9 @@ from hydet.data.datasets.record import Proposals
 
 __all__ = ["draw_rough_proposals"]
 
-_COPIES = 8  # perturbed copies per object; some overlap it by more than half, so that there are foreground regions
+_COPIES = (
+    8  # perturbed copies per object; some overlap it by more than half, so that there are foreground regions
+)
 
 
 def draw_rough_proposals(
