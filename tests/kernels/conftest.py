@@ -31,8 +31,8 @@ def triton_device(request):
 
 def pytest_generate_tests(metafunc):
     """Run a test that uses ``backend`` with every implementation of the op that its module names in ``OP``."""
-    if "backend" in metafunc.fixturenames:
-        op = metafunc.module.OP
+    op = getattr(metafunc.module, "OP", None)
+    if op is not None and "backend" in metafunc.fixturenames:
         names = ["torch"]
         if importlib.util.find_spec(f"hydet.kernels.{op}.torchvision_impl"):
             names.append("torchvision")

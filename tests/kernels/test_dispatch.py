@@ -12,7 +12,9 @@ import torch
 from hydet.kernels import box_iou_rotated, dispatch
 from hydet.kernels.dispatch import Preference
 
-WITH_TORCHVISION = Preference("some_op", cpu=("torchvision", "torch"), cuda=("triton", "torchvision", "torch"))
+WITH_TORCHVISION = Preference(
+    "some_op", cpu=("torchvision", "torch"), cuda=("triton", "torchvision", "torch")
+)
 WITHOUT_TORCHVISION = Preference("other_op")
 
 

@@ -68,7 +68,9 @@ def test_groups_of_any_size(forward, monkeypatch):
     monkeypatch.setattr(torchvision_impl, "PAIRS_PER_CHUNK", 200)
     monkeypatch.setattr(torchvision_impl, "SMALL_GROUP", 12)
     boxes, scores, _, valid = make_scene(2, 150)
-    groups = (torch.rand(2, 150) ** 3 * 40).long() - 7  # some groups have dozens of boxes, others a single one
+    groups = (
+        torch.rand(2, 150) ** 3 * 40
+    ).long() - 7  # some groups have dozens of boxes, others a single one
     args = (boxes, scores, groups, valid, 0.3, 150)
     torch.testing.assert_close(forward(*args), forward_reference(*args))
 

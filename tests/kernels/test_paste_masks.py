@@ -9,6 +9,7 @@ from hydet.kernels import paste_masks
 from hydet.kernels.paste_masks.reference import forward_reference
 
 OP = "paste_masks"
+pytestmark = pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # NumPy, in the interpreter
 HEIGHT, WIDTH = 37, 53
 
 

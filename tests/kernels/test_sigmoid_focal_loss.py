@@ -57,9 +57,7 @@ def test_triton_takes_eight_levels(triton_device):
     from hydet.kernels.sigmoid_focal_loss.triton_impl import MAX_LEVELS, launch_forward
 
     levels, targets = make_levels(3, (2,) * MAX_LEVELS, 3)
-    loss = launch_forward(
-        [level.to(triton_device) for level in levels], targets.to(triton_device), 0.25, 2.0
-    )
+    loss = launch_forward([level.to(triton_device) for level in levels], targets.to(triton_device), 0.25, 2.0)
     torch.testing.assert_close(loss.cpu(), forward_reference(levels, targets, 0.25, 2.0))
 
 
