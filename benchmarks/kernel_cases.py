@@ -1,4 +1,4 @@
-"""What ``kernels.py`` measures: every op at realistic shapes, with the ways there are to compute it."""
+"""The cases of ``kernels.py``: every op at realistic shapes, with all implementations to time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Run = Callable[[], object]
 
 @dataclass
 class Case:
-    """One line of the table: ways to compute the same thing, and the bytes that any of them must move."""
+    """One row of the table: functions that compute the same result, and the bytes that any of them must move."""
 
     op: str
     what: str
@@ -35,7 +35,7 @@ class Case:
 
 @contextmanager
 def forced(backend: str) -> Iterator[None]:
-    """Make every op run by one backend; an empty name leaves it to them."""
+    """Run every op with one backend; an empty name restores their own choice."""
     before = os.environ.get("HYDET_KERNELS")
     os.environ["HYDET_KERNELS"] = backend
     try:
@@ -83,7 +83,7 @@ def upright_boxes(count: int, device: str, *, low: float = 16, high: float = 400
 
 
 def rotated_boxes(count: int, device: str, *, spread: bool) -> Tensor:
-    """Over a whole image, where few overlap, or on a spot, where nearly all do."""
+    """Return boxes all over an image, few of which overlap, or within a small area, where almost all overlap."""
     extent = torch.tensor([IMAGE[1], IMAGE[0]]) if spread else torch.tensor([100.0, 100.0])
     low, high = (16, 200) if spread else (50, 200)
     side = low + (high - low) * torch.rand(count, 2) ** (2 if spread else 1)
@@ -104,17 +104,17 @@ def levels_of(boxes: Tensor) -> Tensor:
     return (4 + torch.log2(area.clamp(min=1).sqrt() / 224)).floor().clamp(2, 5).long() - 2
 
 
-def both_ways(
+def both_directions(
     run: Callable[[], Tensor], inputs: list[Tensor], backends: tuple[str, ...]
 ) -> tuple[dict, dict]:
-    """Forward and backward runs of one differentiable op under each backend."""
+    """Return forward and backward runs of a differentiable op with each backend."""
     forward = {name: under(name, lambda: run().detach()) for name in backends}
     backward: dict[str, Run] = {}
     for name in backends:
         with forced(name):
             try:
                 out = run()
-            except Exception as error:  # the others are worth measuring all the same
+            except Exception as error:  # measure the other backends
                 print(f"  {name}: {error}")
                 continue
         grad = torch.ones_like(out)
@@ -126,7 +126,7 @@ def both_ways(
 
 def roi_align_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
     channels = 256
-    # (images, regions an image, bins): proposals in inference, samples in training, and their masks
+    # (images, regions per image, bins): proposals in inference, samples in training, and their masks
     shapes = [(1, 1000, 7), (8, 1000, 7), (16, 512, 7), (16, 128, 14)] if full else [
         (1, 1000, 7), (1, 512, 7), (1, 100, 14)
     ]  # fmt: skip
@@ -145,12 +145,15 @@ def roi_align_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str
             ("roi_align", lambda f=features, r=rois, s=settings: kernels.roi_align(f, r, **s), ("torchvision",)),
             ("roi_align_rotated", lambda f=features, r=rotated, s=settings: kernels.roi_align_rotated(f, r, **s), ()),
         ):  # fmt: skip
-            forward, backward = both_ways(run, features, ours + backends)
+            forward, backward = both_directions(run, features, ours + backends)
             if device == "cuda" and "triton" in backward:
                 backward["triton, deterministic"] = deterministically(backward["triton"])
             if device == "cpu" and backends:
-                ways = both_ways(run, features, ("",))
-                forward["default on a CPU"], backward["default on a CPU"] = ways[0][""], ways[1][""]
+                directions = both_directions(run, features, ("",))
+                forward["default on a CPU"], backward["default on a CPU"] = (
+                    directions[0][""],
+                    directions[1][""],
+                )
             yield Case(op, what + ", forward", name_of(dtype), forward, moved)
             yield Case(op, what + ", backward", name_of(dtype), backward, moved)
 
@@ -168,7 +171,7 @@ def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Ca
             except (TypeError, ValueError, RuntimeError):
                 pass  # before torchvision 0.27
             if loop is not None:
-                torch.testing.assert_close(  # they must compute the same thing
+                torch.testing.assert_close(  # both must compute the same result
                     loop.iou(boxes, skip_far=True), kernels.box_iou_rotated(boxes, boxes), rtol=0, atol=1e-5
                 )
                 runs["C++ loop"] = lambda b=boxes, loop=loop: loop.iou(b, skip_far=True)
@@ -183,7 +186,7 @@ def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Ca
                     b, s, skip_far=False
                 )
             yield Case("nms_rotated", what, "fp32", runs, size_of(boxes, scores))
-    # the proposals of a batch of small pictures: 8 images of 5 levels
+    # Proposals of a batch of small images: 8 images with 5 levels.
     boxes, scores = rotated_boxes(7000, device, spread=False), torch.rand(7000, device=device)
     groups = torch.randint(0, 40, (7000,), device=device)
     runs = {
@@ -196,7 +199,7 @@ def rotated_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Ca
     yield Case("nms_rotated", "7000 boxes, crowded, 40 groups", "fp32", runs, size_of(boxes, scores))
 
 
-def nms_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
+def nms_padded_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
     # (images, boxes, groups): one level of proposals, all levels of a batch, detections of 80 classes
     shapes = [(1, 1000, 1), (8, 1000, 1), (8, 4769, 5), (1, 1000, 80), (8, 1000, 80)] if full else [
         (1, 1000, 1), (2, 4000, 5), (1, 1000, 80)
@@ -206,7 +209,7 @@ def nms_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
         scores = torch.rand(num_images, count, device=device)
         groups = torch.randint(0, num_groups, (num_images, count), device=device) if num_groups > 1 else None
 
-        def one_by_one(b: Tensor = boxes, s: Tensor = scores, g: Tensor | None = groups) -> None:
+        def nms_per_image(b: Tensor = boxes, s: Tensor = scores, g: Tensor | None = groups) -> None:
             for image in range(b.shape[0]):
                 if g is None:
                     torchvision.ops.nms(b[image], s[image], 0.7)
@@ -221,12 +224,12 @@ def nms_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
             runs["default on a CPU"] = under(
                 "", lambda b=boxes, s=scores, g=groups: kernels.nms_padded(b, s, 0.7, groups=g)
             )
-        runs["torchvision"] = one_by_one
+        runs["torchvision"] = nms_per_image
         what = f"{num_images} x {count} boxes, {num_groups} group{'s' if num_groups > 1 else ''}"
-        yield Case("nms", what, "fp32", runs, size_of(boxes, scores))
+        yield Case("nms_padded", what, "fp32", runs, size_of(boxes, scores))
 
 
-def match_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
+def match_anchors_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
     settings = {"thresholds": [0.4, 0.5], "labels": [0, -1, 1], "allow_low_quality_matches": True}
     anchors = torch.cat(
         [
@@ -239,9 +242,9 @@ def match_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case
         ]
     ).to(device)  # fmt: skip
     for count in (20, 200, 2000) if full else (20, 200):
-        truths = upright_boxes(count, device)
+        gt_boxes = upright_boxes(count, device)
 
-        def matrix(t: Tensor = truths) -> object:
+        def matrix(t: Tensor = gt_boxes) -> object:
             iou = torchvision.ops.box_iou(t, anchors)
             quality, matches = iou.max(dim=0)
             labels = torch.bucketize(quality, quality.new_tensor([0.4, 0.5]), right=True)
@@ -249,11 +252,12 @@ def match_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case
             return matches, labels, ((iou == best) & (best > 0)).any(dim=0)
 
         runs: dict[str, Run] = {
-            name: under(name, lambda t=truths: kernels.match_anchors(anchors, t, **settings)) for name in ours
+            name: under(name, lambda t=gt_boxes: kernels.match_anchors(anchors, t, **settings))
+            for name in ours
         }
         runs["torchvision"] = matrix
-        what = f"{len(anchors):,} anchors x {count} ground truths, low quality"
-        yield Case("match", what, "fp32", runs, size_of(anchors, truths) + 9 * len(anchors))
+        what = f"{len(anchors):,} anchors x {count} ground gt_boxes, low quality"
+        yield Case("match_anchors", what, "fp32", runs, size_of(anchors, gt_boxes) + 9 * len(anchors))
 
 
 def focal_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str, ...]) -> Iterator[Case]:
@@ -267,10 +271,10 @@ def focal_cases(device: str, dtype: torch.dtype, full: bool, ours: tuple[str, ..
 
     def one_hot() -> Tensor:
         logits = torch.cat(levels, dim=1)
-        wanted = torch.nn.functional.one_hot(targets, num_classes + 1)[..., :-1].to(logits.dtype)
-        return torchvision.ops.sigmoid_focal_loss(logits, wanted, 0.25, 2.0, reduction="sum")
+        one_hot_targets = torch.nn.functional.one_hot(targets, num_classes + 1)[..., :-1].to(logits.dtype)
+        return torchvision.ops.sigmoid_focal_loss(logits, one_hot_targets, 0.25, 2.0, reduction="sum")
 
-    forward, backward = both_ways(
+    forward, backward = both_directions(
         lambda: kernels.sigmoid_focal_loss(levels, targets, alpha=0.25, gamma=2.0), levels, ours
     )
     forward["torchvision"] = lambda: one_hot().detach()
@@ -296,13 +300,13 @@ def paste_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case
 
 
 def all_cases(device: str, full: bool) -> Iterator[Case]:
-    ours = ("triton", "reference") if device == "cuda" else ("reference",)
+    ours = ("triton", "torch") if device == "cuda" else ("torch",)
     dtypes = (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,)
     for dtype in dtypes:
         yield from roi_align_cases(device, dtype, full, ours)
     yield from rotated_cases(device, full, ours)
-    yield from nms_cases(device, full, ours)
-    yield from match_cases(device, full, ours)
+    yield from nms_padded_cases(device, full, ours)
+    yield from match_anchors_cases(device, full, ours)
     for dtype in dtypes:
         yield from focal_cases(device, dtype, full, ours)
     yield from paste_cases(device, full, ours)

@@ -1,10 +1,10 @@
-"""Time of every op in ``hydet.kernels``, against torchvision, its own definition in torch, and a C++ loop.
+"""Time of every op in ``hydet.kernels``, compared with torchvision, with its PyTorch implementation and with a C++ loop.
 
-``python benchmarks/kernels.py`` measures on the CUDA device if there is one, else on one CPU thread, prints a
-table and writes ``benchmarks/results/kernels_<device>_<date>.md``. On CUDA it times Triton kernels, torchvision's
-ops and the references, with achieved bandwidth (each input read once, each output written once) beside that of a
-copy measured in the same run. On a CPU it times references and torchvision, in CPU seconds of one thread, so that
-other work on the machine counts little; and the rotated ops against ``rotated_loop.cpp``, where g++ is present.
+``python benchmarks/kernels.py`` measures on the CUDA device if there is one, otherwise on one CPU thread. It prints a
+table and writes ``benchmarks/results/kernels_<device>_<date>.md``. On CUDA it times the Triton kernels, torchvision's
+ops and the PyTorch implementations, and relates their bandwidth (each input read once, each output written once) to that
+of a copy in the same run. On a CPU it times the PyTorch implementations and torchvision in CPU seconds of one thread, so
+that other work on the machine matters little, and compares the rotated ops with ``rotated_loop.cpp`` if g++ is present.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torchvision
 from kernel_cases import Case, Run, all_cases, size_of
 
 RESULTS = Path(__file__).parent / "results"
-BACKENDS = ("triton", "torchvision", "reference")
+BACKENDS = ("triton", "torchvision", "torch")
 
 
 def time_cuda(run: Run, repeats: int) -> float:
-    """Median seconds, each run after a write that empties the second-level cache."""
+    """Return the median seconds of ``run``, with the second-level cache emptied before each repeat."""
     flush = torch.empty(64 * 1024 * 1024, dtype=torch.int32, device="cuda")
     for _ in range(3):
         run()
@@ -43,14 +43,14 @@ def time_cuda(run: Run, repeats: int) -> float:
 
 
 def time_cpu(run: Run) -> float:
-    """CPU seconds of this process, which runs one thread."""
+    """Return the CPU seconds of ``run`` in this process, which has one thread."""
     start = time.process_time()
     run()
     return time.process_time() - start
 
 
 def measure(case: Case, device: str, repeats: int) -> None:
-    """Time all ways to compute a case; on a CPU in turns, so that a slow spell of the machine meets all of them."""
+    """Time all runs of a case; on a CPU in turns, so that a slow period of the machine affects all of them."""
     for _ in range(1 if device == "cuda" else repeats):
         for backend, run in case.runs.items():
             before = case.seconds.get(backend, math.inf)
@@ -59,9 +59,8 @@ def measure(case: Case, device: str, repeats: int) -> None:
             try:
                 seconds = time_cuda(run, repeats) if device == "cuda" else time_cpu(run)
                 case.seconds[backend] = min(before, seconds)
-            except (
-                Exception
-            ) as error:  # out of memory, a dtype without a kernel, a kernel that does not compile
+            except Exception as error:
+                # Out of memory, a dtype without a kernel, or a kernel that does not compile: measure the others.
                 if device == "cuda":
                     torch.cuda.empty_cache()
                 case.seconds[backend] = "-"
@@ -71,7 +70,7 @@ def measure(case: Case, device: str, repeats: int) -> None:
 
 
 def copy_bandwidth(device: str, repeats: int) -> float:
-    """Bytes a second that a copy reads and writes."""
+    """Return the bytes per second that a copy reads and writes."""
     source = torch.empty((256 if device == "cuda" else 64) * 2**20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
 
@@ -88,15 +87,15 @@ def show(seconds: float | str | None) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def own_seconds(case: Case, device: str) -> float | str | None:
-    """Of the Triton kernel on CUDA; on a CPU of what the op picks there, which is the reference where no other way is."""
+def default_seconds(case: Case, device: str) -> float | str | None:
+    """Return the time of the Triton kernel on CUDA; on a CPU that of the backend that the op chooses."""
     if device == "cuda":
         return case.seconds.get("triton")
-    return case.seconds.get("default on a CPU", case.seconds.get("reference"))
+    return case.seconds.get("default on a CPU", case.seconds.get("torch"))
 
 
 def ratio(case: Case, other: str, device: str) -> str:
-    ours, theirs = own_seconds(case, device), case.seconds.get(other)
+    ours, theirs = default_seconds(case, device), case.seconds.get(other)
     return f"{theirs / ours:.2f}x" if isinstance(ours, float) and isinstance(theirs, float) else ""
 
 
@@ -107,7 +106,7 @@ def table(cases: list[Case], device: str, bandwidth: float) -> str:
     header = ["op", "case", "type", *names, f"torchvision / {ours}", f"GB/s of {ours}", "of a copy"]
     lines = [" | ".join(header), " | ".join("---" for _ in header)]
     for case in cases:
-        seconds = own_seconds(case, device)
+        seconds = default_seconds(case, device)
         rate = case.bytes / seconds if isinstance(seconds, float) else None
         lines.append(
             " | ".join(
@@ -141,8 +140,8 @@ def report(cases: list[Case], device: str, full: bool, bandwidth: float) -> str:
     how = (
         "Median of CUDA events, the second-level cache emptied before each run."
         if device == "cuda"
-        else "CPU seconds of one thread, the smallest of repeats that take turns. **No CUDA device was available: nothing here says "
-        "anything about the Triton kernels**, which were run by the interpreter and compiled for sm_80 and sm_90 only."
+        else "CPU seconds of one thread, the minimum of several repeats in turns. **No CUDA device was available: the table says "
+        "nothing about the Triton kernels**, which only ran in the interpreter and were compiled for sm_80 and sm_90."
     )
     return "\n".join(
         [
@@ -152,14 +151,14 @@ def report(cases: list[Case], device: str, full: bool, bandwidth: float) -> str:
             f"{getattr(hydet, '__version__', '')}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
             f"Python {platform.python_version()}.",
             f"{how} A copy moves {bandwidth / 1e9:.3g} GB/s here. Bandwidth counts each input read once and each output "
-            "written once, so ops that are bound by arithmetic, such as NMS, stay far below a copy by nature.",
-            "`torchvision` is the nearest it has: `box_iou(fmt='cxcywhr')` (wrong on coinciding edges), `nms` or "
-            "`batched_nms` image by image, `box_iou` with `max` for matching, `sigmoid_focal_loss` on one-hot targets, "
+            "written once, so ops limited by arithmetic, such as NMS, stay far below a copy.",
+            "`torchvision` is its closest equivalent: `box_iou(fmt='cxcywhr')` (wrong on coinciding edges), `nms` or "
+            "`batched_nms` per image, `box_iou` with `max` for matching, `sigmoid_focal_loss` on one-hot targets, "
             "`paste_masks_in_image`."
             + (
                 ""
                 if device == "cuda"
-                else " Ours is the default on a CPU, where that is a choice, else the reference; the C++ loop is "
+                else " `ours` is the default on a CPU if there are several backends, otherwise `torch`; the C++ loop is "
                 "`rotated_loop.cpp` with -O3 -march=native."
             ),
             "",

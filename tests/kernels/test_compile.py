@@ -1,4 +1,4 @@
-"""Every op is one node of a graph, however it is captured, and compiled code gives the same numbers."""
+"""Every op is one node of a compiled or exported graph, and compiled code gives the same numbers."""
 
 import shutil
 
@@ -33,9 +33,9 @@ def pool_rotated(fine, coarse, boxes, levels):
     )
 
 
-def match(anchors, truths):
+def match(anchors, gt_boxes):
     return kernels.match_anchors(
-        anchors, truths, thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True
+        anchors, gt_boxes, thresholds=[0.3, 0.7], labels=[0, -1, 1], allow_low_quality_matches=True
     )
 
 
@@ -71,7 +71,7 @@ def make_cases():
     }  # fmt: skip
 
 
-class Calls(torch.nn.Module):
+class Call(torch.nn.Module):
     def __init__(self, function):
         super().__init__()
         self.function = function
@@ -85,38 +85,38 @@ def count_nodes(graph, name):
 
 
 @pytest.mark.parametrize("name", make_cases())
-def test_is_one_node_without_a_graph_break(name):
+def test_compiles_to_one_node_without_a_graph_break(name):
     function, args = make_cases()[name]
     graphs = []
 
-    def keep(module, example_inputs):
+    def record(module, example_inputs):
         graphs.append(module.graph)
         return module
 
     torch._dynamo.reset()
-    found = torch.compile(Calls(function), fullgraph=True, backend=keep)(*args)
-    torch.testing.assert_close(found, function(*args))
+    result = torch.compile(Call(function), fullgraph=True, backend=record)(*args)
+    torch.testing.assert_close(result, function(*args))
     assert [count_nodes(graph, name) for graph in graphs] == [1]
-    ours = [n for n in graphs[0].nodes if n.op == "call_function" and "hydet" in str(n.target)]
-    assert len(ours) == 1
+    hydet_nodes = [n for n in graphs[0].nodes if n.op == "call_function" and "hydet" in str(n.target)]
+    assert len(hydet_nodes) == 1
 
 
 @pytest.mark.parametrize("name", make_cases())
-def test_is_one_node_of_an_exported_program(name):
+def test_exports_as_one_node(name):
     function, args = make_cases()[name]
-    program = torch.export.export(Calls(function), args)
+    program = torch.export.export(Call(function), args)
     assert count_nodes(program.graph, name) == 1
     torch.testing.assert_close(program.module()(*args), function(*args))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-def test_inductor_takes_them_all():
+def test_inductor_compiles_all_ops():
     cases = make_cases()
-    del cases["nms_rotated"]  # how many boxes stay is known at run time only; covered above
+    del cases["nms_rotated"]  # its output size is known at run time only; covered above
 
-    def everything(inputs):
+    def run_all(inputs):
         return {name: cases[name][0](*args) for name, args in inputs.items()}
 
     inputs = {name: args for name, (_, args) in cases.items()}
     torch._dynamo.reset()
-    torch.testing.assert_close(torch.compile(everything, fullgraph=True)(inputs), everything(inputs))
+    torch.testing.assert_close(torch.compile(run_all, fullgraph=True)(inputs), run_all(inputs))

@@ -23,6 +23,11 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SCALES = (0.5, 0.25)
 SIZE = (3, 2)
+# NumPy, in the interpreter
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning"),
+]
 
 
 def make_maps(channels=5, dtype=torch.float32):

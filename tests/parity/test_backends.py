@@ -1,4 +1,4 @@
-"""The stored cases that reach an op of ``hydet.kernels``, with every backend forced that runs on a CPU."""
+"""Parity cases that reach an op of ``hydet.kernels``, with every backend forced that runs on a CPU."""
 
 import importlib
 import sys
@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 
 from hydet.kernels import dispatch, triton_available
+from hydet.kernels.preferences import PREFERENCES
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # cases import their framework by name
+sys.path.insert(0, str(HERE))  # the case files import their framework by name
 
 import parity  # noqa: E402
 
 for file in sorted(HERE.glob("cases_*.py")):
     importlib.import_module(file.stem)
 
-REACHED_BY = {  # one case an op, to see that cases do reach them
+CASE_OF_OP = {  # a case per op, to check that the cases do reach the ops
     "box_iou_rotated": "ops/rotated_iou/random",
-    "match": "rpn/labels_default",
-    "nms": "ops/proposals/find_top",
+    "match_anchors": "rpn/labels_default",
+    "nms_padded": "ops/proposals/find_top",
     "nms_rotated": "ops/nms_rotated/batched",
     "paste_masks": "ops/paste_masks/binary",
     "roi_align": "ops/roi_pooler/levels",
@@ -34,21 +35,21 @@ OPS = tuple(
         "roi_align_rotated", "roi_pooler", "rotated_iou",
     )
 )  # fmt: skip
-# Cases whose ops torchvision has; of the others the reference is what runs on a CPU anyway, as in test_parity.py.
+# Cases with ops that torchvision has. All other ops run the torch backend on a CPU anyway, as in test_parity.py.
 IN_TORCHVISION = ("ops/proposals/", "ops/roi_align/", "ops/roi_pooler/", "roi_heads/", "tta/")
-AREAS = {
-    "reference": (*IN_TORCHVISION, "rcnn/", "retinanet/eval", "rpn/"),
+CASES_OF_BACKEND = {
+    "torch": (*IN_TORCHVISION, "rcnn/", "retinanet/eval", "rpn/"),
     "torchvision": IN_TORCHVISION,
-    # Without what pools for whole heads: the interpreter starts a program for each region, up to 15 s for one case. All
-    # 182 cases that reach an op passed, tried by hand.
+    # Without the cases that pool for whole heads: the interpreter starts one program per region, which takes up to 15 s
+    # per case. All 182 cases that reach an op passed in a manual run.
     "triton": (*OPS, "retinanet/", "rpn/", "rrpn/"),
 }
 
 
-def runs():
-    for backend, areas in AREAS.items():
+def backends_and_cases():
+    for backend, prefixes in CASES_OF_BACKEND.items():
         for name in sorted(parity.CASES):
-            if name.startswith(areas):
+            if name.startswith(prefixes):
                 yield pytest.param(backend, name, id=f"{backend}-{name}")
 
 
@@ -63,26 +64,30 @@ def force(monkeypatch):
     def force(backend):
         if backend == "triton" and not (triton_available() and dispatch.triton_interprets()):
             pytest.skip("kernels are not interpreted here")
-        monkeypatch.setenv(dispatch.VARIABLE, backend)
+        monkeypatch.setenv(dispatch.ENVIRONMENT_VARIABLE, backend)
 
     return force
 
 
-@pytest.mark.parametrize(("backend", "name"), runs())
-def test_same_numbers_as_the_reference(force, backend, name):
+@pytest.mark.parametrize(("backend", "name"), backends_and_cases())
+def test_backend_matches_the_reference(force, backend, name):
     force(backend)
     assert compare(name) == []
 
 
-@pytest.mark.parametrize(("op", "name"), REACHED_BY.items())
-def test_the_op_is_reached(monkeypatch, op, name):
-    asked = set()
+def test_every_op_has_a_case():
+    assert set(CASE_OF_OP) == set(PREFERENCES)
 
-    def watched(op_name, device):
-        asked.add(op_name)
-        return dispatch.choose(op_name, device)
 
-    module = importlib.import_module(f"hydet.kernels.{op}.op")
-    monkeypatch.setattr(module, "choose", watched)
+@pytest.mark.parametrize(("op_name", "name"), CASE_OF_OP.items())
+def test_case_reaches_the_op(monkeypatch, op_name, name):
+    reached = set()
+    choose = dispatch.Preference.choose
+
+    def recording(preference, device):
+        reached.add(preference.op_name)
+        return choose(preference, device)
+
+    monkeypatch.setattr(dispatch.Preference, "choose", recording)
     assert compare(name) == []
-    assert asked == {op}
+    assert op_name in reached
