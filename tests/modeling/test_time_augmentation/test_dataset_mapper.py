@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from hydet.modeling import DatasetMapperTTA, ResizeAndFlip
+
+
+def test_copies_are_resized_then_flipped():
+    mapper = DatasetMapperTTA(min_sizes=[20, 30], max_size=45, flip=True)
+    entry = {"image": (torch.rand(3, 10, 20) * 255).byte(), "height": 100, "width": 200, "image_id": 7}
+    copies = mapper(entry)
+    assert [tuple(copy["image"].shape) for copy in copies] == [(3, 20, 40)] * 2 + [(3, 23, 45)] * 2
+    assert [copy["transforms"].flip for copy in copies] == [False, True, False, True]
+    assert torch.equal(copies[1]["image"], copies[0]["image"].flip(2))
+    assert all(copy["transforms"].source == (100, 200) for copy in copies)
+    assert all(copy["transforms"].target == tuple(copy["image"].shape[1:]) for copy in copies)
+    assert all(copy["image_id"] == 7 for copy in copies)
+    assert "transforms" not in entry and entry["image"].shape == (3, 10, 20)
+
+
+def test_output_frame_is_that_of_the_image_by_default():
+    (copy,) = DatasetMapperTTA(min_sizes=[10], max_size=100, flip=False)({"image": torch.rand(3, 10, 20)})
+    assert copy["transforms"] == ResizeAndFlip((10, 20), (10, 20), False)
+
+
+def test_float_images_are_interpolated():
+    (copy,) = DatasetMapperTTA(min_sizes=[20], max_size=100, flip=False)(
+        {"image": torch.full((3, 10, 10), 0.5)}
+    )
+    assert copy["image"].dtype == torch.float32 and torch.all(copy["image"] == 0.5)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_transform_and_inverse(flip):
+    transform = ResizeAndFlip((100, 200), (50, 150), flip)
+    boxes = torch.tensor([[20.0, 10, 60, 30], [0, 0, 200, 100]])
+    expected = [[105.0, 5, 135, 15], [0, 0, 150, 50]] if flip else [[15.0, 5, 45, 15], [0, 0, 150, 50]]
+    assert transform.apply_boxes(boxes).tolist() == expected
+    torch.testing.assert_close(transform.invert_boxes(transform.apply_boxes(boxes)), boxes)
+
+
+def test_no_sizes_raise():
+    with pytest.raises(ValueError, match="min_sizes"):
+        DatasetMapperTTA(min_sizes=[], max_size=100, flip=True)
