@@ -62,7 +62,10 @@ def test_minimal_dataset_gets_the_whole_interface():
 
 def test_adapter_requires_readable_images_under_policy_raise():
     dataset = as_detection_dataset(MinimalDataset())
-    with pytest.warns(UserWarning, match="MinimalDataset does not define .* reading all 3 images"), pytest.raises(DataError, match=r"2\.png"):
+    with (
+        pytest.warns(UserWarning, match="MinimalDataset does not define .* reading all 3 images"),
+        pytest.raises(DataError, match=r"2\.png"),
+    ):
         _ = dataset.image_ids
 
 

@@ -29,20 +29,20 @@ def shapes():
 
 @pytest.fixture
 def path(shapes, tmp_path):
-    """Each object's own box, with the logit 10 * image + row."""
-    found = (
+    """A file with the box of each object, whose logit is 10 * image_id + row."""
+    entries = (
         (r.image_id, Proposals(boxes=r.boxes, objectness_logits=torch.arange(len(r)) + 10.0 * r.image_id))
         for r in map(shapes.__getitem__, reversed(range(len(shapes))))
     )
-    return write_proposals(tmp_path / "found.npz", found)
+    return write_proposals(tmp_path / "proposals.npz", entries)
 
 
-def test_records_are_filled_and_all_else_is_the_inner_datasets(shapes, path):
+def test_records_have_proposals_and_the_rest_is_unchanged(shapes, path):
     dataset = WithProposals(dataset=shapes, proposals=path)
     assert len(dataset) == len(shapes)
-    for mine, inner in zip(dataset, shapes, strict=True):
-        assert torch.equal(mine.proposals.boxes, inner.boxes)
-        assert inner.proposals is None and torch.equal(mine.image, inner.image)
+    for record, inner in zip(dataset, shapes, strict=True):
+        assert torch.equal(record.proposals.boxes, inner.boxes)
+        assert inner.proposals is None and torch.equal(record.image, inner.image)
     assert dataset.metadata is shapes.metadata
     assert np.array_equal(dataset.aspect_ratios, shapes.aspect_ratios)
     assert dataset.to_coco() == shapes.to_coco()
@@ -50,14 +50,14 @@ def test_records_are_filled_and_all_else_is_the_inner_datasets(shapes, path):
     assert dataset.policy == shapes.policy == "raise"
 
 
-def test_copies_and_pickles(shapes, path):
+def test_copy_and_pickle(shapes, path):
     dataset = WithProposals(dataset=shapes, proposals=path)
-    for other in (copy.copy(dataset), copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
-        assert other.metadata == shapes.metadata
-        assert torch.equal(other[3].proposals.boxes, dataset[3].proposals.boxes)
+    for clone in (copy.copy(dataset), copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert clone.metadata == shapes.metadata
+        assert torch.equal(clone[3].proposals.boxes, dataset[3].proposals.boxes)
 
 
-def test_what_a_coco_file_brings_shows_through(coco_folder, annotation, tmp_path):
+def test_interface_of_a_coco_dataset_is_forwarded(coco_folder, annotation, tmp_path):
     inner = CocoDataset(**coco_folder([annotation()]), policy="drop")
     file = write_proposals(
         tmp_path / "p.npz",
@@ -70,15 +70,15 @@ def test_what_a_coco_file_brings_shows_through(coco_folder, annotation, tmp_path
 
 
 def test_images_without_an_entry(shapes, tmp_path):
-    some = Proposals(boxes=torch.zeros(0, 4), objectness_logits=torch.zeros(0))
-    path = write_proposals(tmp_path / "p.npz", [(2, some)])
+    no_proposals = Proposals(boxes=torch.zeros(0, 4), objectness_logits=torch.zeros(0))
+    path = write_proposals(tmp_path / "p.npz", [(2, no_proposals)])
     with pytest.raises(DataError, match=r"p\.npz: has no entry for 8 of 9 images: 1, 3, 4, 5, 6, \.\.\."):
         WithProposals(dataset=shapes, proposals=path)
     dataset = WithProposals(dataset=shapes, proposals=path, missing="empty")
     assert len(dataset[0].proposals) == 0
 
 
-def test_wrong_arguments_are_refused(shapes, path):
+def test_invalid_arguments_are_refused(shapes, path):
     with pytest.raises(ValueError, match="missing"):
         WithProposals(dataset=shapes, proposals=path, missing="drop")
     with (
@@ -88,23 +88,24 @@ def test_wrong_arguments_are_refused(shapes, path):
         WithProposals(dataset=[1, 2], proposals=ProposalFile.read(path))
 
 
-def test_proposals_follow_the_objects_through_transforms(shapes, path):
+def test_transforms_move_proposals_like_objects(shapes, path):
     dataset = WithProposals(dataset=shapes, proposals=path)
     transforms = [Resize(size=(90, 70)), RandomHorizontalFlip(p=1.0)]
     mapper = InputMapper(training=True, transforms=transforms, mask_format=None, max_proposals=100)
     for record in dataset:
         out = mapper(record)
-        proposals, kept = out["proposals"], (~record.iscrowd).nonzero().flatten()
+        proposals, not_crowd = out["proposals"], (~record.iscrowd).nonzero().flatten()
         assert proposals.image_size == out["image"].shape[1:]
-        mine = proposals.proposal_boxes.tensor.flip(0)  # the best first, whose row is the last
-        assert torch.equal(mine[kept], out["instances"].gt_boxes.tensor)
+        # The mapper sorts by descending logits, which increase with the row.
+        boxes = proposals.proposal_boxes.tensor.flip(0)
+        assert torch.equal(boxes[not_crowd], out["instances"].gt_boxes.tensor)
         assert proposals.objectness_logits.tolist() == sorted(
             record.proposals.objectness_logits.tolist(), reverse=True
         )
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_carry_proposals(shapes, path, workers):
+def test_workers_send_proposals(shapes, path, workers):
     dataset = WithProposals(dataset=shapes, proposals=path)
     mapper = InputMapper(training=False, mask_format=None, max_proposals=2)
     entries = [x for batch in build_evaluation_loader(dataset, mapper, num_workers=workers) for x in batch]

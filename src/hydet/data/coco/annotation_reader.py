@@ -49,7 +49,7 @@ def read_annotations(
 
 
 class _Target(NamedTuple):
-    """What an entry annotates."""
+    """The image and the class that an entry annotates."""
 
     annotation_id: int
     image_index: int

@@ -130,7 +130,8 @@ class CocoDataset(BaseDataset):
         self._reported_images: set[int] = set()
         self._sem_seg_folder = None if sem_seg is None else Path(sem_seg)
         self._panoptic = None
-        stuff_classes, stuff_ids = tuple(stuff_class_names or ()), ()
+        stuff_classes: tuple[str, ...] = tuple(stuff_class_names or ())
+        stuff_ids: tuple[int, ...] = ()
         if panoptic_json is not None:
             self._panoptic = PanopticLabels(panoptic_json, panoptic_images, classes.names, stuff_class_names)
             stuff_classes, stuff_ids = self._panoptic.stuff_classes, self._panoptic.stuff_ids
@@ -158,7 +159,7 @@ class CocoDataset(BaseDataset):
     @property
     def image_ids(self) -> np.ndarray:
         """``(N,)`` int64 image ids of the JSON."""
-        return self._images.ids[self._image_indices]
+        return np.asarray(self._images.ids[self._image_indices])
 
     def classes_of_images(self) -> list[list[int]]:
         """Return the distinct classes in each image, without crowds; see :func:`hydet.data.repeat_factors`."""

@@ -1,1 +1,1 @@
-"""Precomputed proposals."""
+"""Precomputed proposals: files, their formats, and datasets with proposals."""

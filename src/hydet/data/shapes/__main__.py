@@ -18,10 +18,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m hydet.data.shapes", description=__doc__)
     parser.add_argument("--out", required=True, help="output folder")
-    parser.add_argument("--num-images", type=int, default=1000, help="size of the training split (default: 1000)")
-    parser.add_argument("--val-images", type=int, default=200, help="size of the validation split (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the training split; validation uses the next one (default: 0)")
-    parser.add_argument("--image-size", type=int, nargs=2, default=(128, 128), metavar=("H", "W"))
+    parser.add_argument(
+        "--num-images", type=int, default=1000, help="size of the training split (default: 1000)"
+    )
+    parser.add_argument(
+        "--val-images", type=int, default=200, help="size of the validation split (default: 200)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the training split; validation uses the next one (default: 0)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        default=(128, 128),
+        metavar=("H", "W"),
+        help="height and width (default: 128 128)",
+    )
     parser.add_argument(
         "--max-image-size", type=int, nargs=2, metavar=("H", "W"), help="sizes vary from --image-size to this"
     )

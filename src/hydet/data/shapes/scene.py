@@ -111,7 +111,7 @@ def _boxes_around(masks: np.ndarray) -> np.ndarray:
     count, height, width = masks.shape
     boxes = np.zeros((count, 4), dtype=np.float32)
     if count:
-        columns, rows = masks.any(axis=1), masks.any(axis=2)  # (N, W), (N, H)
+        columns, rows = np.asarray(masks.any(axis=1)), np.asarray(masks.any(axis=2))  # (N, W), (N, H)
         boxes[:, 0], boxes[:, 1] = columns.argmax(axis=1), rows.argmax(axis=1)
         boxes[:, 2] = width - columns[:, ::-1].argmax(axis=1)
         boxes[:, 3] = height - rows[:, ::-1].argmax(axis=1)

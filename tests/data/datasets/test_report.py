@@ -1,0 +1,21 @@
+from hydet.data import DataReport
+
+
+def test_empty_report_is_false_and_has_no_text():
+    report = DataReport("a.json")
+    assert not report and str(report) == "" and report.count() == 0
+
+
+def test_report_counts_all_problems_and_lists_the_first():
+    report = DataReport("a.json")
+    for i in range(50):
+        report.add("box_outside", f"image {i}", action="dropped")
+    report.add("bad_rle", "image 7, annotation 3", action="left out")
+    assert report and report.count() == 51
+    assert report.count("box_outside") == 50 and report.count("empty_box") == 0
+    assert len(report.problems) < 51
+    assert str(report).splitlines() == [
+        "a.json: 51 problems",
+        "  50 x box outside, dropped: such as image 0",
+        "  1 x bad rle, left out: image 7, annotation 3",
+    ]
