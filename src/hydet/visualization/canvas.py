@@ -1,4 +1,4 @@
-"""Lines, points and labels on a picture, in widths and sizes that suit it."""
+"""Lines, points and labels on an image, in sizes that suit it."""
 
 from __future__ import annotations
 
@@ -13,45 +13,50 @@ from torch import Tensor
 
 from hydet.visualization.palette import Color, text_color
 
-Point = tuple[float, float]
+__all__ = ["Canvas", "Point", "as_rgb", "font_of", "font_size", "line_width"]
+
+Point = tuple[float, float]  # (x, y) in pixels
+Box = tuple[float, float, float, float]  # (x1, y1, x2, y2) in pixels
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def as_rgb(image: Tensor) -> Tensor:
-    """Check a picture and bring it to the CPU as uint8 ``(3, H, W)``; grey becomes RGB.
+    """Check an image and bring it to the CPU as uint8 ``(3, H, W)``; a grayscale image becomes RGB.
 
     Raises:
         TypeError: if it is not a tensor of dtype uint8.
         ValueError: if it is not ``(3, H, W)`` or ``(1, H, W)``, or has no pixels.
     """
     if not isinstance(image, Tensor) or image.dtype != torch.uint8:
-        came = image.dtype if isinstance(image, Tensor) else type(image).__name__
-        raise TypeError(f"a picture is a uint8 tensor of shape (3, H, W), got {came}")
+        received = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"an image must be a uint8 tensor of shape (3, H, W), got {received}")
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
-        raise ValueError(f"a picture has shape (3, H, W), got {tuple(image.shape)}")
+        raise ValueError(f"an image must have the shape (3, H, W), got {tuple(image.shape)}")
     return image.detach().cpu().expand(3, -1, -1)
 
 
 @functools.lru_cache(maxsize=32)
-def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that comes with Pillow, ``size`` pixels high."""
+def font_of(size: int) -> Font:
+    """Return the font that comes with Pillow, ``size`` pixels high."""
     return ImageFont.load_default(size)
 
 
 def line_width(height: int, width: int) -> int:
-    """Width of lines, in pixels, for a picture of this size."""
-    return max(1, round(0.055 * math.sqrt(height * width) ** 0.6))
+    """Return the width of lines, in pixels, for an image of this size."""
+    # Lines grow more slowly than the image, so that they hide less of a large one.
+    return max(1, round(0.055 * float(height * width) ** 0.3))
 
 
 def font_size(height: int, width: int) -> int:
-    """Height of letters, in pixels, for a picture of this size."""
-    return max(10, round(0.32 * math.sqrt(height * width) ** 0.6))
+    """Return the height of letters, in pixels, for an image of this size."""
+    return max(10, round(0.32 * float(height * width) ** 0.3))
 
 
 class Canvas:
-    """A picture to draw on.
+    """An image to draw on.
 
-    Lines and points are drawn several times enlarged and reduced again, which smooths them; pixels that nothing
-    is drawn on come out unchanged. Labels come last, on top of everything.
+    Lines and points are drawn at two or three times the size and reduced at the end, which smooths them; pixels without
+    lines or points stay unchanged. Labels are drawn last, on top of everything.
 
     Args:
         image: uint8 ``(3, H, W)``.
@@ -63,14 +68,16 @@ class Canvas:
         self.line = line_width(self.height, self.width)
         longest = max(self.height, self.width)
         self._factor = 3 if longest <= 700 else 2 if longest <= 1600 else 1
-        picture = Image.fromarray(array)
+        base = Image.fromarray(array)
         size = (self.width * self._factor, self.height * self._factor)
-        self._picture = picture.resize(size, Image.Resampling.NEAREST) if self._factor > 1 else picture
-        self._draw = ImageDraw.Draw(self._picture)
-        self._labels: list[tuple[str, tuple[float, float, float, float], Color]] = []
+        self._image = base.resize(size, Image.Resampling.NEAREST) if self._factor > 1 else base
+        self._draw = ImageDraw.Draw(self._image)
+        self._labels: list[tuple[str, Box, Color]] = []
 
     def _scaled(self, points: Sequence[Point]) -> list[Point]:
-        limit = 4.0 * max(self.width, self.height)  # far beyond the border; keeps the drawing library safe
+        limit = 4.0 * max(
+            self.width, self.height
+        )  # far beyond the border; Pillow may fail on huge coordinates
         return [
             (min(max(x, -limit), limit) * self._factor, min(max(y, -limit), limit) * self._factor)
             for x, y in points
@@ -79,7 +86,7 @@ class Canvas:
     def path(
         self, points: Sequence[Point], color: Color, *, closed: bool = False, width: float = 1.0
     ) -> None:
-        """Draw a line through points given as ``(x, y)`` pixels; ``width`` is relative to the usual one."""
+        """Draw a line through points; ``width`` is a factor of the canvas's line width."""
         corners = self._scaled([*points, points[0]] if closed else points)
         pixels = max(1, round(self.line * self._factor * width))
         self._draw.line(corners, fill=color, width=pixels, joint="curve")
@@ -87,8 +94,8 @@ class Canvas:
             self._dot(corners[0], pixels / 2, color)
 
     def box(self, box: Sequence[float], color: Color, *, dashed: bool = False) -> None:
-        """Draw the outline of an ``(x1, y1, x2, y2)`` box, kept inside the picture by half a line."""
-        half = self.line / 2  # edges cover whole pixels, so that they are crisp
+        """Draw the outline of an ``(x1, y1, x2, y2)`` box; half a line inside the image, so that its border shows it."""
+        half = self.line / 2  # the rounding below lets lines cover whole pixels, so that they are sharp
         x1, x2 = (round(min(max(x, half), self.width - half) - half) + half for x in (box[0], box[2]))
         y1, y2 = (round(min(max(y, half), self.height - half) - half) + half for y in (box[1], box[3]))
         x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
@@ -119,40 +126,39 @@ class Canvas:
         self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
     def label(self, text: str, box: Sequence[float], color: Color) -> None:
-        """Write ``text`` on a plate of ``color`` at an ``(x1, y1, x2, y2)`` box, or centred on it if it is a point."""
+        """Write ``text`` on a plate of ``color`` at an ``(x1, y1, x2, y2)`` box, or centered on it if it is a point."""
         if text:
             x1, y1, x2, y2 = (float(v) for v in box)
             self._labels.append((text, (x1, y1, x2, y2), color))
 
     def finish(self) -> Tensor:
-        """Write the labels and return the picture as uint8 ``(3, H, W)``.
+        """Write the labels and return the image as uint8 ``(3, H, W)``.
 
-        A label that would hide half of its own size of earlier ones is left out.
+        A label is dropped if more than half of its plate would cover earlier labels.
         """
-        picture = self._picture.reduce(self._factor) if self._factor > 1 else self._picture
-        draw = ImageDraw.Draw(picture)
+        image = self._image.reduce(self._factor) if self._factor > 1 else self._image
+        draw = ImageDraw.Draw(image)
         size = font_size(self.height, self.width)
-        taken: list[tuple[float, float, float, float]] = []
+        taken: list[Box] = []
         for text, box, color in self._labels:
-            plate, font, hidden = self._place(draw, text, box, size, taken)
+            plate, font, hidden = self._find_plate(draw, text, box, size, taken)
             if hidden > 0.5:
                 continue
             taken.append(plate)
             draw.rounded_rectangle(plate, radius=size / 5, fill=color)
             center = ((plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2)
             draw.text(center, text, fill=text_color(color), font=font, anchor="mm")
-        array = np.array(picture)
+        array = np.array(image)
         return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
-    def _place(
-        self,
-        draw: ImageDraw.ImageDraw,
-        text: str,
-        box: tuple[float, float, float, float],
-        size: int,
-        taken: Sequence[tuple[float, float, float, float]],
-    ) -> tuple[tuple[float, float, float, float], ImageFont.FreeTypeFont | ImageFont.ImageFont, float]:
-        """Find the place for a label's plate that hides least of the labels so far, and the share of it that does."""
+    def _find_plate(
+        self, draw: ImageDraw.ImageDraw, text: str, box: Box, size: int, taken: Sequence[Box]
+    ) -> tuple[Box, Font, float]:
+        """Find the position for a label's plate that covers the earlier labels least.
+
+        Returns:
+            The plate, the font, and the fraction of the plate that covers earlier labels.
+        """
         font = font_of(size)
         while size > 7 and draw.textlength(text, font=font) > 0.9 * self.width:
             size -= 1
@@ -164,7 +170,9 @@ class Canvas:
             corners = [(x1 - width / 2, y1 + shift * height - height / 2) for shift in (0, 1, -1, 2, -2)]
         else:
             left, right, half = x1 - self.line / 2, x2 - width + self.line / 2, self.line / 2
-            corners = [(left, y1 - half - height)] if y1 - height >= 0 else []  # above, if there is room
+            corners = (
+                [(left, y1 - half - height)] if y1 - height >= 0 else []
+            )  # above the box, if there is space
             corners += [
                 (left, y1 + half),
                 (left, y2 + half),

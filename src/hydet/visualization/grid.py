@@ -1,4 +1,4 @@
-"""Pictures side by side, and pictures in files."""
+"""Images side by side, and images in files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from hydet.visualization.canvas import as_rgb, font_of
+from hydet.visualization.canvas import Font, as_rgb, font_of
+
+__all__ = ["image_grid", "save_png"]
 
 _BACKGROUND = (250, 250, 250)
 _INK = (40, 40, 40)
 
 
-def picture_grid(
+def image_grid(
     rows: Sequence[Sequence[Tensor]],
     *,
     column_captions: Sequence[str] = (),
@@ -27,27 +29,27 @@ def picture_grid(
     cell_side: int = 400,
     gap: int = 12,
 ) -> Tensor:
-    """Arrange pictures in rows and columns, all of a similar size.
+    """Arrange images in rows and columns, all at a similar size.
 
     Args:
-        rows: uint8 ``(3, H, W)`` pictures of any sizes, such as ``[[predictions, ground truth], ...]``. Rows may
-            differ in length.
-        column_captions: a line above each column.
-        row_captions: a line above each row.
-        cell_side: pictures with a longer side are reduced to it; those that fit in it twice or more are enlarged
-            by a whole factor, pixel by pixel, so that they stay sharp.
-        gap: pixels between pictures.
+        rows: uint8 ``(3, H, W)`` images of any size, such as ``[[predictions, ground truth], ...]``. Rows may differ in
+            length.
+        column_captions: line of text above each column.
+        row_captions: line of text above each row.
+        cell_side: reduce images whose longer side exceeds this, in pixels. Images that fit in it twice or more are
+            enlarged by a whole factor, by repeating their pixels, so that they stay sharp.
+        gap: pixels between images.
 
     Returns:
         uint8 ``(3, H, W)``.
 
     Raises:
-        ValueError: if there is no picture.
+        ValueError: if there is no image.
     """
-    cells = [[_fitted(as_rgb(picture), cell_side) for picture in row] for row in rows]
+    cells = [[_fit(as_rgb(image), cell_side) for image in row] for row in rows]
     cells = [row for row in cells if row]
     if not cells:
-        raise ValueError("picture_grid takes at least one picture, got none")
+        raise ValueError("image_grid takes at least one image, got none")
     num_columns = max(len(row) for row in cells)
     widths = [max(row[i].shape[2] for row in cells if i < len(row)) for i in range(num_columns)]
     heights = [max(cell.shape[1] for cell in row) for row in cells]
@@ -63,51 +65,55 @@ def picture_grid(
 
     lefts = [gap + sum(widths[:i]) + gap * i for i in range(num_columns)]
     for left, width, text in zip(lefts, widths, column_captions):
-        text = _shortened(draw, text, font, width)
+        text = _shorten(draw, text, font, width)
         draw.text((left + width / 2, gap / 2 + line / 2), text, fill=_INK, font=font, anchor="mm")
     top = header + gap
     for i, (row, height) in enumerate(zip(cells, heights)):
         if i < len(row_captions):
-            text = _shortened(draw, row_captions[i], font, total_width - 2 * gap)
+            text = _shorten(draw, row_captions[i], font, total_width - 2 * gap)
             draw.text((gap, top + caption / 2), text, fill=_INK, font=font, anchor="lm")
         top += caption
         for left, width, cell in zip(lefts, widths, row):
-            place = (left + (width - cell.shape[2]) // 2, top + (height - cell.shape[1]) // 2)
-            page.paste(Image.fromarray(cell.permute(1, 2, 0).contiguous().numpy()), place)
+            position = (left + (width - cell.shape[2]) // 2, top + (height - cell.shape[1]) // 2)
+            page.paste(Image.fromarray(cell.permute(1, 2, 0).contiguous().numpy()), position)
         top += height + gap
     return torch.from_numpy(np.array(page)).permute(2, 0, 1).contiguous()
 
 
-def save_png(picture: Tensor, path: str | os.PathLike[str]) -> Path:
-    """Write a uint8 ``(3, H, W)`` picture as a PNG file, whole or not at all; creates missing folders.
+def save_png(image: Tensor, path: str | os.PathLike[str]) -> Path:
+    """Write an image as a PNG file.
+
+    Args:
+        image: uint8 ``(3, H, W)`` RGB.
+        path: path of the file; missing folders are created. The file appears under this name once it is complete.
 
     Returns:
-        The path written.
+        ``path``.
     """
     path = Path(path)
-    image = Image.fromarray(as_rgb(picture).permute(1, 2, 0).contiguous().numpy())
+    pixels = Image.fromarray(as_rgb(image).permute(1, 2, 0).contiguous().numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    image.save(unfinished, format="PNG")
+    pixels.save(unfinished, format="PNG")
     unfinished.replace(path)
     return path
 
 
-def _fitted(picture: Tensor, side: int) -> Tensor:
-    """Reduce a large picture, repeat the pixels of a small one."""
-    height, width = picture.shape[1:]
+def _fit(image: Tensor, side: int) -> Tensor:
+    """Reduce a large image, or repeat the pixels of a small one."""
+    height, width = image.shape[1:]
     factor = side / max(height, width)
     if factor >= 1:
         whole = math.floor(factor)
-        return picture.repeat_interleave(whole, dim=1).repeat_interleave(whole, dim=2)
+        return image.repeat_interleave(whole, dim=1).repeat_interleave(whole, dim=2)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return F.interpolate(picture[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def _shortened(draw: ImageDraw.ImageDraw, text: str, font: object, width: float) -> str:
-    """Cut ``text`` so that it fits ``width`` pixels."""
-    if draw.textlength(text, font=font) <= width:  # type: ignore[arg-type]
+def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+    """Cut ``text`` to fit into ``width`` pixels."""
+    if draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "…", font=font) > width:  # type: ignore[arg-type]
+    while text and draw.textlength(text + "…", font=font) > width:
         text = text[:-1]
     return text + "…"

@@ -1,14 +1,10 @@
-"""Predictions and annotations brought into one form that can be drawn."""
+"""Objects in one form that can be drawn, from predictions, model inputs or records."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from faster_coco_eval.core import mask as coco_mask
 from torch import Tensor
 
 from hydet.structures import (
@@ -19,149 +15,135 @@ from hydet.structures import (
     PolygonMasks,
     ROIMasks,
     RotatedBoxes,
-    polygons_to_bitmask,
+    resize_nearest,
 )
+
+__all__ = ["DrawnObjects", "objects_from_ground_truth", "objects_from_predictions"]
+
+Size = tuple[int, int]  # (height, width) in pixels
 
 
 @dataclasses.dataclass
 class DrawnObjects:
-    """What can be drawn of N objects, in pixels of the picture."""
+    """Drawable parts of N objects, on the CPU and in pixels of the drawn image; None for a part that they lack.
+
+    Args:
+        count: N.
+        boxes: ``(N, 4)`` xyxy, or ``(N, 5)`` as (cx, cy, w, h, degrees counterclockwise).
+        classes: ``(N,)`` integers.
+        scores: ``(N,)`` float32.
+        masks: ``(N, H, W)`` bool.
+        keypoints: ``(N, K, 3)`` as (x, y, visibility or score).
+        keypoint_styles: ``(N, K)`` int64: 0 for a hidden keypoint, 1 for a ring, 2 for a dot.
+        crowd: ``(N,)`` bool.
+    """
 
     count: int
-    boxes: Tensor | None = None  # (N, 4) xyxy or (N, 5) rotated
-    classes: Tensor | None = None  # (N,)
-    scores: Tensor | None = None  # (N,)
-    masks: Tensor | None = None  # (N, H, W) bool
-    keypoints: Tensor | None = None  # (N, K, 3), the last one visibility or score
-    shown: Tensor | None = None  # (N, K) int: 0 hidden, 1 as a ring, 2 as a dot
-    crowd: Tensor | None = None  # (N,) bool
+    boxes: Tensor | None = None
+    classes: Tensor | None = None
+    scores: Tensor | None = None
+    masks: Tensor | None = None
+    keypoints: Tensor | None = None
+    keypoint_styles: Tensor | None = None
+    crowd: Tensor | None = None
 
     def select(self, index: Tensor) -> DrawnObjects:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "count"}
-        return DrawnObjects(
-            int(index.shape[0]), **{k: None if v is None else v[index] for k, v in fields.items()}
-        )
+        """Return the objects at ``(M,)`` indices, in their order."""
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "count"}
+        selected = {name: None if part is None else part[index] for name, part in parts.items()}
+        return DrawnObjects(len(index), **selected)
 
 
-def getter_of(holder: Any) -> Callable[[str], Any]:
-    """Read a field of instances, a mapping or any object; None if it has no such field."""
-    if isinstance(holder, Instances):
-        return holder.get_fields().get
-    if isinstance(holder, Mapping):
-        return holder.get
-    return lambda name: getattr(holder, name, None)
+def objects_from_predictions(instances: Instances, size: Size, keypoint_threshold: float) -> DrawnObjects:
+    """Bring detections or proposals into the frame of an image.
 
-
-def from_predictions(instances: Instances, size: Sequence[int], keypoint_threshold: float) -> DrawnObjects:
-    """Predictions of a model, or proposals, in the frame of a picture of ``size`` as ``(h, w)``."""
-    get = getter_of(instances)
-    boxes = get("pred_boxes") if instances.has("pred_boxes") else get("proposal_boxes")
-    scores = get("scores") if instances.has("scores") else get("objectness_logits")
-    objects = _gathered(
-        instances, size, boxes, get("pred_classes"), scores, get("pred_masks"), get("pred_keypoints")
+    Args:
+        instances: with any of the fields of detections or proposals.
+        size: (height, width) of the drawn image in pixels.
+        keypoint_threshold: keypoints with a lower score are hidden.
+    """
+    field = instances.get_fields().get
+    objects = _rescale(
+        instances,
+        size,
+        boxes=field("pred_boxes", field("proposal_boxes")),
+        classes=field("pred_classes"),
+        scores=field("scores", field("objectness_logits")),
+        masks=field("pred_masks"),
+        keypoints=field("pred_keypoints"),
     )
     if objects.keypoints is not None:
-        objects.shown = 2 * (objects.keypoints[..., 2] >= keypoint_threshold).long()
+        objects.keypoint_styles = 2 * (objects.keypoints[..., 2] >= keypoint_threshold).long()
     return objects
 
 
-def from_ground_truth(instances: Instances, size: Sequence[int]) -> DrawnObjects:
-    """Annotations as a model takes them, in the frame of a picture of ``size`` as ``(h, w)``."""
-    get = getter_of(instances)
-    objects = _gathered(
-        instances, size, get("gt_boxes"), get("gt_classes"), None, get("gt_masks"), get("gt_keypoints")
+def objects_from_ground_truth(instances: Instances, size: Size) -> DrawnObjects:
+    """Bring ground truth into the frame of an image.
+
+    Args:
+        instances: with any of the fields of a model input's instances.
+        size: (height, width) of the drawn image in pixels.
+    """
+    field = instances.get_fields().get
+    objects = _rescale(
+        instances,
+        size,
+        boxes=field("gt_boxes"),
+        classes=field("gt_classes"),
+        masks=field("gt_masks"),
+        keypoints=field("gt_keypoints"),
     )
     if objects.keypoints is not None:
-        objects.shown = objects.keypoints[..., 2].long()
+        # COCO's visibility: 0 not labeled, 1 labeled but hidden by something, 2 visible.
+        objects.keypoint_styles = objects.keypoints[..., 2].long()
     return objects
 
 
-def _gathered(
+def _rescale(
     instances: Instances,
-    size: Sequence[int],
-    boxes: Any,
-    classes: Any,
-    scores: Any,
-    masks: Any,
-    keypoints: Any,
+    size: Size,
+    *,
+    boxes: Boxes | Tensor | None,
+    classes: Tensor | None,
+    scores: Tensor | None = None,
+    masks: BitMasks | PolygonMasks | ROIMasks | Tensor | None,
+    keypoints: Keypoints | Tensor | None,
 ) -> DrawnObjects:
-    """Bring the fields of instances to the CPU and into the frame of a picture of ``size``."""
+    """Bring fields of instances to the CPU and from their frame into that of an image of ``size``."""
     height, width = instances.image_size
     scale_x, scale_y = size[1] / width, size[0] / height
     count = len(instances) if instances.get_fields() else 0
-    placed = None if boxes is None else boxes.tensor if isinstance(boxes, Boxes) else boxes
-    bits = _bitmaps(masks, placed, height, width)
-    if placed is not None:
-        scaled = (RotatedBoxes if placed.shape[1] == 5 else Boxes)(placed.detach().cpu().clone())
+    box_tensor = boxes.tensor if isinstance(boxes, Boxes) else boxes
+    bitmaps = _to_bitmaps(masks, box_tensor, height, width)
+    if box_tensor is not None:
+        scaled = (RotatedBoxes if box_tensor.shape[1] == 5 else Boxes)(box_tensor.detach().cpu().clone())
         scaled.scale(scale_x, scale_y)
-        placed = scaled.tensor
-    if keypoints is not None:
-        keypoints = keypoints.tensor if isinstance(keypoints, Keypoints) else keypoints
-        keypoints = keypoints.detach().cpu().float()[..., :3] * torch.tensor([scale_x, scale_y, 1.0])
+        box_tensor = scaled.tensor
+    points = keypoints.tensor if isinstance(keypoints, Keypoints) else keypoints
+    if points is not None:
+        points = points.detach().cpu().float()[..., :3] * torch.tensor([scale_x, scale_y, 1.0])
     return DrawnObjects(
         count,
-        boxes=placed,
+        boxes=box_tensor,
         classes=None if classes is None else classes.detach().cpu(),
         scores=None if scores is None else scores.detach().cpu().float(),
-        masks=None if bits is None else resized_nearest(bits.detach().cpu(), size),
-        keypoints=keypoints,
+        masks=None if bitmaps is None else resize_nearest(bitmaps.detach().cpu(), size),
+        keypoints=points,
     )
 
 
-def _bitmaps(masks: Any, boxes: Tensor | None, height: int, width: int) -> Tensor | None:
+def _to_bitmaps(
+    masks: BitMasks | PolygonMasks | ROIMasks | Tensor | None, boxes: Tensor | None, height: int, width: int
+) -> Tensor | None:
+    """Return ``(N, height, width)`` bool masks; None without masks, or without the boxes that they lie in."""
     if masks is None:
         return None
     if isinstance(masks, PolygonMasks):
         return BitMasks.from_polygon_masks(masks, height, width).tensor
-    if isinstance(masks, Tensor) and masks.ndim == 4:  # (N, 1, M, M), before post-processing
-        masks = ROIMasks(masks[:, 0])
-    if isinstance(masks, ROIMasks):
-        return None if boxes is None else masks.to_bitmasks(boxes, height, width).tensor
-    return masks.tensor if isinstance(masks, BitMasks) else masks.bool()
-
-
-def from_record(record: Any, size: Sequence[int], *, rotated: bool = False) -> DrawnObjects:
-    """The annotations of a dataset record, which are in pixels of its image; its rotated boxes if asked for."""
-    get = getter_of(record)
-    height, width = get("image").shape[1:]
-    fields: dict[str, Any] = {"gt_boxes": Boxes(get("boxes"))}
-    count = len(fields["gt_boxes"])
-    if rotated and get("rotated_boxes") is not None:
-        fields["gt_boxes"] = RotatedBoxes(get("rotated_boxes"))
-    if get("classes") is not None:
-        fields["gt_classes"] = torch.as_tensor(get("classes"))
-    if get("keypoints") is not None:
-        fields["gt_keypoints"] = Keypoints(get("keypoints"))
-    if get("masks") is not None:
-        fields["gt_masks"] = BitMasks(get("masks"))
-    elif get("segments") is not None and count > 0:
-        masks = [_segment_mask(segment, height, width) for segment in get("segments")]
-        fields["gt_masks"] = BitMasks(np.stack(masks))
-    objects = from_ground_truth(Instances((height, width), **fields), size)
-    if get("iscrowd") is not None:
-        objects.crowd = torch.as_tensor(get("iscrowd")).bool()
-    return objects
-
-
-def _segment_mask(segment: Any, height: int, width: int) -> np.ndarray:
-    """``(height, width)`` bool from polygons, a run-length code, or nothing."""
-    if segment is None:
-        return np.zeros((height, width), dtype=bool)
-    if not isinstance(segment, Mapping):
-        return polygons_to_bitmask([p for p in segment if len(p) >= 6], height, width)
-    code: Any = dict(segment)
-    if isinstance(code["counts"], list | tuple | np.ndarray):
-        code["counts"] = [int(run) for run in code["counts"]]
-        (code,) = coco_mask.frPyObjects([code], height, width)
-    return coco_mask.decode([code])[:, :, 0].astype(bool)
-
-
-def resized_nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Nearest-neighbour resampling of ``(..., H, W)`` masks or labels to ``size``."""
-    if maps.shape[-2:] == tuple(size):
-        return maps
-    rows, columns = (
-        ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
-        for new, old in zip(size, maps.shape[-2:])
-    )
-    return maps[..., rows[:, None], columns]
+    if isinstance(masks, BitMasks):
+        return masks.tensor
+    if isinstance(masks, Tensor):
+        if masks.ndim != 4:
+            return masks.bool()
+        masks = ROIMasks(masks[:, 0])  # (N, 1, M, M) before postprocessing
+    return None if boxes is None else masks.to_bitmasks(boxes, height, width).tensor

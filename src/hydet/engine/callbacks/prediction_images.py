@@ -10,7 +10,7 @@ from rich.markup import escape
 from torch import Tensor
 
 from hydet.distributed import is_main_process
-from hydet.visualization import draw_ground_truth, draw_predictions, picture_grid, save_png
+from hydet.visualization import draw_ground_truth, draw_predictions, image_grid, save_png
 
 from ..protocols import DeclaresInputFormat, Example
 from .callback import Callback
@@ -49,7 +49,7 @@ class PredictionImages(Callback):
         if not examples or not is_main_process():
             return
         rows = [self._draw_row(trainer, example) for example in examples]
-        grid = picture_grid(rows, column_captions=("predictions", "ground truth"))
+        grid = image_grid(rows, column_captions=("predictions", "ground truth"))
         path = save_png(grid, trainer.output_dir / self.folder / f"step_{trainer.step:08d}.png")
         trainer.log_image("predictions", grid)
         trainer.print(escape(f"images: {path}"))
