@@ -30,7 +30,7 @@ def make_levels(images=2, channels=3, size=128):
 
 
 @pytest.mark.parametrize("kind", ["ROIAlign", "ROIAlignV2", "ROIPool"])
-def test_every_box_is_pooled_from_its_own_level_in_the_order_given(kind):
+def test_each_box_is_pooled_from_its_level_in_order(kind):
     pooler, levels = make_pooler(pooler_type=kind), make_levels()
     boxes = [Boxes(random_boxes(9)), Boxes(random_boxes(7))]
     pooled = pooler(levels, boxes)
@@ -43,14 +43,14 @@ def test_every_box_is_pooled_from_its_own_level_in_the_order_given(kind):
         torch.testing.assert_close(pooled[i : i + 1], alone)
 
 
-def test_permuting_boxes_permutes_the_result():
+def test_permuted_boxes_give_permuted_results():
     pooler, levels = make_pooler(), make_levels(images=1)
     boxes, order = random_boxes(12), torch.randperm(12)
     torch.testing.assert_close(pooler(levels, [Boxes(boxes[order])]), pooler(levels, [Boxes(boxes)])[order])
 
 
 @pytest.mark.parametrize("kind", ["ROIAlign", "ROIAlignV2"])
-def test_pooling_all_levels_at_once_and_one_by_one_agree(kind):
+def test_multi_level_op_matches_level_by_level_pooling(kind):
     pooler, levels = make_pooler(pooler_type=kind), make_levels()
     boxes = [Boxes(random_boxes(6)), Boxes(random_boxes(8))]
     rois = convert_boxes_to_pooler_format(boxes)
@@ -63,26 +63,26 @@ def test_pooling_all_levels_at_once_and_one_by_one_agree(kind):
         torch.testing.assert_close(a, b)
 
 
-def test_outputs_need_not_be_square_on_several_levels():
+def test_output_that_is_not_square_on_several_levels():
     assert make_pooler(output_size=(2, 7))(make_levels(), [Boxes(random_boxes(3))] * 2).shape == (6, 3, 2, 7)
 
 
-def test_a_box_of_canonical_size_goes_to_the_canonical_level_and_twice_its_side_one_higher():
+def test_box_of_canonical_size_is_assigned_to_the_canonical_level():
     boxes = Boxes([[0, 0, 224, 224], [0, 0, 448, 448], [0, 0, 112, 112], [0, 0, 223, 223]])
     assert assign_boxes_to_levels([boxes], 2, 5, 224, 4).tolist() == [2, 3, 1, 1]
 
 
-def test_boxes_without_area_or_with_broken_coordinates_go_to_the_finest_level():
+def test_degenerate_boxes_are_assigned_to_the_finest_level():
     boxes = Boxes([[5.0, 5, 5, 9], [9, 9, 3, 12], [float("nan"), 0, 4, 4]])
     assert assign_boxes_to_levels([boxes], 2, 5, 224, 4).tolist() == [0, 0, 0]
 
 
-def test_huge_boxes_go_to_the_coarsest_level():
+def test_huge_boxes_are_assigned_to_the_coarsest_level():
     assert assign_boxes_to_levels([Boxes([[0.0, 0, 1e9, 1e9]])], 2, 5, 224, 4).tolist() == [3]
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (3, 0)])
-def test_without_boxes_the_result_is_empty_and_still_connected(counts):
+def test_result_without_boxes_is_empty_and_connected(counts):
     levels = make_levels()
     pooled = make_pooler()(levels, [Boxes(random_boxes(n)) for n in counts])
     assert pooled.shape == (sum(counts), 3, 5, 5)
@@ -95,7 +95,7 @@ def test_no_images():
     assert make_pooler()(levels, []).shape == (0, 3, 5, 5)
 
 
-def test_bfloat16_features_keep_the_precision_of_boxes():
+def test_bfloat16_features_do_not_round_boxes():
     levels = [level.detach().bfloat16() for level in make_levels()]
     boxes = [Boxes(random_boxes(6)), Boxes(random_boxes(2))]
     for kind in ("ROIAlignV2", "ROIPool"):
@@ -119,12 +119,12 @@ def test_bfloat16_features_keep_the_precision_of_boxes():
         {"canonical_level": 0},
     ],
 )
-def test_wrong_arguments_are_refused(options):
+def test_invalid_arguments_raise(options):
     with pytest.raises(ValueError):
         make_pooler(**options)
 
 
-def test_other_numbers_of_maps_or_images_are_refused():
+def test_different_numbers_of_maps_or_images_raise():
     with pytest.raises(ValueError, match="expected 4 feature maps"):
         make_pooler()(make_levels()[:2], [Boxes(random_boxes(1))] * 2)
     with pytest.raises(ValueError, match="2 images"):
