@@ -256,7 +256,7 @@ def match_anchors_cases(device: str, full: bool, ours: tuple[str, ...]) -> Itera
             for name in ours
         }
         runs["torchvision"] = matrix
-        what = f"{len(anchors):,} anchors x {count} ground gt_boxes, low quality"
+        what = f"{len(anchors):,} anchors x {count} ground truths, low quality"
         yield Case("match_anchors", what, "fp32", runs, size_of(anchors, gt_boxes) + 9 * len(anchors))
 
 

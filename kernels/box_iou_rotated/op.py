@@ -66,4 +66,5 @@ def box_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         raise ValueError(
             f"boxes1 and boxes2 must be on the same device, got {boxes1.device} and {boxes2.device}"
         )
-    return _box_iou_rotated(boxes1.detach(), boxes2.detach())
+    iou: Tensor = _box_iou_rotated(boxes1.detach(), boxes2.detach())
+    return iou

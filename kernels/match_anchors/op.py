@@ -78,6 +78,7 @@ def match_anchors(
     if list(thresholds) != sorted(thresholds):
         raise ValueError(f"thresholds must be in ascending order, got {list(thresholds)}")
     bounds, range_labels = [float(bound) for bound in thresholds], [int(label) for label in labels]
-    return _match_anchors(
+    result: tuple[Tensor, Tensor] = _match_anchors(
         anchors.detach(), gt_boxes.detach(), bounds, range_labels, allow_low_quality_matches
     )
+    return result

@@ -93,4 +93,7 @@ def nms_padded(
         max_outputs = boxes.shape[1]
     elif max_outputs < 0:
         raise ValueError(f"max_outputs must not be negative, got {max_outputs}")
-    return _nms_padded(boxes.detach(), scores.detach(), groups, valid, iou_threshold, max_outputs)
+    result: tuple[Tensor, Tensor] = _nms_padded(
+        boxes.detach(), scores.detach(), groups, valid, iou_threshold, max_outputs
+    )
+    return result

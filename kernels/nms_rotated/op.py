@@ -54,7 +54,8 @@ def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         TypeError: if ``boxes`` are integers.
     """
     _check(boxes, scores, None)
-    return _nms_rotated(boxes.detach(), scores.detach(), None, iou_threshold)
+    keep: Tensor = _nms_rotated(boxes.detach(), scores.detach(), None, iou_threshold)
+    return keep
 
 
 def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -77,4 +78,5 @@ def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_thresho
         TypeError: if ``boxes`` are integers.
     """
     _check(boxes, scores, idxs)
-    return _nms_rotated(boxes.detach(), scores.detach(), idxs, iou_threshold)
+    keep: Tensor = _nms_rotated(boxes.detach(), scores.detach(), idxs, iou_threshold)
+    return keep

@@ -60,4 +60,5 @@ def paste_masks(masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], thre
     height, width = image_shape
     if height < 0 or width < 0:
         raise ValueError(f"image_shape must not be negative, got {tuple(image_shape)}")
-    return _paste_masks(masks.detach(), boxes.detach(), height, width, float(threshold))
+    pasted: Tensor = _paste_masks(masks.detach(), boxes.detach(), height, width, float(threshold))
+    return pasted

@@ -1,6 +1,7 @@
 """Pooling of upright and rotated regions as a Triton kernel: all levels of a pyramid in one launch."""
 
 # mypy: ignore-errors
+# Triton's language is not Python's.
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Device functions and block sizes that the forward and backward kernels share."""
 
 # mypy: ignore-errors
+# Triton's language is not Python's.
 
 from __future__ import annotations
 

@@ -232,6 +232,7 @@ def roi_align(
     check_arguments(features, rois, 5, output_size, spatial_scales, levels)
     height, width = output_size
     scales = [float(scale) for scale in spatial_scales]
-    return _roi_align(
+    pooled: Tensor = _roi_align(
         features, rois.detach(), levels, height, width, scales, int(sampling_ratio), bool(aligned)
     )
+    return pooled

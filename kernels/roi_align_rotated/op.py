@@ -169,4 +169,7 @@ def roi_align_rotated(
     check_arguments(features, rois, 6, output_size, spatial_scales, levels)
     height, width = output_size
     scales = [float(scale) for scale in spatial_scales]
-    return _roi_align_rotated(features, rois.detach(), levels, height, width, scales, int(sampling_ratio))
+    pooled: Tensor = _roi_align_rotated(
+        features, rois.detach(), levels, height, width, scales, int(sampling_ratio)
+    )
+    return pooled

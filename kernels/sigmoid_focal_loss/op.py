@@ -119,4 +119,5 @@ def sigmoid_focal_loss(
         raise ValueError(
             f"targets must be {(levels[0].shape[0], num_rows)}, one per row of logits, got {tuple(targets.shape)}"
         )
-    return _sigmoid_focal_loss(levels, targets, float(alpha), float(gamma))
+    loss: Tensor = _sigmoid_focal_loss(levels, targets, float(alpha), float(gamma))
+    return loss
