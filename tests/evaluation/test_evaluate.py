@@ -94,7 +94,7 @@ def test_a_plain_module_is_called():
 
 
 def test_an_empty_loader_is_an_error():
-    with pytest.raises(ValueError, match="no batch"):
+    with pytest.raises(ValueError, match="no batches"):
         evaluate(Model(), [], [Total()], progress=False)
 
 

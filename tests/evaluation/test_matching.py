@@ -67,7 +67,7 @@ def test_excused_detections_are_not_wrong():
         one_image([[0.9, 0], [0, 0], [0, 0.9]], [0.3, 0.2, 0.1], excused=np.array([False, excused, False]))
         for excused in (True, False)
     ]
-    precise, not_precise = (accumulate(match([i]), 1, 100)["precision"][0, -1, 0, 0, 0] for i in images)
+    precise, not_precise = (accumulate(match([i]), 1, 100).precision[0, -1, 0, 0, 0] for i in images)
     assert precise == pytest.approx(1.0) and not_precise == pytest.approx(2 / 3)
 
 
@@ -152,7 +152,7 @@ def test_memory_is_bounded_without_changing_anything(monkeypatch):
 def test_no_images_at_all():
     result = match([])
     assert result.matched.shape[2] == 0 and len(result.classes) == 0
-    assert (accumulate(result, 2, 100)["precision"] == -1).all()
+    assert (accumulate(result, 2, 100).precision == -1).all()
 
 
 def test_strongest_keeps_the_first_of_equal_ones_in_each_class():

@@ -1,4 +1,4 @@
-"""How good a model is: evaluators take inputs and outputs, ``evaluate`` runs a model over a loader."""
+"""Evaluation: ``evaluate`` runs a model over a loader, evaluators compute metrics from its results."""
 
 from .coco import CocoEvaluator
 from .coco_results import results_to_coco_json

@@ -1,140 +1,185 @@
-"""Results of a model in the format that COCO tools read."""
+"""Convert model results to the format that COCO's tools read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from faster_coco_eval import mask as rle
 from torch import Tensor
 
-__all__ = ["TASKS", "check_fields", "instances_of", "results_to_coco_json", "run_lengths"]
+from hydet.structures import BitMasks, Instances, Keypoints, ModelInput, ModelOutput
 
-TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}  # COCO's name -> ours
+if TYPE_CHECKING:
+    from hydet.data import Metadata
+
+__all__ = [
+    "TASKS",
+    "CocoResult",
+    "RunLengths",
+    "check_fields",
+    "get_instances",
+    "results_to_coco_json",
+    "run_lengths",
+]
+
+TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}  # COCO's name -> name in metrics
 FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 
-MASKS_AT_ONCE = 32
+MASKS_PER_STEP = 32  # masks that are copied to the CPU at a time
+
+
+class RunLengths(TypedDict):
+    """A mask as COCO's compressed run-length code.
+
+    Keys:
+        size: [height, width].
+        counts: run lengths as text.
+    """
+
+    size: list[int]
+    counts: str
+
+
+class CocoResult(TypedDict):
+    """One detection in COCO's results format.
+
+    Keys:
+        image_id: id of the image, or its file name if it has no id.
+        category_id: category of the detection.
+        bbox: (x, y, w, h) in pixels, or (cx, cy, w, h, degrees) for rotated boxes.
+        score: score of the detection.
+        segmentation: mask of the detection.
+        keypoints: x, y and score of each keypoint, one after the other.
+    """
+
+    image_id: int | str | None
+    category_id: int
+    bbox: list[float]
+    score: float
+    segmentation: NotRequired[RunLengths]
+    keypoints: NotRequired[list[float]]
 
 
 def results_to_coco_json(
-    inputs: Sequence[Mapping[str, Any]],
-    outputs: Sequence[Mapping[str, Any]],
-    metadata: Any,
+    inputs: Sequence[ModelInput],
+    outputs: Sequence[ModelOutput],
+    metadata: Metadata,
     *,
     keypoint_offset: float = 0.0,
-) -> list[dict[str, Any]]:
-    """One mapping a detected object, ready for ``json.dump`` and for ``COCO.loadRes``.
+) -> list[CocoResult]:
+    """Return one dict per detection, ready for ``json.dump`` and for ``COCO.loadRes``.
 
     Args:
-        inputs: what the model got; ``image_id`` names the image, ``file_name`` where there is none.
-        outputs: what it gave, as many: ``{"instances": Instances}`` in the frame of the original image, with
-            ``pred_boxes``, ``scores``, ``pred_classes`` and, where the model has them, ``pred_masks``
-            (n, H, W) and ``pred_keypoints`` (n, K, 3).
-        metadata: ``hydet.data.Metadata``; its ``thing_ids`` turn classes back into category ids.
-        keypoint_offset: subtracted from x and y of keypoints.
-
-    Returns:
-        ``image_id``, ``category_id``, ``bbox`` as (x, y, w, h) in pixels, or (cx, cy, w, h, degrees) for rotated
-        boxes, ``score``; with masks ``segmentation`` (compressed RLE), with keypoints ``keypoints`` (x, y, score
-        one after the other).
+        inputs: model inputs; ``image_id`` identifies the image, or ``file_name`` if there is no id.
+        outputs: results for the inputs: ``{"instances": Instances}`` in the frame of the original image, with
+            ``pred_boxes``, ``scores``, ``pred_classes`` and, if the model predicts them, ``pred_masks`` (n, H, W) and
+            ``pred_keypoints`` (n, K, 3).
+        metadata: ``hydet.data.Metadata``, whose ``thing_ids`` convert classes back to category ids.
+        keypoint_offset: value to subtract from x and y of keypoints, in pixels.
 
     Raises:
-        ValueError: if lengths differ, an output has no instances, or a class is none of the metadata's.
+        ValueError: if lengths differ, a result has no instances, or a class is not in the metadata.
     """
     if len(inputs) != len(outputs):
         raise ValueError(f"{len(inputs)} inputs, but {len(outputs)} outputs")
-    results: list[dict[str, Any]] = []
+    results: list[CocoResult] = []
     for entry, output in zip(inputs, outputs, strict=True):
         results.extend(_image_results(entry, output, tuple(metadata.thing_ids), keypoint_offset))
     return results
 
 
-def instances_of(entry: Mapping[str, Any], output: Mapping[str, Any], num_classes: int) -> Any:
-    """The ``instances`` of an output.
+def get_instances(entry: ModelInput, output: ModelOutput, num_classes: int) -> Instances:
+    """Return the ``instances`` of a result.
 
     Raises:
-        ValueError: if there are none, or a class is not in 0 ... ``num_classes`` - 1.
+        ValueError: if there are none, or a class is outside 0 to ``num_classes - 1``.
     """
     image_id = entry.get("image_id", entry.get("file_name"))
     if "instances" not in output:
-        raise ValueError(f"image {image_id}: the model gave {sorted(output)}, expected 'instances'")
-    found = output["instances"]
-    wrong = found.pred_classes[(found.pred_classes < 0) | (found.pred_classes >= num_classes)].tolist()
-    if wrong:
+        raise ValueError(f"image {image_id}: the model returned {sorted(output)}, expected 'instances'")
+    instances = output["instances"]
+    classes = instances.pred_classes
+    invalid = classes[(classes < 0) | (classes >= num_classes)].tolist()
+    if invalid:
         raise ValueError(
-            f"image {image_id}: the model found class {wrong[0]}, the dataset has classes 0 to {num_classes - 1}"
+            f"image {image_id}: the model predicted class {invalid[0]}, but the dataset has classes 0 to "
+            f"{num_classes - 1}"
         )
-    return found
+    return instances
 
 
-def check_fields(found: Any, iou_types: Sequence[str]) -> None:
-    """Raise ValueError unless the instances have what each of COCO's ``iou_types`` measures."""
+def check_fields(instances: Instances, iou_types: Sequence[str]) -> None:
+    """Check that the instances have the predictions of each of COCO's ``iou_types``.
+
+    Raises:
+        ValueError: if a field is missing.
+    """
     for name in iou_types:
-        if not found.has(FIELDS[name]):
+        if not instances.has(FIELDS[name]):
             raise ValueError(
-                f"iou_types asks for {name!r}, but the model gives no {FIELDS[name]} "
-                f"(it gives {sorted(found.get_fields())})"
+                f"iou_types has {name!r}, but the model predicts no {FIELDS[name]} "
+                f"(it predicts {sorted(instances.get_fields())})"
             )
 
 
 def _image_results(
-    entry: Mapping[str, Any], output: Mapping[str, Any], thing_ids: tuple[int, ...], keypoint_offset: float
-) -> list[dict[str, Any]]:
+    entry: ModelInput, output: ModelOutput, thing_ids: tuple[int, ...], keypoint_offset: float
+) -> list[CocoResult]:
     image_id = entry.get("image_id", entry.get("file_name"))
-    found = instances_of(entry, output, len(thing_ids))
-    classes = found.pred_classes.tolist()
-    boxes = _written_boxes(found.pred_boxes.tensor)
-    results = [
+    instances = get_instances(entry, output, len(thing_ids))
+    classes = instances.pred_classes.tolist()
+    boxes = _to_coco_boxes(instances.pred_boxes.tensor)
+    results: list[CocoResult] = [
         {"image_id": image_id, "category_id": int(thing_ids[c]), "bbox": box, "score": score}
-        for c, box, score in zip(classes, boxes, found.scores.double().tolist(), strict=True)
+        for c, box, score in zip(classes, boxes, instances.scores.double().tolist(), strict=True)
     ]
-    if found.has("pred_masks"):
-        for result, code in zip(results, run_lengths(found.pred_masks), strict=True):
+    if instances.has("pred_masks"):
+        for result, code in zip(results, run_lengths(instances.pred_masks), strict=True):
             result["segmentation"] = code
-    if found.has("pred_keypoints"):
-        for result, points in zip(
-            results, _written_keypoints(found.pred_keypoints, keypoint_offset), strict=True
-        ):
+    if instances.has("pred_keypoints"):
+        keypoints = _to_coco_keypoints(instances.pred_keypoints, keypoint_offset)
+        for result, points in zip(results, keypoints, strict=True):
             result["keypoints"] = points
     return results
 
 
-def _written_boxes(boxes: Tensor) -> list[list[float]]:
+def _to_coco_boxes(boxes: Tensor) -> list[list[float]]:
     boxes = boxes.detach().double().cpu()
     if boxes.shape[-1] == 4:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
-    return boxes.tolist()
+    rows: list[list[float]] = boxes.tolist()
+    return rows
 
 
-def run_lengths(masks: Any) -> list[dict[str, Any]]:
-    """Compressed run-length codes of ``(n, H, W)`` masks; probabilities count from above 0.5.
+def run_lengths(masks: Tensor | BitMasks) -> list[RunLengths]:
+    """Encode ``(n, H, W)`` masks as COCO's compressed run-length codes; probabilities above 0.5 belong to a mask.
 
     Raises:
-        ValueError: if the shape is another.
+        ValueError: if the masks have another number of dimensions.
     """
-    masks = getattr(masks, "tensor", masks)
-    if masks.ndim != 3:
+    tensor = masks if isinstance(masks, Tensor) else masks.tensor
+    if tensor.ndim != 3:
         raise ValueError(
-            f"pred_masks has shape {tuple(masks.shape)}, expected (n, H, W): masks pasted into the image"
+            f"pred_masks has shape {tuple(tensor.shape)}, expected (n, H, W): masks pasted into the image"
         )
-    codes: list[dict[str, Any]] = []
-    for part in masks.detach().split(MASKS_AT_ONCE):
+    codes: list[RunLengths] = []
+    for part in tensor.detach().split(MASKS_PER_STEP):
         if part.shape[0] == 0:
             break
-        array = np.asfortranarray(
-            (part > 0.5 if part.is_floating_point() else part).byte().cpu().permute(1, 2, 0)
-        )
-        codes.extend(rle.encode(array))
-    for code in codes:
-        if isinstance(code["counts"], bytes):
-            code["counts"] = code["counts"].decode("ascii")
-        code["size"] = [int(side) for side in code["size"]]
+        binary = (part > 0.5 if part.is_floating_point() else part).byte().cpu()
+        for code in rle.encode(np.asfortranarray(binary.permute(1, 2, 0))):
+            counts = code["counts"]
+            text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+            codes.append({"size": [int(side) for side in code["size"]], "counts": text})
     return codes
 
 
-def _written_keypoints(keypoints: Any, offset: float) -> list[list[float]]:
-    points = getattr(keypoints, "tensor", keypoints).detach().double().cpu().clone()
+def _to_coco_keypoints(keypoints: Tensor | Keypoints, offset: float) -> list[list[float]]:
+    tensor = keypoints if isinstance(keypoints, Tensor) else keypoints.tensor
+    points = tensor.detach().double().cpu().clone()
     points[..., :2] -= offset
-    return points.flatten(1).tolist()
+    rows: list[list[float]] = points.flatten(1).tolist()
+    return rows

@@ -1,121 +1,155 @@
-"""Run a model over a dataset and measure it."""
+"""Run a model over a dataset and compute metrics."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from hydet.distributed import cuda_rng_devices, is_main_process, sum_over_processes
+from hydet.structures import Losses, ModelInput, ModelOutput
 
 from .evaluator import Evaluator
+
+if TYPE_CHECKING:
+    from hydet.modeling.protocols import Detector
 
 __all__ = ["evaluate"]
 
 SEED = 20170320
 
+Batch = Sequence[ModelInput]
+RunBatch = Callable[[Batch], tuple[Losses, Sequence[ModelOutput]]]
+
 
 def evaluate(
-    model: nn.Module,
-    loader: Iterable[Sequence[Mapping[str, Any]]],
+    model: Detector | nn.Module,
+    loader: Iterable[Batch],
     evaluators: Sequence[Evaluator],
     *,
     with_losses: bool = True,
     device: torch.device | str | None = None,
     progress: bool | Progress = True,
 ) -> dict[str, float]:
-    """Metrics of ``model`` on ``loader``, and its validation loss from the same pass.
+    """Compute the metrics of ``model`` on ``loader``, and its validation loss in the same pass.
 
-    The model runs in evaluation mode without gradients, and each of its modules returns to the mode it had. What
-    it draws at random (the regions that a loss samples) comes from a stream of its own: two evaluations of the same
-    weights agree, and a training run goes on as if there had been none.
+    The model runs in evaluation mode without gradients; afterwards each of its modules has its previous mode. Random
+    choices, such as the regions that a loss samples, come from a separate random stream: two evaluations of the same
+    weights agree, and a training run continues as if there had been no evaluation.
 
     Args:
-        model: has ``inference`` and ``losses_and_inference``; any other is called, and gets no losses.
-        loader: finite, batches of model inputs.
+        model: a detector. A module without ``inference`` is called with the batch, and one without
+            ``losses_and_inference`` has no validation loss.
+        loader: finite loader of batches of model inputs.
         evaluators: see ``Evaluator``.
-        with_losses: also compute losses, where inputs carry ground truth (``instances`` or ``sem_seg``).
-        device: move the model there first; by default it stays where it is.
-        progress: show a progress bar, or add a task to one that is already shown.
+        with_losses: True also computes losses of batches with ground truth (``instances`` or ``sem_seg``).
+        device: device to move the model to; by default it stays where it is.
+        progress: True shows a progress bar; a ``rich`` progress gains a task.
 
     Returns:
-        The evaluators' metrics; with losses also ``val_loss/<name>``, the mean over images, and
-        ``val_loss/total``. The same on every process.
+        The metrics of all evaluators, and with losses ``val_loss/<name>``, the mean over images, and
+        ``val_loss/total``. All processes get the same values.
 
     Raises:
-        ValueError: if the loader is empty on every process, or two evaluators give a metric of the same name.
+        ValueError: if the loader is empty on all processes, or two evaluators return a metric of the same name.
     """
-    if device is not None:
+    if device is not None and isinstance(model, nn.Module):
         model.to(device)
     for evaluator in evaluators:
         evaluator.reset()
+    run = _make_runner(model, with_losses)
     sums: dict[str, Tensor] = {}
-    images = images_with_losses = 0
-    with _evaluation_mode(model), torch.no_grad(), _own_randomness():
-        for batch in _shown(loader, progress):
-            losses, outputs = _run(model, batch, with_losses)
+    num_images = num_images_with_losses = 0
+    with _evaluation_mode(model), torch.no_grad(), _separate_random_stream():
+        for batch in _with_progress(loader, progress):
+            losses, outputs = run(batch)
             for evaluator in evaluators:
                 evaluator.update(batch, outputs)
-            images += len(batch)
+            num_images += len(batch)
             if losses:
-                images_with_losses += len(batch)
+                num_images_with_losses += len(batch)
                 for name, value in losses.items():
                     weighted = value.detach().double() * len(batch)
                     sums[name] = sums[name] + weighted if name in sums else weighted
-    counted = {name: float(value) for name, value in sums.items()}
-    total = sum_over_processes({"images/all": images, "images/losses": images_with_losses, **counted})
-    if not total.pop("images/all"):
-        raise ValueError("evaluate: the loader gave no batch")
-    num_images = total.pop("images/losses")
+    counts = {"images/all": float(num_images), "images/losses": float(num_images_with_losses)}
+    totals = sum_over_processes({**counts, **{name: float(value) for name, value in sums.items()}})
+    if not totals.pop("images/all"):
+        raise ValueError("evaluate: the loader has no batches")
+    metrics = _compute_metrics(evaluators)
+    total_images_with_losses = totals.pop("images/losses")
+    if total_images_with_losses:
+        metrics |= {f"val_loss/{name}": value / total_images_with_losses for name, value in totals.items()}
+        metrics["val_loss/total"] = sum(totals.values()) / total_images_with_losses
+    return metrics
+
+
+@runtime_checkable
+class _HasInference(Protocol):
+    def inference(self, batched_inputs: Batch) -> Sequence[ModelOutput]: ...
+
+
+@runtime_checkable
+class _HasLossesAndInference(Protocol):
+    def losses_and_inference(self, batched_inputs: Batch) -> tuple[Losses, Sequence[ModelOutput]]: ...
+
+
+def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
+    """Return a function that computes losses and results; any module with fewer methods than ``Detector`` also works."""
+    infer: Callable[[Batch], Sequence[ModelOutput]]
+    infer = model.inference if isinstance(model, _HasInference) else model  # type: ignore[assignment]
+    both = model.losses_and_inference if isinstance(model, _HasLossesAndInference) else None
+
+    def run(batch: Batch) -> tuple[Losses, Sequence[ModelOutput]]:
+        has_ground_truth = all("instances" in entry or "sem_seg" in entry for entry in batch)
+        if with_losses and both is not None and has_ground_truth:
+            return both(batch)
+        return {}, infer(batch)
+
+    return run
+
+
+def _compute_metrics(evaluators: Sequence[Evaluator]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for evaluator in evaluators:
         new = evaluator.compute()
         if metrics.keys() & new.keys():
-            raise ValueError(f"two evaluators give the same metrics: {sorted(metrics.keys() & new.keys())}")
+            raise ValueError(f"two evaluators return the same metrics: {sorted(metrics.keys() & new.keys())}")
         metrics |= new
-    if num_images:
-        metrics |= {f"val_loss/{name}": value / num_images for name, value in total.items()}
-        metrics["val_loss/total"] = sum(total.values()) / num_images
     return metrics
 
 
-def _run(model: Any, batch: Sequence[Mapping[str, Any]], with_losses: bool) -> tuple[dict[str, Tensor], Any]:
-    labelled = all("instances" in entry or "sem_seg" in entry for entry in batch)
-    if with_losses and labelled and hasattr(model, "losses_and_inference"):
-        return model.losses_and_inference(batch)
-    run = model.inference if hasattr(model, "inference") else model
-    return {}, run(batch)
-
-
 @contextlib.contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
+def _evaluation_mode(model: Detector | nn.Module) -> Iterator[None]:
+    if not isinstance(model, nn.Module):  # such as an exported program, which has one mode
+        yield
+        return
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        for module, training in before.items():
+        for module, training in modes.items():
             module.training = training
 
 
 @contextlib.contextmanager
-def _own_randomness() -> Iterator[None]:
+def _separate_random_stream() -> Iterator[None]:
     with torch.random.fork_rng(devices=cuda_rng_devices()):
         torch.manual_seed(SEED)
         yield
 
 
-def _shown(loader: Iterable[Any], progress: bool | Progress) -> Iterator[Any]:
+def _with_progress(loader: Iterable[Batch], progress: bool | Progress) -> Iterator[Batch]:
     if progress is False or not is_main_process():
         yield from loader
         return
-    length = (len(loader) if isinstance(loader, Sized) else 0) or None
     if isinstance(progress, Progress):
-        task = progress.add_task("evaluation", total=length)
+        num_batches = (len(loader) if isinstance(loader, Sized) else 0) or None
+        task = progress.add_task("evaluation", total=num_batches)
         try:
             for batch in loader:
                 yield batch
@@ -123,5 +157,5 @@ def _shown(loader: Iterable[Any], progress: bool | Progress) -> Iterator[Any]:
         finally:
             progress.remove_task(task)
         return
-    with Progress(transient=True) as own:
-        yield from _shown(loader, own)
+    with Progress(transient=True) as new_progress:
+        yield from _with_progress(loader, new_progress)

@@ -1,30 +1,36 @@
-"""The protocol of evaluators."""
+"""The interface of evaluators."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from rich.table import Table
+
+from hydet.structures import ModelInput, ModelOutput
 
 __all__ = ["Evaluator"]
 
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Collects what a model says about a dataset and turns it into metrics.
+    """Collects the results of a model on a dataset and turns them into metrics.
 
     ``evaluate`` calls ``reset`` once, ``update`` for every batch and ``compute`` at the end. Under
-    ``torch.distributed`` each process sees its share of the images; ``compute`` is called on all of them and
-    returns the same metrics everywhere.
+    ``torch.distributed``, each process sees its share of the images; ``compute`` is called on all processes and returns
+    the same metrics everywhere.
     """
 
     def reset(self) -> None:
-        """Forget everything seen so far."""
+        """Forget all results."""
 
-    def update(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take the results of one batch: what went into the model, and what came out."""
+    def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
+        """Add the inputs and results of one batch."""
 
     def compute(self) -> dict[str, float]:
-        """Flat metrics such as ``{"box/AP": 0.41}``, between 0 and 1 where they are rates; NaN if undefined."""
+        """Return metrics such as ``{"box/AP": 0.41}``; rates lie between 0 and 1, undefined metrics are NaN."""
+        ...
 
-    def tables(self) -> list[Any]:
-        """What to print after ``compute``: objects that rich can print; empty except on the main process."""
+    def tables(self) -> list[Table]:
+        """Return tables to print after ``compute``; empty on other processes than the main one."""
+        ...

@@ -1,4 +1,4 @@
-"""COCO's matching of detections to ground truth, in all images and classes at once."""
+"""Match detections to ground truth as COCO does, for all images and classes at once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ ELEMENTS_AT_ONCE = 1 << 22
 
 @dataclasses.dataclass
 class ImageOverlaps:
-    """The D detections and G objects of one image, and which of them overlap.
+    """The D detections and G objects of one image, and the pairs that overlap.
 
     Args:
-        classes: ``(D,)`` of the detections.
-        scores: ``(D,)``.
-        areas: ``(D,)`` in square pixels.
-        gt_classes: ``(G,)``.
-        gt_areas: ``(G,)``.
-        gt_crowd: ``(G,)`` bool: matching it is neither right nor wrong, and any number of detections may.
-        overlaps: ``(D, G)`` IoU, for crowds the fraction of the detection inside; only pairs of the same class, of
-            at least the lowest threshold, are kept.
-        excused: ``(D,)`` bool: detections that are not wrong if nothing matches them; by default none.
+        classes: ``(D,)`` classes of the detections.
+        scores: ``(D,)`` scores of the detections.
+        areas: ``(D,)`` areas of the detections in square pixels.
+        gt_classes: ``(G,)`` classes of the objects.
+        gt_areas: ``(G,)`` areas of the objects in square pixels.
+        gt_crowd: ``(G,)`` bool. A match with a crowd is neither right nor wrong, and any number of detections can
+            match it.
+        overlaps: ``(D, G)`` IoU; for crowds the fraction of the detection inside the crowd. Only pairs of the same
+            class that reach the lowest threshold are kept.
+        excused: ``(D,)`` bool, True for detections that are no false positives if they match nothing; by default none.
     """
 
     classes: np.ndarray
@@ -49,24 +50,24 @@ class ImageOverlaps:
 
 @dataclasses.dataclass
 class Matching:
-    """What was matched: D detections and G objects of all images, for A ranges of area and T thresholds of IoU.
+    """Matches of the D detections and G objects of all images, for A area ranges and T IoU thresholds.
 
-    Detections are ordered by class, then by descending score, then as their images came. Only C of them, the
-    candidates, overlap anything.
+    Detections are sorted by class, then by descending score, then by image. Only C of them, the candidates, overlap an
+    object.
     """
 
     classes: np.ndarray  # (D,)
-    ranks: np.ndarray  # (D,) place among the detections of the same image and class, from 0
-    unpunished: np.ndarray  # (A, D) bool: not wrong if unmatched, being excused or out of the range of areas
-    candidates: np.ndarray  # (D,) place in the arrays below, -1 for those that overlap nothing
+    ranks: np.ndarray  # (D,) rank among the detections of the same image and class, from 0
+    unpunished: np.ndarray  # (A, D) bool: no false positive if unmatched: excused, or outside the area range
+    candidates: np.ndarray  # (D,) index in the arrays below, -1 for detections that overlap nothing
     matched: np.ndarray  # (A, T, C) bool
-    to_ignored: np.ndarray  # (A, T, C) bool: matched to what is ignored
+    to_ignored: np.ndarray  # (A, T, C) bool: matched to an ignored object
     gt_classes: np.ndarray  # (G,)
-    gt_ignored: np.ndarray  # (A, G) bool: crowds, and what is out of the range of areas
+    gt_ignored: np.ndarray  # (A, G) bool: crowds, and objects outside the area range
 
 
 def strongest(classes: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
-    """Indices, ascending, of the ``limit`` detections of highest score in each class; the first of equal ones."""
+    """Return the ascending indices of the ``limit`` highest scores per class; of equal scores, the first."""
     order = np.lexsort((-scores, classes))
     return np.sort(order[_rank_in_group(classes[order]) < limit])
 
@@ -77,37 +78,37 @@ def match(
     thresholds: np.ndarray = IOU_THRESHOLDS,
     area_ranges: Sequence[tuple[float, float]] = AREA_RANGES,
 ) -> Matching:
-    """Match greedily as COCO does.
+    """Match detections to objects greedily, as COCO does.
 
-    In each image and class, detections choose by descending score. Each takes the object of highest overlap that is
-    still free and reaches the threshold; only if there is none, one that is ignored. Of equal overlaps the later object
-    is taken. A range of areas is ignored outside its bounds, which belong to it.
+    In each image and class, detections choose by descending score. A detection takes the free object with the highest
+    overlap that reaches the threshold; if there is none, an ignored object. Of equal overlaps, the later object is
+    taken. Objects outside an area range, whose bounds are inclusive, are ignored.
 
     Args:
-        images: what overlaps in each image.
-        thresholds: ``(T,)`` ascending, from 0.5 on.
-        area_ranges: A pairs in square pixels.
+        images: detections and objects of each image.
+        thresholds: ``(T,)`` ascending IoU thresholds, at least 0.5.
+        area_ranges: A pairs (smallest, largest) in square pixels.
     """
     bounds = np.asarray(area_ranges, dtype=np.float64)[:, :, None]  # (A, 2, 1)
     image_of = np.repeat(np.arange(len(images)), [len(image.classes) for image in images])
     classes, scores, areas, excused = (
-        _joined([getattr(image, name) for image in images])
+        _concatenate([getattr(image, name) for image in images])
         for name in ("classes", "scores", "areas", "excused")
     )
     gt_classes, gt_areas, gt_crowd = (
-        _joined([getattr(image, name) for image in images]) for name in ("gt_classes", "gt_areas", "gt_crowd")
+        _concatenate([getattr(image, name) for image in images]) for name in ("gt_classes", "gt_areas", "gt_crowd")
     )
     crowd = gt_crowd.astype(bool)
     order = np.lexsort((-scores, classes))
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
+    sorted_index = np.empty_like(order)
+    sorted_index[order] = np.arange(len(order))
     groups = classes[order].astype(np.int64) * max(1, len(images)) + image_of[order]
 
     first = np.cumsum([0, *[len(image.classes) for image in images]])
     gt_first = np.cumsum([0, *[len(image.gt_classes) for image in images]])
-    rows = place[_joined([image.rows + start for image, start in zip(images, first)]).astype(np.int64)]
-    columns = _joined([image.columns + start for image, start in zip(images, gt_first)]).astype(np.int64)
-    ious = _joined([image.ious for image in images])
+    rows = sorted_index[_concatenate([image.rows + start for image, start in zip(images, first)]).astype(np.int64)]
+    columns = _concatenate([image.columns + start for image, start in zip(images, gt_first)]).astype(np.int64)
+    ious = _concatenate([image.ious for image in images])
     gt_ignored = crowd | (gt_areas < bounds[:, 0]) | (gt_areas > bounds[:, 1])  # (A, G)
     by_overlap = np.lexsort((columns, ious, rows))
     with_overlap, counts = np.unique(rows, return_counts=True)
@@ -138,19 +139,21 @@ def _choose(
     gt_ignored: np.ndarray,
     thresholds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let the first candidates of all groups choose together, then the second ones, and so on.
+    """Match the first candidates of all groups together, then the second ones, and so on.
+
+    Candidates of different groups do not compete, so one round handles all groups at once.
 
     Args:
-        groups: ``(C,)`` image and class of each candidate, in the order of choosing.
-        counts: ``(C,)`` objects that it overlaps.
-        objects: these objects, candidate after candidate, each in ascending order of overlap.
-        ious: likewise.
-        crowd: ``(G,)``.
-        gt_ignored: ``(A, G)``.
+        groups: ``(C,)`` image and class of each candidate, in the order in which they choose.
+        counts: ``(C,)`` number of objects that each candidate overlaps.
+        objects: indices of these objects, candidate by candidate, by ascending overlap.
+        ious: their overlaps, in the same order.
+        crowd: ``(G,)`` bool.
+        gt_ignored: ``(A, G)`` bool.
         thresholds: ``(T,)``.
 
     Returns:
-        ``(A, T, C)`` whether something was matched, and whether that is ignored.
+        Two ``(A, T, C)`` bool arrays: True for a match, and True for a match with an ignored object.
     """
     num_ranges, num_thresholds = len(gt_ignored), len(thresholds)
     matched = np.zeros((num_ranges, num_thresholds, len(groups)), dtype=bool)
@@ -162,17 +165,17 @@ def _choose(
     for rows in _parts(rounds, counts, ELEMENTS_AT_ONCE // (num_ranges * num_thresholds)):
         width = int(counts[rows].max())
         slot = np.arange(width, dtype=np.int32)
-        there = slot < counts[rows, None]
-        index = np.where(there, start[rows, None] + slot, 0)  # (c, width)
-        which = objects[index]
-        ignored = gt_ignored[:, None, which]  # (A, 1, c, width)
-        good = there & (ious[index] >= thresholds[:, None, None])  # (T, c, width)
-        good = good & (~taken[:, :, which] | crowd[which])  # (A, T, c, width)
-        # the later the slot the higher the overlap; all that is not ignored comes before what is
-        value = np.where(good, slot + 1 + width * ~ignored, 0)
+        is_used = slot < counts[rows, None]
+        index = np.where(is_used, start[rows, None] + slot, 0)  # (c, width)
+        gt_index = objects[index]
+        ignored = gt_ignored[:, None, gt_index]  # (A, 1, c, width)
+        can_match = is_used & (ious[index] >= thresholds[:, None, None])  # (T, c, width)
+        can_match = can_match & (~taken[:, :, gt_index] | crowd[gt_index])  # (A, T, c, width)
+        # A later slot has a higher overlap. Adding the width ranks every other object above every ignored one.
+        value = np.where(can_match, slot + 1 + width * ~ignored, 0)
         best = value.argmax(axis=3)  # (A, T, c)
         hit = np.take_along_axis(value, best[..., None], axis=3)[..., 0] > 0
-        chosen = which[np.arange(len(rows)), best]
+        chosen = gt_index[np.arange(len(rows)), best]
         matched[:, :, rows] = hit
         to_ignored[:, :, rows] = hit & gt_ignored[ranges, chosen]
         taken[ranges, levels, chosen] |= hit
@@ -180,18 +183,21 @@ def _choose(
 
 
 def _parts(rounds: np.ndarray, counts: np.ndarray, limit: int) -> list[np.ndarray]:
-    """Candidates of the same round, those of similar counts together, in parts of about ``limit`` slots."""
+    """Split the candidates of each round into parts of about ``limit`` slots, to bound memory.
+
+    Candidates with similar counts share a part, since the slots of a part are padded to its largest count.
+    """
     parts = []
     order = np.lexsort((counts, rounds))
-    for one in np.split(order, np.flatnonzero(np.diff(rounds[order])) + 1):
-        if len(one):
-            size = max(1, limit // int(counts[one].max()))
-            parts += [one[i : i + size] for i in range(0, len(one), size)]
+    for candidates in np.split(order, np.flatnonzero(np.diff(rounds[order])) + 1):
+        if len(candidates):
+            size = max(1, limit // int(counts[candidates].max()))
+            parts += [candidates[i : i + size] for i in range(0, len(candidates), size)]
     return parts
 
 
 def _rank_in_group(groups: np.ndarray) -> np.ndarray:
-    """For each element how many before it have the same value."""
+    """Return for each element the number of earlier elements with the same value."""
     order = np.argsort(groups, kind="stable")
     in_order = groups[order]
     is_first = np.ones(len(groups), dtype=bool)
@@ -202,5 +208,5 @@ def _rank_in_group(groups: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
