@@ -1,0 +1,37 @@
+import json
+
+import pytest
+import torch
+
+from hydet.data import DataError, frequency_weights
+
+
+def write(path, categories, annotations=()):
+    path.write_text(json.dumps({"categories": categories, "annotations": list(annotations)}))
+    return path
+
+
+def test_image_counts_of_lvis_in_ascending_order_of_ids(tmp_path):
+    path = write(tmp_path / "a.json", [{"id": 9, "image_count": 25}, {"id": 2, "image_count": 4}])
+    assert frequency_weights(json=path, num_classes=2).tolist() == [2, 5]
+    assert frequency_weights(json=path, num_classes=2, power=1).tolist() == [4, 25]
+    assert frequency_weights(json=path, num_classes=2, power=0).tolist() == [1, 1]
+
+
+def test_images_of_coco_are_counted_once_per_category(tmp_path):
+    pairs = [(2, 1), (2, 1), (2, 5), (9, 5)]  # (category_id, image_id)
+    annotations = [{"category_id": c, "image_id": i} for c, i in pairs]
+    path = write(tmp_path / "a.json", [{"id": 2}, {"id": 9}, {"id": 11}], annotations)
+    assert frequency_weights(json=path, num_classes=3, power=1).tolist() == [2, 1, 0]
+
+
+def test_missing_file_gives_equal_weights_with_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="equal weights"):
+        weights = frequency_weights(json=tmp_path / "a.json", num_classes=3)
+    assert torch.equal(weights, torch.ones(3))
+
+
+def test_another_number_of_categories_is_refused(tmp_path):
+    path = write(tmp_path / "a.json", [{"id": 2, "image_count": 4}])
+    with pytest.raises(DataError, match="has 1 categories, the model 3"):
+        frequency_weights(json=path, num_classes=3)
