@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from hydet.structures import BitMasks, Boxes, Instances, Keypoints, RotatedBoxes
+from hydet.structures import BitMasks, Boxes, Instances, Keypoints, RotatedBoxes, SegmentInfo
 from hydet.visualization.objects import DrawnObjects, Size, objects_from_ground_truth
 
 __all__ = ["AnnotatedRecord", "Annotations"]
@@ -22,14 +22,14 @@ class AnnotatedRecord(Protocol):
     boxes: Tensor
     classes: Tensor
     iscrowd: Tensor
-    segments: Any
+    segments: Sequence[object] | None
     masks: Tensor | None
     keypoints: Tensor | None
     rotated_boxes: Tensor | None
     sem_seg: Tensor | None
     panoptic_seg: Tensor | None
-    segments_info: Any
-    metadata: Any
+    segments_info: Sequence[SegmentInfo] | None
+    metadata: object
 
     def bitmasks(self) -> Tensor:
         """Return the ``(N, H, W)`` bool masks of all objects."""
@@ -54,7 +54,7 @@ class Annotations:
     instances: Instances | None = None
     crowd: Tensor | None = None
     panoptic_seg: Tensor | None = None
-    segments_info: Sequence[Mapping[str, Any]] | None = None
+    segments_info: Sequence[SegmentInfo] | None = None
     sem_seg: Tensor | None = None
     metadata: object = None
 

@@ -44,12 +44,12 @@ def font_of(size: int) -> Font:
 def line_width(height: int, width: int) -> int:
     """Return the width of lines, in pixels, for an image of this size."""
     # Lines grow more slowly than the image, so that they hide less of a large one.
-    return max(1, round(0.055 * float(height * width) ** 0.3))
+    return max(1, round(0.055 * math.pow(height * width, 0.3)))
 
 
 def font_size(height: int, width: int) -> int:
     """Return the height of letters, in pixels, for an image of this size."""
-    return max(10, round(0.32 * float(height * width) ** 0.3))
+    return max(10, round(0.32 * math.pow(height * width, 0.3)))
 
 
 class Canvas:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
+from hydet.structures import ModelOutput
 from hydet.visualization.annotations import Annotations
 from hydet.visualization.canvas import as_rgb
 from hydet.visualization.instances import draw_instances, draw_objects, enlarge
@@ -71,7 +72,7 @@ def draw_ground_truth(
 
 def draw_predictions(
     image: Tensor,
-    output: Mapping[str, Any],
+    output: ModelOutput,
     metadata: object = None,
     *,
     layers: Sequence[Layer] | None = None,
@@ -86,7 +87,7 @@ def draw_predictions(
 
     Args:
         image: uint8 ``(3, H, W)`` RGB; not changed.
-        output: a ``ModelOutput`` with some of ``instances``, ``proposals``, ``panoptic_seg`` and ``sem_seg``.
+        output: some of ``instances``, ``proposals``, ``panoptic_seg`` and ``sem_seg``.
         metadata: see :func:`draw_instances`; its ``stuff_classes`` name semantic labels.
         layers: "instances", "panoptic" and "semantic" to draw; None draws the panoptic segmentation, or else the first
             of the others that the output has.
@@ -118,7 +119,7 @@ def draw_predictions(
             image = draw_panoptic(image, panoptic_seg, segments_info, metadata, alpha=alpha, labels=labels)
         elif layer == "semantic":
             image = draw_semantic(image, output["sem_seg"], metadata, alpha=alpha, labels=labels)
-        else:
+        elif instances is not None:
             image = draw_instances(
                 image,
                 instances,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hydet.structures import resize_nearest
+from hydet.structures import SegmentInfo, resize_nearest
 from hydet.visualization.canvas import Canvas, as_rgb
 from hydet.visualization.overlays import blend_map, center_of
 from hydet.visualization.palette import Color, palette, shade
@@ -60,7 +60,7 @@ def draw_semantic(
 def draw_panoptic(
     image: Tensor,
     panoptic_seg: Tensor,
-    segments_info: Sequence[Mapping[str, Any]],
+    segments_info: Sequence[SegmentInfo],
     metadata: object = None,
     *,
     alpha: float = 0.45,

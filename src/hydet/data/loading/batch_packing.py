@@ -63,7 +63,7 @@ def pack_batch(batch: object) -> PackedBatch:
         spans.append(_Span(end, view.nbytes))
         end += -(-view.nbytes // _ALIGNMENT) * _ALIGNMENT  # rounded up
     block = torch.empty(end, dtype=torch.uint8)
-    target = memoryview(_bytes_of(block))
+    target = _bytes_of(block)
     for (start, length), view in zip(spans, views):
         target[start : start + length] = view
     return PackedBatch(stream.getvalue(), block, spans)
@@ -71,7 +71,7 @@ def pack_batch(batch: object) -> PackedBatch:
 
 def unpack_batch(packed: PackedBatch) -> Any:
     """Return the batch that was packed; its tensors are views of the block."""
-    content = memoryview(_bytes_of(packed.block))
+    content = _bytes_of(packed.block)
     buffers = [content[start : start + length] for start, length in packed.spans]
     return pickle.loads(packed.structure, buffers=buffers)
 
@@ -88,9 +88,9 @@ class _BatchPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _bytes_of(tensor: Tensor) -> Any:
-    """Return the memory of a contiguous CPU tensor as an object with the buffer interface."""
-    return tensor.reshape(-1).view(torch.uint8).numpy()
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return the memory of a contiguous CPU tensor as bytes."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _restore(buffer: memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -153,9 +153,9 @@ def _swap_paired_keypoints(keypoints: Tensor, record: Record) -> Tensor:
     return keypoints[:, list(record.metadata.keypoint_flip_indices)]
 
 
-def _original_labels(record: Record) -> dict[str, Any]:
+def _original_labels(record: Record) -> dict[str, object]:
     """Return the labels that semantic and panoptic evaluators measure against, which no transform has touched."""
-    labels: dict[str, Any] = {"sem_seg": record.sem_seg}
+    labels: dict[str, object] = {"sem_seg": record.sem_seg}
     if record.panoptic_seg is not None:
         labels |= {"panoptic_seg": record.panoptic_seg, "segments_info": record.segments_info}
     return labels
