@@ -7,7 +7,7 @@ from PIL import Image
 
 @pytest.fixture
 def coco_folder(tmp_path):
-    """Write a COCO file: ``write(annotations, images=..., categories=...)`` returns arguments for CocoDataset."""
+    """Write a COCO file; ``write(annotations, images=..., categories=...)`` returns arguments for CocoDataset."""
 
     def write(annotations=(), *, images=None, categories=None, size=(40, 30)):
         folder = tmp_path / "images"
@@ -20,7 +20,7 @@ def coco_folder(tmp_path):
             categories = [{"id": 9, "name": "cat"}, {"id": 3, "name": "dog"}]
         path = tmp_path / "annotations.json"
         content = {"images": images, "annotations": list(annotations), "categories": categories}
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
         return {"json": path, "images": folder}
 
     return write
@@ -28,7 +28,7 @@ def coco_folder(tmp_path):
 
 @pytest.fixture
 def annotation():
-    """One good annotation of the image that ``coco_folder`` writes, with changes."""
+    """Make a valid annotation of the image that ``coco_folder`` writes, with changes; ``...`` removes a key."""
 
     def make(**changes):
         base = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [4, 5, 10, 8], "area": 80, "iscrowd": 0}

@@ -1,4 +1,4 @@
-"""The options of ``conf/data`` that read files, each on a few made-up ones, laid out as published."""
+"""Options of ``conf/data`` that read files, on small generated files in the published layout."""
 
 import json
 
@@ -26,9 +26,9 @@ def write(path, **content):
     path.write_text(json.dumps(content))
 
 
-def image(number, name=None, **others):
+def image(image_id, name=None, **others):
     return {
-        "id": number,
+        "id": image_id,
         "height": H,
         "width": W,
         **({} if name is None else {"file_name": name}),
@@ -36,9 +36,9 @@ def image(number, name=None, **others):
     }
 
 
-def square(number, image_id, category, **others):
-    fixed = {"bbox": [2, 3, 6, 6], "area": 36, "iscrowd": 0, "segmentation": SQUARE}
-    return {"id": number, "image_id": image_id, "category_id": category} | fixed | others
+def square(annotation_id, image_id, category, **others):
+    defaults = {"bbox": [2, 3, 6, 6], "area": 36, "iscrowd": 0, "segmentation": SQUARE}
+    return {"id": annotation_id, "image_id": image_id, "category_id": category} | defaults | others
 
 
 def option(name, root, *changes, split="train"):
@@ -48,7 +48,7 @@ def option(name, root, *changes, split="train"):
 
 @pytest.fixture
 def panoptic(tmp_path):
-    """Below a folder one image with a person, a dog, sky and grass, of which a part is unlabelled."""
+    """A folder with one image of a person, a dog, sky and grass, of which a part is unlabeled."""
     things = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
     stuff = [{"id": 187, "name": "sky-other-merged"}, {"id": 193, "name": "grass-merged"}]
     ids = np.zeros((H, W), dtype=np.int32)
@@ -105,7 +105,7 @@ def test_coco_panoptic(panoptic, split):
     assert out["sem_seg"].max() == 255 and len(out["instances"]) == 1
 
 
-def test_stuff_is_taken_from_the_file_where_no_names_are_given(panoptic):
+def test_stuff_names_come_from_the_file_by_default(panoptic):
     root, _ = panoptic
     _, dataset = option("coco_panoptic", root, "data.stuff_names=null")
     assert dataset.metadata.stuff_classes == ("things", "sky-other-merged", "grass-merged")
@@ -113,7 +113,7 @@ def test_stuff_is_taken_from_the_file_where_no_names_are_given(panoptic):
     assert dataset[0].sem_seg.unique().tolist() == [0, 1, 2, 255]
 
 
-def test_stuff_that_the_names_lack_is_refused(panoptic):
+def test_stuff_outside_the_names_is_refused(panoptic):
     root, _ = panoptic
     with pytest.raises(
         ConfigError, match=r"panoptic_train2017\.json: category 'grass-merged' is stuff, but is not one"
@@ -127,12 +127,14 @@ def test_segments_of_unknown_categories_are_refused(panoptic):
     content = json.loads(path.read_text())
     content["annotations"][0]["segments_info"][1]["category_id"] = 999
     path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"segment 300 of 000000000042\.png: there is no category with id 999"):
+    with pytest.raises(
+        ConfigError, match=r"segment 300 of 000000000042\.png: there is no category with id 999"
+    ):
         option("coco_panoptic", root)
 
 
 def test_lvis_v1(tmp_path):
-    """Images are named by their address alone, and the classes come from the file."""
+    """Images have only ``coco_url``, and the classes come from the file."""
     url = "http://images.cocodataset.org/train2017/{:012d}.jpg"
     for number in (7, 9, 11):
         draw(tmp_path / "train2017" / f"{number:012d}.jpg")
@@ -148,7 +150,7 @@ def test_lvis_v1(tmp_path):
     )
     _, dataset = option("lvis_v1", tmp_path)
     assert dataset.metadata.thing_classes == ("aerosol_can", "air_conditioner", "airplane")
-    assert dataset.image_ids.tolist() == [7, 11], "an image without objects is left out in training"
+    assert dataset.image_ids.tolist() == [7, 11], "training leaves out images without objects"
     record = dataset[0]
     assert record.file_name == "train2017/000000000007.jpg" and record.classes.tolist() == [2, 0]
     assert record.bitmasks().sum((1, 2)).tolist() == [36, 36]
@@ -159,7 +161,7 @@ def test_lvis_v1(tmp_path):
 
 
 def test_voc(tmp_path):
-    """Boxes only; difficult objects are learned from, as published, and marked for the evaluation."""
+    """VOC has only boxes; difficult objects are used in training, as published, and ignored in evaluation."""
     names = ["VOC2007/JPEGImages/000005.jpg", "VOC2012/JPEGImages/2008_000002.jpg"]
     for name in names:
         draw(tmp_path / name)
@@ -185,11 +187,11 @@ def test_voc(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_cityscapes(tmp_path, split):
-    """Images lie in a folder for each city; groups are crowds."""
+    """Images are in one folder per city; groups are crowds."""
     name = "aachen/aachen_000000_000019_leftImg8bit.png"
     empty = "aachen/aachen_000001_000019_leftImg8bit.png"
-    for one in (name, empty):
-        draw(tmp_path / "leftImg8bit" / split / one)
+    for image_name in (name, empty):
+        draw(tmp_path / "leftImg8bit" / split / image_name)
     group = np.zeros((H, W), dtype=bool)
     group[6:, 8:] = True
     runs = np.diff([0, *np.flatnonzero(np.diff(group.reshape(-1, order="F"))) + 1, H * W]).tolist()

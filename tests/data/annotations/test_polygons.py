@@ -6,14 +6,14 @@ from hydet.structures import polygons_to_bitmask
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.6, 0.9, 1.0])
-def test_tracing_and_drawing_give_the_bitmap_again(density):
+def test_rasterizing_inverts_tracing(density):
     rng = np.random.default_rng(int(density * 10))
     for shape in [(1, 1), (1, 9), (12, 17), (20, 8)]:
         mask = rng.random(shape) < density
         np.testing.assert_array_equal(polygons_to_bitmask(mask_to_polygons(mask), *shape), mask)
 
 
-def test_a_ring_is_one_polygon_with_its_hole():
+def test_hole_is_part_of_its_outline():
     mask = np.zeros((9, 9), dtype=bool)
     mask[1:8, 1:8] = True
     mask[3:6, 3:6] = False
@@ -23,7 +23,7 @@ def test_a_ring_is_one_polygon_with_its_hole():
     np.testing.assert_array_equal(polygons_to_bitmask(polygons, 9, 9), mask)
 
 
-def test_clipping():
+def test_clip_polygon():
     square = np.array([-5.0, -5, 5, -5, 5, 5, -5, 5])
     inside = clip_polygon(square, 10, 10).reshape(-1, 2)
     assert inside.min() == 0 and inside.max() == 5
@@ -33,12 +33,12 @@ def test_clipping():
     assert around.min(axis=0).tolist() == [0, 0] and around.max(axis=0).tolist() == [20, 10]
 
 
-def test_drawing_within_surroundings_changes_nothing():
+def test_rasterize_polygons_matches_single_objects():
     rng = np.random.default_rng(0)
     objects = [
         [rng.uniform(-20, 60, 2) + rng.uniform(-25, 25, (6, 2)) for _ in range(n)] for n in (1, 2, 0, 1, 3, 1)
     ]
-    objects = [[p.reshape(-1) for p in one] for one in objects]
+    objects = [[p.reshape(-1) for p in polygons] for polygons in objects]
     masks = rasterize_polygons(objects, 40, 50)
     for mask, polygons in zip(masks, objects):
         np.testing.assert_array_equal(mask, polygons_to_bitmask(polygons, 40, 50))

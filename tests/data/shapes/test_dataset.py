@@ -25,7 +25,7 @@ def assert_same(a, b):
             assert value == other, name
 
 
-def test_a_picture_depends_on_seed_and_index_alone():
+def test_image_depends_only_on_seed_and_index():
     few, many = ShapesDataset(num_images=5, seed=3), ShapesDataset(num_images=500, seed=3, cache=True)
     assert_same(few[4], many[4])
     assert_same(many[4], many[4])
@@ -42,7 +42,7 @@ def test_masks_boxes_and_segments_agree(records):
             np.testing.assert_array_equal(segment_to_mask(segment, record.height, record.width), mask.numpy())
 
 
-def test_there_is_something_of_everything(records):
+def test_variety_of_sizes_classes_and_visibility(records):
     counts = [len(r) for r in records]
     assert min(counts) == 0 and max(counts) >= 5
     assert set(torch.cat([r.classes for r in records]).tolist()) == set(range(len(SHAPE_CLASSES)))
@@ -55,7 +55,7 @@ def test_there_is_something_of_everything(records):
     assert set(visibility.tolist()) == {0, 1, 2}
 
 
-def test_keypoints_lie_where_their_names_say(records, dataset):
+def test_keypoints_lie_in_the_direction_of_their_names(records, dataset):
     left, right, top, bottom = (
         dataset.metadata.keypoint_names.index(n) for n in ("left", "right", "top", "bottom")
     )
@@ -90,7 +90,7 @@ def test_rotated_boxes_enclose_the_masks_tightly(records):
             dx, dy = x + 0.5 - cx, y + 0.5 - cy
             u, v = c * dx - s * dy, s * dx + c * dy
             assert np.abs(u).max() <= w / 2 + 1 and np.abs(v).max() <= h / 2 + 1
-            if isinstance(segment, list):  # all of it is visible
+            if isinstance(segment, list):  # the whole object is visible
                 assert np.abs(u).max() >= w / 2 - 1.5 and np.abs(v).max() >= h / 2 - 1.5
 
 
@@ -100,13 +100,13 @@ def test_semantic_and_panoptic_labels_follow_the_masks(records, dataset):
         assert torch.equal(record.sem_seg == 0, things)
         assert record.sem_seg.max() < len(dataset.metadata.stuff_classes)
         assert {s["id"] for s in record.segments_info} == set(record.panoptic_seg.unique().tolist())
-        own = [s for s in record.segments_info if s["isthing"]]
-        for segment, mask, label in zip(own, record.masks, record.classes.tolist()):
+        things_info = [s for s in record.segments_info if s["isthing"]]
+        for segment, mask, label in zip(things_info, record.masks, record.classes.tolist()):
             assert torch.equal(record.panoptic_seg == segment["id"], mask)
             assert segment["category_id"] == label and segment["area"] == int(mask.sum())
 
 
-def test_sizes_vary_and_are_known_beforehand():
+def test_aspect_ratios_match_the_images():
     dataset = ShapesDataset(num_images=30, image_size=(64, 80), max_image_size=(100, 140))
     records = [dataset[i] for i in range(30)]
     np.testing.assert_allclose(dataset.aspect_ratios, [r.width / r.height for r in records])
@@ -124,7 +124,7 @@ def test_chosen_classes_keep_their_ids():
     assert set(torch.cat([dataset[i].classes for i in range(20)]).tolist()) == {0, 1}
 
 
-def test_coco_form_has_everything(dataset, records):
+def test_to_coco_is_complete(dataset, records):
     coco = dataset.to_coco()
     assert [i["id"] for i in coco["images"]] == [r.image_id for r in records]
     assert len(coco["annotations"]) == sum(len(r) for r in records)
@@ -134,7 +134,7 @@ def test_coco_form_has_everything(dataset, records):
     assert any(a["iscrowd"] for a in coco["annotations"])
 
 
-def test_negative_and_wrong_indices(dataset):
+def test_negative_and_invalid_indices(dataset):
     assert dataset[-1].image_id == len(dataset)
     with pytest.raises(IndexError):
         dataset[len(dataset)]
@@ -152,6 +152,6 @@ def test_negative_and_wrong_indices(dataset):
         {"max_size": 2.0},
     ],
 )
-def test_wrong_arguments_are_refused(arguments):
+def test_invalid_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match="ShapesDataset"):
         ShapesDataset(**({"num_images": 3} | arguments))

@@ -14,7 +14,7 @@ def test_proposals_lie_inside_the_image_in_descending_order(num_objects, num_pro
     proposals = draw_rough_proposals(np.random.default_rng(0), boxes, 48, 64, num_proposals)
     x1, y1, x2, y2 = proposals.boxes.unbind(1)
     assert len(proposals.boxes) == num_proposals
-    assert ((0 <= x1) & (x1 <= x2) & (x2 <= 64) & (0 <= y1) & (y1 <= y2) & (y2 <= 48)).all()
+    assert ((x1 >= 0) & (x1 <= x2) & (x2 <= 64) & (y1 >= 0) & (y1 <= y2) & (y2 <= 48)).all()
     assert (proposals.objectness_logits.diff() < 0).all()
 
 

@@ -110,7 +110,7 @@ def _draw_crowd(rng: np.random.Generator, height: int, width: int, style: SceneS
 def draw_distractors(
     rng: np.random.Generator, height: int, width: int, style: SceneStyle
 ) -> list[list[np.ndarray]]:
-    """Draw thin lines across the background, each as one polygon ``(4, 2)`` in pixels."""
+    """Draw thin lines across the background, each as one flat polygon of four points, in pixels."""
     count = int(rng.integers(0, style.max_distractors + 1))
     starts, ends = rng.random((2, count, 2)) * (width, height)
     lines = []
