@@ -1,0 +1,28 @@
+"""The resolved configs below ``docs/configs`` are those of the tree."""
+
+import importlib.util
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("write_configs", ROOT / "docs" / "write_configs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_resolved_configs_are_up_to_date():
+    outdated = load_script().outdated_files()
+    assert outdated == [], f"run `python docs/write_configs.py`; out of date: {outdated}"
+
+
+def test_every_model_option_has_a_resolved_config_without_interpolations():
+    models = {file.name for file in (ROOT / "conf" / "model").glob("*.yaml")}
+    files = {file.name: file.read_text() for file in (ROOT / "docs" / "configs").glob("*.yaml")}
+    assert set(files) == {*models, "train.yaml"}
+    for text in files.values():
+        assert "${" not in text and isinstance(yaml.safe_load(text), dict)
