@@ -8,7 +8,6 @@ from hydet.kernels import match_anchors
 from hydet.kernels.match_anchors.op import _match_anchors
 from hydet.kernels.match_anchors.reference import forward_reference
 from hydet.kernels.match_anchors.torch_impl import forward_torch
-from hydet.modeling.matcher import Matcher
 from hydet.structures import pairwise_iou
 
 OP = "match_anchors"
@@ -39,6 +38,8 @@ def test_matches_definition(forward, settings, sizes, grid):
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("grid", [None, 16.0])
 def test_definition_matches_matcher(settings, grid):
+    from hydet.modeling.matcher import Matcher
+
     anchors, gt_boxes = make_boxes(300, grid=grid), make_boxes(40, grid=grid)
     expected = Matcher(*settings)(pairwise_iou(gt_boxes, anchors))
     torch.testing.assert_close(

@@ -10,6 +10,7 @@ from hydet.kernels.nms_rotated import torch_impl as nms_rotated
 from hydet.kernels.paste_masks import torch_impl as paste_masks
 from hydet.kernels.sigmoid_focal_loss import torch_impl as sigmoid_focal_loss
 
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy, in the interpreter
 FENCE = 4096
 
 
