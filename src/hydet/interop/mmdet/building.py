@@ -74,10 +74,10 @@ def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *
             module: nn.Module = MODELS.build(config)
         except KeyError as error:
             raise ValueError(f"{owner}: {_explain(error)}") from error
-        parts = module if isinstance(plain, list) else [module]
-        for part in parts:
-            if hasattr(part, "init_weights") and not any(p.is_meta for p in part.parameters()):
-                part.init_weights()
+        for part in module.children() if isinstance(plain, list) else [module]:
+            init_weights = getattr(part, "init_weights", None)  # a method of mmengine's BaseModule
+            if callable(init_weights) and not any(p.is_meta for p in part.parameters()):
+                init_weights()
     return module
 
 

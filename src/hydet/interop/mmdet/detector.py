@@ -145,9 +145,7 @@ class MMDetDetector(MetaArchitecture):
         with cache_features(self.detector):
             return self._predict(images, samples)
 
-    def losses_and_inference(
-        self, batched_inputs: Sequence[ModelInput]
-    ) -> tuple[Losses, list[ModelOutput]]:
+    def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
         """Compute losses and results in any mode, from one pass through backbone and neck; the heads run twice."""
         images, samples = self._prepare(batched_inputs, with_ground_truth=True)
         with cache_features(self.detector):

@@ -255,7 +255,7 @@ def _deformable_attention(spatial_shapes: Tensor) -> Callable[[Tensor, Tensor, T
 
 def _deformable_convolution(geometry: dict[str, Any]) -> Callable[..., Tensor]:
     def convolve(input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
-        return torchvision.ops.deform_conv2d(
+        output: Tensor = torchvision.ops.deform_conv2d(
             input,
             offset,
             weight,
@@ -265,6 +265,7 @@ def _deformable_convolution(geometry: dict[str, Any]) -> Callable[..., Tensor]:
             dilation=(geometry["dilation_h"], geometry["dilation_w"]),
             mask=mask,
         )
+        return output
 
     return convolve
 
