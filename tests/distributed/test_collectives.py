@@ -1,107 +1,67 @@
-import pickle
-
 import pytest
-import torch
 
-from hydet.data import ShapesDataset
-from hydet.distributed import collectives
-from hydet.evaluation import (
-    CocoEvaluator,
-    LvisEvaluator,
-    PanopticEvaluator,
-    ProposalEvaluator,
-    RotatedCocoEvaluator,
-    SemanticEvaluator,
+from hydet.distributed import (
+    all_gather,
+    any_process,
+    broadcast_from_main,
+    compute_on_main,
+    gather_on_main,
+    mean_over_processes,
+    rank,
+    sum_over_processes,
 )
-from hydet.structures import Boxes, Instances, RotatedBoxes
 
 
-class FederatedShapes(ShapesDataset):
-    def to_coco(self):
-        coco = super().to_coco()
-        for image in coco["images"]:
-            image["neg_category_ids"] = list(self.metadata.thing_ids)
-        return coco
+def test_a_single_process_gets_its_own_values():
+    assert all_gather(3) == gather_on_main(3) == [3] and broadcast_from_main(3) == 3
+    assert any_process(True) and not any_process(False)
+    assert mean_over_processes({"a": 1.0}) == sum_over_processes({"a": 1.0}) == {"a": 1.0}
+    assert compute_on_main(2, sum) == 2
 
 
-DATASET = FederatedShapes(num_images=6, image_size=(64, 64), crowd_fraction=0.5)
-NUM_LABELS = len(DATASET.metadata.stuff_classes)
+def use_all_collectives():
+    values = {"a": float(rank()), **({"b": 3.0} if rank() else {})}
+    return {
+        "all_gather": all_gather(rank()),
+        "gather_on_main": gather_on_main(rank()),
+        "broadcast": broadcast_from_main(f"from {rank()}"),
+        "any": (any_process(rank() == 1), any_process(False)),
+        "mean": mean_over_processes(values),
+        "sum": sum_over_processes(values),
+        "compute": compute_on_main(rank() + 1, sum),
+    }
 
 
-def perfect_batches(rotated=False):
-    """What a model that knows everything gives; crowds are no detections."""
-    for i in range(len(DATASET)):
-        record = DATASET[i]
-        real = ~record.iscrowd
-        n = int(real.sum())
-        boxes = RotatedBoxes(record.rotated_boxes[real]) if rotated else Boxes(record.boxes[real])
-        size = (record.height, record.width)
-        truth = {
-            "sem_seg": record.sem_seg,
-            "panoptic_seg": record.panoptic_seg,
-            "segments_info": record.segments_info,
-        }
-        entry = {"image_id": record.image_id, "file_name": record.file_name, "ground_truth": truth}
-        labels = record.sem_seg.long().clamp(max=NUM_LABELS - 1)  # anything where there is no label
-        segments = [s for s in record.segments_info if not s["iscrowd"]]
-        ids = record.panoptic_seg.clone()
-        ids[torch.isin(ids, torch.tensor([s["id"] for s in segments], dtype=ids.dtype), invert=True)] = 0
-        output = {
-            "instances": Instances(
-                size,
-                pred_boxes=boxes,
-                scores=torch.ones(n),
-                pred_classes=record.classes[real],
-                pred_masks=record.bitmasks()[real],
-            ),
-            "proposals": Instances(size, proposal_boxes=boxes, objectness_logits=torch.ones(n)),
-            "sem_seg": torch.nn.functional.one_hot(labels, NUM_LABELS).permute(2, 0, 1).float(),
-            "panoptic_seg": (ids, segments),
-        }
-        yield [entry], [output]
+def test_two_processes(on_two_processes):
+    expected = {
+        "all_gather": [0, 1],
+        "gather_on_main": [0, 1],
+        "broadcast": "from 0",
+        "any": (True, False),
+        "mean": {"a": 0.5, "b": 3.0},  # over the processes that have the key
+        "sum": {"a": 1.0, "b": 3.0},
+        "compute": 3,
+    }
+    first, second = on_two_processes(use_all_collectives)
+    assert first == expected
+    assert second == {**expected, "gather_on_main": []}
 
 
-EVALUATORS = [
-    (CocoEvaluator, "box/AP"),
-    (LvisEvaluator, "mask/AP"),
-    (PanopticEvaluator, "panoptic/PQ"),
-    (ProposalEvaluator, "proposals/AR100"),
-    (RotatedCocoEvaluator, "rotated/AP"),
-    (SemanticEvaluator, "semantic/mIoU"),
-]
+def fail_on_main(values):
+    raise ValueError("no images")
 
 
-@pytest.mark.parametrize(("make", "name"), EVALUATORS)
-def test_ground_truth_as_results_is_perfect_however_many_processes_share_it(make, name, monkeypatch):
-    batches = list(perfect_batches(rotated=make is RotatedCocoEvaluator))
-    alone, first, second = make(DATASET), make(DATASET), make(DATASET)
-    for i, batch in enumerate(batches):
-        alone.update(*batch)
-        (first if i < 2 else second).update(*batch)
-    whole = alone.compute()
-    sent = []
-    with monkeypatch.context() as patch:
-        patch.setattr(collectives, "gather_on_main", lambda value: sent.append(value) or [value])
-        second.compute()
-    others = pickle.loads(pickle.dumps(sent))
-    monkeypatch.setattr(collectives, "gather_on_main", lambda value: [value, *others])
-    assert first.compute() == pytest.approx(whole, nan_ok=True)
-    assert whole[name] == pytest.approx(1.0, abs=1e-6)
+def catch_error():
+    try:
+        compute_on_main(rank(), fail_on_main)
+    except ValueError as error:
+        return str(error)
 
 
-def test_an_error_on_the_main_process_is_told_to_all(monkeypatch):
-    told = []
-    monkeypatch.setattr(collectives, "broadcast_from_main", lambda value: told.append(value) or value)
-    with pytest.raises(ValueError, match="no image"):
-        SemanticEvaluator(DATASET).compute()
-    assert isinstance(told[0], ValueError)
+def test_an_error_of_the_main_process_reaches_all_processes(on_two_processes):
+    assert on_two_processes(catch_error) == ["no images", "no images"]
 
 
-def test_other_processes_compute_nothing_and_raise_the_same(monkeypatch):
-    monkeypatch.setattr(collectives, "gather_on_main", lambda value: [])
-    monkeypatch.setattr(collectives, "is_main_process", lambda: False)
-    monkeypatch.setattr(collectives, "broadcast_from_main", lambda value: {"from": "main"})
-    assert CocoEvaluator(DATASET).compute() == {"from": "main"}
-    monkeypatch.setattr(collectives, "broadcast_from_main", lambda value: ValueError("told by main"))
-    with pytest.raises(ValueError, match="told by main"):
-        CocoEvaluator(DATASET).compute()
+def test_other_errors_are_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        compute_on_main(0, lambda values: 1 / values[0])

@@ -105,7 +105,9 @@ def test_a_crash_at_any_call_leaves_a_complete_checkpoint(tmp_path, monkeypatch,
             else:
                 finished = True
         last = find_last_checkpoint(folder)
-        if replace and last is None:  # between the two renames: the old checkpoint is renamed, and still complete
+        if (
+            replace and last is None
+        ):  # between the two renames: the old checkpoint is renamed, and still complete
             renamed = [p for p in folder.iterdir() if p.name.startswith(".discarded")]
             assert load_checkpoint(renamed[0]).step == 1
         else:

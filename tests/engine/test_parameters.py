@@ -18,7 +18,7 @@ def setting_of(model, groups, key, default=None):
     return {names[id(p)]: g.get(key, default) for g in groups for p in g["params"]}
 
 
-def test_norms_are_spared_and_every_parameter_stands_once():
+def test_norms_have_no_weight_decay_and_each_parameter_appears_once():
     model = make_model()
     groups = parameter_groups(model, weight_decay=0.1)
     decay = setting_of(model, groups, "weight_decay")
@@ -27,7 +27,7 @@ def test_norms_are_spared_and_every_parameter_stands_once():
     assert decay["0.weight"] == decay["0.bias"] == 0.1
 
 
-def test_biases():
+def test_settings_of_biases():
     model = make_model()
     groups = parameter_groups(
         model, weight_decay=0.1, bias_weight_decay=0.0, bias_lr_factor=2.0, norm_weight_decay=None

@@ -1,11 +1,10 @@
-"""Exact resuming with the loader that training uses."""
+"""Exact resume with the loader that training uses."""
 
 import pytest
 import torch
 from torch import nn
 
-from hydet.data import ShapesDataset
-from hydet.data import build_evaluation_loader, build_train_loader
+from hydet.data import ShapesDataset, build_evaluation_loader, build_train_loader
 from hydet.data.mapping.mapper import InputMapper
 from hydet.engine import load_checkpoint
 from hydet.engine.callbacks import Checkpoints, Evaluation
@@ -14,7 +13,7 @@ from hydet.structures import Boxes, Instances
 
 
 class MeanColor(nn.Module):
-    """Guesses how many objects there are from the mean colour; a network of nothing, but every part takes part."""
+    """Predict the number of objects from the mean color: a trivial model that uses every part of a run."""
 
     def __init__(self):
         super().__init__()
@@ -32,14 +31,14 @@ class MeanColor(nn.Module):
         results = []
         for entry in batch:
             size = (entry["height"], entry["width"])
-            truth = entry["instances"]
-            found = Instances(
+            gt_instances = entry["instances"]
+            detections = Instances(
                 size,
-                pred_boxes=Boxes(truth.gt_boxes.tensor.clone()),
-                scores=torch.ones(len(truth)),
-                pred_classes=truth.gt_classes,
+                pred_boxes=Boxes(gt_instances.gt_boxes.tensor.clone()),
+                scores=torch.ones(len(gt_instances)),
+                pred_classes=gt_instances.gt_classes,
             )
-            results.append({"instances": found})
+            results.append({"instances": detections})
         return results
 
 
@@ -51,7 +50,9 @@ def build(tiny, folder, *, max_steps, num_workers):
     )
     validation = Evaluation(
         every=2,
-        loader=build_evaluation_loader(data, InputMapper(training=False), batch_size=2, num_workers=num_workers),
+        loader=build_evaluation_loader(
+            data, InputMapper(training=False), batch_size=2, num_workers=num_workers
+        ),
         evaluators=CocoEvaluator(data, iou_types=("bbox",)),
     )
     callbacks = [validation, Checkpoints(every=2, best="box/AP")]
@@ -66,13 +67,13 @@ def build(tiny, folder, *, max_steps, num_workers):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_two_runs_end_like_one(tiny, tmp_path, num_workers):
+def test_a_resumed_run_ends_like_an_uninterrupted_run(tiny, tmp_path, num_workers):
     whole = build(tiny, tmp_path / "whole", max_steps=6, num_workers=num_workers)
     whole.fit()
     build(tiny, tmp_path / "cut", max_steps=3, num_workers=num_workers).fit()
     rest = build(
         tiny, tmp_path / "cut", max_steps=6, num_workers=2 - num_workers
-    )  # their number must not matter
+    )  # the number of workers must not matter
     rest.fit(resume="auto")
     assert torch.equal(whole.model.layer[1].weight, rest.model.layer[1].weight)
     assert whole.metrics == pytest.approx(rest.metrics, nan_ok=True)

@@ -10,18 +10,20 @@ from hydet.engine.schedules import constant, scale_lr, warmup_cosine, warmup_mul
 def rates(schedule, steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
     scheduler = schedule(optimizer)
-    found = []
+    rates_per_step = []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
+        rates_per_step.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return rates_per_step
 
 
 def test_multistep():
-    found = rates(partial(warmup_multistep, milestones=[6, 8], warmup_steps=4, warmup_factor=0.1), 10)
+    rates_per_step = rates(
+        partial(warmup_multistep, milestones=[6, 8], warmup_steps=4, warmup_factor=0.1), 10
+    )
     expected = [0.2, 0.65, 1.1, 1.55, 2.0, 2.0, 0.2, 0.2, 0.02, 0.02]
-    assert found == pytest.approx(expected)
+    assert rates_per_step == pytest.approx(expected)
 
 
 def test_fractions_of_the_run():
@@ -30,15 +32,17 @@ def test_fractions_of_the_run():
     assert rates(a, 10) == rates(b, 10)
 
 
-def test_cosine_meets_the_end_of_the_warm_up_and_ends_at_the_final_factor():
-    found = rates(partial(warmup_cosine, max_steps=10, warmup_steps=4, final_factor=0.1), 12)
+def test_cosine_continues_from_the_warm_up_and_ends_at_the_final_factor():
+    rates_per_step = rates(partial(warmup_cosine, max_steps=10, warmup_steps=4, final_factor=0.1), 12)
 
     def cosine(t):
         return 2 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * t / 10)))
 
-    assert found[4:10] == pytest.approx([cosine(t) for t in range(4, 10)])
-    assert found[0] == pytest.approx(0.002) and found[10] == found[11] == pytest.approx(0.2)
-    assert found[2] == pytest.approx((0.002 + cosine(4)) / 2)
+    assert rates_per_step[4:10] == pytest.approx([cosine(t) for t in range(4, 10)])
+    assert rates_per_step[0] == pytest.approx(0.002) and rates_per_step[10] == rates_per_step[
+        11
+    ] == pytest.approx(0.2)
+    assert rates_per_step[2] == pytest.approx((0.002 + cosine(4)) / 2)
 
 
 def test_constant_and_no_warm_up():
@@ -72,6 +76,6 @@ def test_scale_lr():
         partial(constant, warmup_steps=-1),
     ],
 )
-def test_wrong_arguments(schedule):
+def test_invalid_arguments_are_rejected(schedule):
     with pytest.raises(ValueError):
         rates(schedule, 1)

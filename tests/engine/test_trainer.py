@@ -38,7 +38,7 @@ def assert_same(first, second):
         assert torch.equal(value, second[name]), name
 
 
-def test_hooks_come_in_order(tiny, tmp_path):
+def test_hooks_run_in_order(tiny, tmp_path):
     recorder = Recorder()
     tiny.build_trainer(tmp_path, max_steps=2, callbacks=[recorder]).fit()
     assert recorder.events == [
@@ -51,14 +51,14 @@ def test_hooks_come_in_order(tiny, tmp_path):
     ]
 
 
-def test_callbacks_by_name_and_switched_off(tiny, tmp_path):
+def test_callbacks_can_be_named_and_switched_off(tiny, tmp_path):
     recorder = Recorder()
-    trainer = tiny.build_trainer(tmp_path, max_steps=1, callbacks={"events": recorder, "pictures": None})
+    trainer = tiny.build_trainer(tmp_path, max_steps=1, callbacks={"events": recorder, "images": None})
     trainer.fit()
     assert trainer.callbacks == [recorder] and recorder.events[-1] == ("end", 1)
 
 
-def test_same_seed_same_weights_other_seed_others(tiny, tmp_path):
+def test_weights_depend_on_the_seed_only(tiny, tmp_path):
     runs = []
     for seed in (0, 0, 1):
         trainer = tiny.build_trainer(tmp_path, seed=seed)
@@ -68,7 +68,7 @@ def test_same_seed_same_weights_other_seed_others(tiny, tmp_path):
     assert not torch.equal(runs[0]["head.weight"], runs[2]["head.weight"])
 
 
-def test_loss_falls(tiny, tmp_path):
+def test_the_loss_falls(tiny, tmp_path):
     model = tiny.Model()
     batch = [entry for part in tiny.make_batches(8) for entry in part]
 
@@ -132,7 +132,7 @@ def test_bf16_keeps_weights_in_float32(tiny, tmp_path):
     assert not torch.equal(trainer.model.head.weight, exact.model.head.weight)
 
 
-def test_a_loader_that_ends_is_started_anew(tiny, tmp_path):
+def test_a_loader_that_ends_is_started_again(tiny, tmp_path):
     trainer = tiny.build_trainer(tmp_path, loader=tiny.make_batches(2), max_steps=5)
     trainer.fit()
     assert trainer.step == 5
@@ -143,7 +143,7 @@ def test_an_empty_loader_is_an_error(tiny, tmp_path):
         tiny.build_trainer(tmp_path, loader=[]).fit()
 
 
-def test_should_stop_ends_after_the_step(tiny, tmp_path):
+def test_a_requested_stop_ends_the_run_after_the_step(tiny, tmp_path):
     class Stop(Callback):
         def on_step_end(self, trainer):
             if trainer.step == 3:
@@ -154,7 +154,7 @@ def test_should_stop_ends_after_the_step(tiny, tmp_path):
     assert trainer.step == 3
 
 
-def test_callbacks_hear_of_an_error(tiny, tmp_path):
+def test_callbacks_are_notified_of_an_error(tiny, tmp_path):
     class Failing(nn.Module):
         def __init__(self):
             super().__init__()
@@ -169,7 +169,7 @@ def test_callbacks_hear_of_an_error(tiny, tmp_path):
     assert recorder.events[-1] == ("exception", RuntimeError)
 
 
-def test_an_error_while_ending_does_not_hide_the_first(tiny, tmp_path, capsys):
+def test_an_error_in_cleanup_does_not_hide_the_first_error(tiny, tmp_path, capsys):
     class Clumsy(Callback):
         def on_step_end(self, trainer):
             raise RuntimeError("first")
@@ -188,7 +188,7 @@ def test_an_error_while_ending_does_not_hide_the_first(tiny, tmp_path, capsys):
     ("returned", "message"),
     [([], "list"), ({}, "empty dict"), ({"a": 1.0}, "float"), ({"a": torch.ones(2)}, r"shape \(2,\)")],
 )
-def test_what_the_model_must_return(tiny, tmp_path, returned, message):
+def test_models_must_return_scalar_losses(tiny, tmp_path, returned, message):
     class Wrong(nn.Linear):
         def forward(self, batch):
             return returned
@@ -210,19 +210,19 @@ def test_what_the_model_must_return(tiny, tmp_path, returned, message):
         {"device": "tpu9"},
     ],
 )
-def test_wrong_numbers(tiny, tmp_path, options):
+def test_numbers_out_of_range_are_rejected(tiny, tmp_path, options):
     with pytest.raises(ValueError):
         tiny.build_trainer(tmp_path, **options)
 
 
-def test_wrong_types(tiny, tmp_path):
+def test_wrong_types_are_rejected(tiny, tmp_path):
     with pytest.raises(TypeError, match="callbacks"):
         tiny.build_trainer(tmp_path, callbacks=[print])
     with pytest.raises(TypeError, match="optimizer factory"):
         tiny.build_trainer(tmp_path, optimizer=lambda groups: groups)
 
 
-def test_built_optimizer_and_scheduler_are_taken(tiny, tmp_path):
+def test_an_optimizer_and_scheduler_can_be_given_instead_of_factories(tiny, tmp_path):
     model = tiny.Model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)

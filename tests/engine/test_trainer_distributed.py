@@ -6,10 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from hydet.distributed import all_gather, any_process, mean_over_processes
+from hydet.distributed import all_gather
 from hydet.engine import Callback, TrainingInterrupted, distributed_session, load_checkpoint, rank, world_size
 from hydet.engine.callbacks import Checkpoints, Evaluation, JsonlLog
 
@@ -17,7 +16,7 @@ from hydet.engine.callbacks import Checkpoints, Evaluation, JsonlLog
 class Plain(nn.Module):
     def __init__(self):
         super().__init__()
-        torch.manual_seed(rank())  # DDP must make them equal
+        torch.manual_seed(rank())  # DDP must make the weights equal
         self.layer = nn.Linear(4, 1)
 
     def forward(self, batch):
@@ -73,7 +72,7 @@ def train(tiny, folder):
     return trainer.model.layer.weight.detach().tolist()
 
 
-def test_two_processes_learn_like_one_with_the_same_images(tiny, tmp_path):
+def test_two_processes_train_like_one_process_with_the_same_images(tiny, tmp_path):
     first, second = on_two_processes(train, tiny, tmp_path / "two")
     assert first == second
     single = build(tiny, tmp_path / "one")
@@ -139,20 +138,3 @@ def interrupted(tiny, folder):
 def test_a_signal_to_one_process_stops_all_at_the_same_step(tiny, tmp_path):
     assert on_two_processes(interrupted, tiny, tmp_path) == [(143, 2), (143, 2)]
     assert load_checkpoint(tmp_path).step == 2
-
-
-def helpers(tiny, folder):
-    means = mean_over_processes({"a": float(rank()), **({"b": 3.0} if rank() else {})})
-    return dist.get_backend(), all_gather(rank()), any_process(rank() == 1), any_process(False), means
-
-
-def test_helpers(tiny, tmp_path):
-    expected = ("gloo", [0, 1], True, False, {"a": 0.5, "b": 3.0})
-    assert on_two_processes(helpers, tiny, tmp_path) == [expected, expected]
-
-
-def test_alone():
-    with distributed_session("cpu") as device:
-        assert device.type == "cpu" and world_size() == 1 and rank() == 0
-    assert any_process(True) and not any_process(False)
-    assert all_gather(3) == [3] and mean_over_processes({"a": 1.0}) == {"a": 1.0}

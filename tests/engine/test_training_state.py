@@ -2,11 +2,18 @@ import json
 import multiprocessing as mp
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
-from hydet.engine import Callback, TrainingInterrupted, checkpoint_folder, find_last_checkpoint, load_checkpoint
+from hydet.engine import (
+    Callback,
+    TrainingInterrupted,
+    checkpoint_folder,
+    find_last_checkpoint,
+    load_checkpoint,
+)
 from hydet.engine.callbacks import EMA, Checkpoints, EarlyStopping, Evaluation
 
 
@@ -16,39 +23,43 @@ def assert_same(first, second):
         assert torch.equal(value, second[name]), name
 
 
-def parts(tiny):
+def make_callbacks(tiny):
     evaluation = Evaluation(every=2, loader=tiny.make_batches(), evaluators=[tiny.Metric()])
     return [evaluation, EMA(decay=0.5), EarlyStopping(metric="quality", patience=50), Checkpoints(every=3)]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("cut", [3, 2])
-def test_two_runs_end_like_one(tiny, tmp_path, num_workers, cut):
-    """Weights, averaged weights, optimizer, schedule and random streams: bit for bit."""
+def test_a_resumed_run_ends_like_an_uninterrupted_run(tiny, tmp_path, num_workers, cut):
+    """Weights, averages, optimizer, schedule and random states are equal bit for bit."""
 
     def build(folder, max_steps):
         loader = tiny.Loader(num_workers=num_workers)
         return tiny.build_trainer(
-            tmp_path / folder, loader=loader, max_steps=max_steps, callbacks=parts(tiny), accumulate=2
+            tmp_path / folder,
+            loader=loader,
+            max_steps=max_steps,
+            callbacks=make_callbacks(tiny),
+            accumulate=2,
         )
 
     whole = build("whole", 6)
     whole.fit()
     build("cut", cut).fit()
-    torch.rand(11)  # nothing from this process may matter
+    torch.rand(11)  # the state of this process must not matter
     rest = build("cut", 6)
     rest.fit(resume="auto")
     assert rest.step == 6
     assert_same(whole.model.state_dict(), rest.model.state_dict())
     assert whole.model.normalizer == rest.model.normalizer
-    one, two = (load_checkpoint(tmp_path / f) for f in ("whole", "cut"))
-    assert_same(one.weights(), two.weights())
-    states = [c.training_state() for c in (one, two)]
+    first, second = (load_checkpoint(tmp_path / f) for f in ("whole", "cut"))
+    assert_same(first.weights(), second.weights())
+    states = [c.training_state() for c in (first, second)]
     torch.testing.assert_close(states[0]["optimizer"], states[1]["optimizer"], rtol=0, atol=0)
     assert states[0]["scheduler"] == states[1]["scheduler"]
     assert states[0]["loader"] == states[1]["loader"] == {"taken": 12}
     assert torch.equal(states[0]["random"][0]["torch"], states[1]["random"][0]["torch"])
-    assert one.metrics == two.metrics
+    assert first.metrics == second.metrics
 
 
 class KillAt(Callback):
@@ -69,8 +80,8 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tiny, tmp_path, sign
     assert info.value.code == status
     assert trainer.step == 2
     assert signal.getsignal(signum) is before
-    said = " ".join(capsys.readouterr().out.split())
-    assert "after step 2" in said and "resume=auto" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "after step 2" in output and "resume=auto" in output
     rest = tiny.build_trainer(tmp_path / "cut", callbacks=[Checkpoints(every=100)])
     rest.fit(resume=True)
     whole = tiny.build_trainer(tmp_path / "whole")
@@ -79,8 +90,8 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tiny, tmp_path, sign
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_loader_workers_too(tiny, tmp_path, signum):
-    """As Ctrl-C in a terminal does, and a cluster's scheduler."""
+def test_a_signal_that_also_reaches_the_loader_workers(tiny, tmp_path, signum):
+    """A terminal sends Ctrl-C, and a cluster scheduler SIGTERM, to all processes of the group."""
 
     class KillGroup(Callback):
         def on_step_end(self, trainer):
@@ -106,7 +117,7 @@ def test_a_signal_in_the_last_step_changes_nothing(tiny, tmp_path):
     assert load_checkpoint(tmp_path).step == 6
 
 
-def test_an_interrupted_evaluation_is_made_up_for(tiny, tmp_path):
+def test_an_interrupted_evaluation_runs_after_the_resume(tiny, tmp_path):
     class Slow(list):
         def __iter__(self):
             for i, batch in enumerate(super().__iter__()):
@@ -126,7 +137,7 @@ def test_an_interrupted_evaluation_is_made_up_for(tiny, tmp_path):
     assert trainer.step == 2 and metric.calls == 0
     metric, rest = build(tiny.make_batches(3), "cut")
     rest.fit(resume="auto")
-    assert metric.calls == 2  # after step 2, late, and after step 3
+    assert metric.calls == 2  # of step 2, after the resume, and of step 3
     _, whole = build(tiny.make_batches(3), "whole")
     whole.fit()
     assert_same(whole.model.state_dict(), rest.model.state_dict())
@@ -134,13 +145,13 @@ def test_an_interrupted_evaluation_is_made_up_for(tiny, tmp_path):
     assert pointers[0] == pointers[1]
 
 
-def test_auto_without_a_checkpoint_starts_anew(tiny, tmp_path):
+def test_auto_without_a_checkpoint_starts_a_new_run(tiny, tmp_path):
     trainer = tiny.build_trainer(tmp_path, max_steps=1)
     trainer.fit(resume="auto")
     assert trainer.step == 1
 
 
-def test_starting_anew_over_another_run_is_refused(tiny, tmp_path):
+def test_a_new_run_over_another_run_is_an_error(tiny, tmp_path):
     tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
     with pytest.raises(FileExistsError, match="resume=auto"):
         tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
@@ -164,7 +175,7 @@ def test_resume_from_a_path(tiny, tmp_path):
         trainer.fit(resume=tmp_path / "nowhere")
 
 
-def test_another_model_cannot_resume(tiny, tmp_path):
+def test_a_checkpoint_of_another_model_is_an_error(tiny, tmp_path):
     tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
     other = tiny.Model()
     other.head = torch.nn.Linear(8, 2)
@@ -180,8 +191,8 @@ def test_a_loader_without_a_position_warns(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("victim", ["save_file", "torch.save", "json.dumps", "os.rename"])
-def test_killed_while_writing(tiny, tmp_path, victim):
-    """SIGKILL in the middle of the second checkpoint; the first is whole, and the run goes on from it."""
+def test_a_run_killed_while_it_writes_a_checkpoint(tiny, tmp_path, victim):
+    """After SIGKILL in the second checkpoint, the run continues from the first, which is complete."""
     owner, name = {
         "save_file": (checkpoint_folder, "save_file"),
         "torch.save": (torch, "save"),
@@ -199,8 +210,8 @@ def test_killed_while_writing(tiny, tmp_path, victim):
     run.start()
     run.join()
     assert run.exitcode == -signal.SIGKILL
-    left = [p.name for p in (tmp_path / "cut" / "checkpoints").iterdir()]
-    assert any(name.startswith(".unfinished") for name in left)
+    names = [p.name for p in (tmp_path / "cut" / "checkpoints").iterdir()]
+    assert any(name.startswith(".unfinished") for name in names)
     assert find_last_checkpoint(tmp_path / "cut").name == "step_00000002"
     rest = tiny.build_trainer(tmp_path / "cut", callbacks=[Checkpoints(every=2)])
     rest.fit(resume="auto")
@@ -208,3 +219,31 @@ def test_killed_while_writing(tiny, tmp_path, victim):
     whole = tiny.build_trainer(tmp_path / "whole")
     whole.fit()
     assert_same(whole.model.state_dict(), rest.model.state_dict())
+
+
+# A checkpoint that hydet 0.1 wrote after step 3 of the run in `test_a_checkpoint_of_version_0_1_continues_its_run`, and
+# the weights of the head after its step 6 without interruption.
+OLD_CHECKPOINT = Path(__file__).parent / "checkpoints_of_version_0_1" / "step_00000003"
+OLD_HEAD = [
+    0.02192234,
+    -0.17717023,
+    0.05693614,
+    -0.33095905,
+    -0.25652468,
+    -0.16798483,
+    0.23286258,
+    0.21104580,
+]
+
+
+def test_a_checkpoint_of_version_0_1_continues_its_run(tiny, tmp_path):
+    callbacks = make_callbacks(tiny)
+    callbacks[-1] = Checkpoints(every=3, best="quality")
+    trainer = tiny.build_trainer(tmp_path, callbacks=callbacks, accumulate=2)
+    trainer.fit(resume=OLD_CHECKPOINT)
+    assert trainer.step == 6 and callbacks[1].updates == 6
+    torch.testing.assert_close(
+        trainer.model.head.weight.detach()[0], torch.tensor(OLD_HEAD), rtol=1e-4, atol=1e-6
+    )
+    assert callbacks[-1].best_step is not None
+    assert trainer.metrics["quality"] == pytest.approx(-0.3878329, rel=1e-4)

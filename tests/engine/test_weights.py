@@ -23,7 +23,7 @@ def as_checkpoint(model, folder, classes=None):
     return save_checkpoint(folder, weights=model.state_dict(), training_state={}, metadata=metadata).path
 
 
-def in_every_form(model, tmp_path):
+def in_every_format(model, tmp_path):
     state = model.state_dict()
     save_file(state, tmp_path / "w.safetensors")
     torch.save(state, tmp_path / "bare.pth")
@@ -35,9 +35,9 @@ def in_every_form(model, tmp_path):
     ]
 
 
-def test_every_form_loads(tmp_path):
+def test_every_file_format_loads(tmp_path):
     source = Detector()
-    for path in in_every_form(source, tmp_path):
+    for path in in_every_format(source, tmp_path):
         model = Detector()
         report = load_weights(model, path)
         assert len(report.loaded) == 4
@@ -45,7 +45,7 @@ def test_every_form_loads(tmp_path):
 
 
 @pytest.mark.parametrize("with_names", [True, False])
-def test_another_class_count_is_said_in_one_line(tmp_path, with_names):
+def test_another_number_of_classes_is_named_in_one_line(tmp_path, with_names):
     path = as_checkpoint(Detector(80), tmp_path / "c", classes=80 if with_names else None)
     model = Detector(5)
     before = model.backbone.weight.clone()
@@ -62,7 +62,7 @@ def test_another_class_count_is_said_in_one_line(tmp_path, with_names):
     assert "box_predictor.cls_score.bias (81,) -> (6,)" in str(report)
 
 
-def test_strict_names_what_differs_and_changes_nothing(tmp_path):
+def test_strict_loading_names_differences_and_changes_nothing(tmp_path):
     source = Detector()
     source.extra = nn.Linear(1, 1)
     del source.backbone
@@ -95,9 +95,11 @@ def test_the_first_convolution_is_inflated(tmp_path, channels):
     report = init_from(model, tmp_path / "w.safetensors")
     assert report.inflated == {"0.weight": ((4, 3, 3, 3), (4, channels, 3, 3))}
     assert len(report.loaded) == 6 and not report.mismatched
-    assert f"converted from RGB to other channels: 0.weight (4, 3, 3, 3) -> (4, {channels}, 3, 3)" in str(report)
-    grey = torch.rand(1, 1, 8, 8)
-    torch.testing.assert_close(model(grey.expand(-1, channels, -1, -1)), source(grey.expand(-1, 3, -1, -1)))
+    assert f"converted from RGB to other channels: 0.weight (4, 3, 3, 3) -> (4, {channels}, 3, 3)" in str(
+        report
+    )
+    gray = torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(model(gray.expand(-1, channels, -1, -1)), source(gray.expand(-1, 3, -1, -1)))
 
 
 def test_only_input_channels_are_inflated(tmp_path):
@@ -136,7 +138,7 @@ def test_broken_and_missing_files_are_named(tmp_path, name):
         load_weights(Detector(), tmp_path / name)
 
 
-def test_no_state_dict_and_unknown_kinds(tmp_path):
+def test_files_without_a_state_dict_or_of_unknown_formats(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="no state dict"):
         load_weights(Detector(), tmp_path / "list.pth")

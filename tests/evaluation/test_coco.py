@@ -74,7 +74,7 @@ class FakeDataset:
             moved = torch.cat([moved[:, :2], torch.maximum(moved[:, 2:], moved[:, :2] + 1)], 1)
             scored = points + noise * torch.randn(n, 2, 2, generator=generator)
             masks = torch.stack([make_mask(b) for b in moved.tolist()]) if n else torch.zeros(0, *SIZE).bool()
-            found = Instances(
+            instances = Instances(
                 SIZE,
                 pred_boxes=Boxes(moved),
                 scores=torch.rand(n, generator=generator).mul(4).round() / 4,  # with ties
@@ -82,7 +82,7 @@ class FakeDataset:
                 pred_masks=masks,
                 pred_keypoints=torch.cat([scored, torch.ones(n, 2, 1)], 2),
             )
-            yield [{"image_id": image_id}], [{"instances": found}]
+            yield [{"image_id": image_id}], [{"instances": instances}]
 
 
 def measure(dataset, results, **options):
@@ -118,8 +118,8 @@ def test_classes_keep_their_names_when_ids_are_not_in_order(backend):
 
     def without_owls():
         for inputs, outputs in dataset.results():
-            found = outputs[0]["instances"]
-            yield inputs, [{"instances": found[found.pred_classes != 2]}]
+            instances = outputs[0]["instances"]
+            yield inputs, [{"instances": instances[instances.pred_classes != 2]}]
 
     metrics = measure(dataset, without_owls(), backend=backend, per_class_metrics=True)[1]
     assert metrics["box/AP/owl"] == 0
@@ -128,25 +128,25 @@ def test_classes_keep_their_names_when_ids_are_not_in_order(backend):
 
 
 @pytest.mark.parametrize("backend", ["faster_coco_eval", "pycocotools"])
-def test_no_detections_at_all_is_zero(backend):
+def test_ap_without_detections_is_zero(backend):
     dataset = FakeDataset()
     nothing = [(i, [{"instances": o[0]["instances"][:0]}]) for i, o in dataset.results()]
     metrics = measure(dataset, nothing, backend=backend)[1]
     assert metrics["box/AP"] == metrics["mask/AP"] == metrics["keypoints/AP"] == 0
 
 
-def test_only_images_that_were_seen_count():
+def test_only_evaluated_images_count():
     dataset = FakeDataset()
     metrics = measure(dataset, list(dataset.results())[:2])[1]
     assert metrics["box/AP"] == pytest.approx(1.0)
 
 
-def test_more_detections_than_the_maximum_are_cut():
+def test_detections_above_the_limit_are_dropped():
     dataset = FakeDataset()
     assert measure(dataset, dataset.results(), max_detections=1)[1]["box/AP"] < 0.8
 
 
-def test_tables_print_every_class_and_count_no_crowd():
+def test_tables_list_every_class_and_do_not_count_crowds():
     dataset = FakeDataset()
     evaluator, _ = measure(dataset, dataset.results())
     console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -157,7 +157,7 @@ def test_tables_print_every_class_and_count_no_crowd():
     assert "100.0" in text and "6 images" in text
 
 
-def test_reset_forgets():
+def test_reset_removes_all_results():
     dataset = FakeDataset()
     evaluator, _ = measure(dataset, dataset.results())
     evaluator.reset()
@@ -166,7 +166,7 @@ def test_reset_forgets():
         evaluator.compute()
 
 
-def test_it_is_an_evaluator():
+def test_implements_the_evaluator_protocol():
     assert isinstance(CocoEvaluator(FakeDataset()), Evaluator)
 
 
@@ -190,7 +190,7 @@ def test_missing_masks_are_named():
 @pytest.mark.parametrize(
     "options", [{"iou_types": ("box",)}, {"iou_types": ()}, {"backend": "own"}, {"max_detections": 0}]
 )
-def test_wrong_arguments(options):
+def test_invalid_arguments_are_rejected(options):
     with pytest.raises(ValueError):
         CocoEvaluator(FakeDataset(), **options)
 
@@ -204,7 +204,7 @@ def test_keypoints_need_sigmas():
 
 def test_results_as_json():
     metadata = FakeDataset().metadata
-    found = Instances(
+    instances = Instances(
         SIZE,
         pred_boxes=Boxes(torch.tensor([[10.0, 20.0, 30.0, 60.0]])),
         scores=torch.tensor([0.5]),
@@ -213,7 +213,7 @@ def test_results_as_json():
         pred_keypoints=torch.tensor([[[1.5, 2.5, 0.25]]]),
     )
     (result,) = results_to_coco_json(
-        [{"file_name": "a.jpg"}], [{"instances": found}], metadata, keypoint_offset=0.5
+        [{"file_name": "a.jpg"}], [{"instances": instances}], metadata, keypoint_offset=0.5
     )
     assert result["image_id"] == "a.jpg"
     assert result["category_id"] == 3
@@ -224,8 +224,8 @@ def test_results_as_json():
 
 
 def test_class_outside_the_metadata_is_named():
-    found = Instances(
+    instances = Instances(
         SIZE, pred_boxes=Boxes(torch.zeros(1, 4)), scores=torch.ones(1), pred_classes=torch.tensor([7])
     )
     with pytest.raises(ValueError, match="class 7"):
-        results_to_coco_json([{"image_id": 1}], [{"instances": found}], FakeDataset().metadata)
+        results_to_coco_json([{"image_id": 1}], [{"instances": instances}], FakeDataset().metadata)

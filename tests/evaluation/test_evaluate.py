@@ -8,7 +8,7 @@ from hydet.evaluation import evaluate
 
 
 class Model(nn.Module):
-    """Loss is the value of the input plus something drawn at random; one backbone pass is counted."""
+    """A model whose loss is the input value plus a random number; counts its passes."""
 
     def __init__(self):
         super().__init__()
@@ -40,9 +40,9 @@ class Total:
         return []
 
 
-def make_loader(labelled=True, sizes=(2, 1)):
+def make_loader(labeled=True, sizes=(2, 1)):
     values = iter(range(10))
-    extra = {"instances": None} if labelled else {}
+    extra = {"instances": None} if labeled else {}
     return [[{"value": torch.tensor(float(next(values))), **extra} for _ in range(n)] for n in sizes]
 
 
@@ -55,35 +55,35 @@ def test_metrics_and_losses_from_one_pass():
     assert model.passes == 2
 
 
-@pytest.mark.parametrize(("labelled", "with_losses"), [(False, True), (True, False)])
-def test_no_losses_without_ground_truth_or_when_not_asked_for(labelled, with_losses):
-    metrics = evaluate(Model(), make_loader(labelled), [Total()], with_losses=with_losses, progress=False)
+@pytest.mark.parametrize(("labeled", "with_losses"), [(False, True), (True, False)])
+def test_no_losses_without_ground_truth_or_when_switched_off(labeled, with_losses):
+    metrics = evaluate(Model(), make_loader(labeled), [Total()], with_losses=with_losses, progress=False)
     assert metrics == {"total": 3.0}
 
 
-def test_modes_come_back_module_by_module():
+def test_each_module_returns_to_its_mode():
     model = Model().train()
     model.frozen.eval()
     evaluate(model, make_loader(), [], progress=False)
     assert model.training and not model.frozen.training
 
 
-def test_modes_come_back_after_an_error():
+def test_modes_are_restored_after_an_error():
     model = Model().train()
     with pytest.raises(KeyError):
         evaluate(model, [[{"instances": None}]], [], progress=False)
     assert model.training
 
 
-def test_evaluation_leaves_the_random_stream_alone_and_repeats_itself():
+def test_evaluation_does_not_touch_the_random_stream_and_is_repeatable():
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     first = torch.rand(1)
-    one = evaluate(Model(), make_loader(), [], progress=False)
+    metrics = evaluate(Model(), make_loader(), [], progress=False)
     second = torch.rand(1)
     torch.rand(7)
-    assert one == evaluate(Model(), make_loader(), [], progress=False)
+    assert metrics == evaluate(Model(), make_loader(), [], progress=False)
     assert torch.equal(torch.cat([first, second]), expected)
 
 
@@ -98,6 +98,6 @@ def test_an_empty_loader_is_an_error():
         evaluate(Model(), [], [Total()], progress=False)
 
 
-def test_evaluators_must_not_share_a_name():
+def test_two_evaluators_with_the_same_metric_are_an_error():
     with pytest.raises(ValueError, match="total"):
         evaluate(Model(), make_loader(), [Total(), Total()], progress=False)

@@ -16,8 +16,8 @@ CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu", "hen")
 IDS = (12, 5, 7, 1, 30, 2, 8, 4)
 FREQUENCY = "rrccffff"
 
-# What lvis 0.5.3 (with numpy 2.4.6, `np.float = float` beforehand) gives for LvisScene(): results as
-# results_to_coco_json writes them, for masks without the box; LVISResults(gt, results, max_dets) and
+# Output of lvis 0.5.3 (with numpy 2.4.6, after `np.float = float`) for LvisScene(): results in the format of
+# results_to_coco_json, masks without boxes; LVISResults(gt, results, max_dets) and
 # LVISEval(gt, results, iou_type) with params.max_dets of 300 and 15.
 LVIS_API = {
     300: {
@@ -85,7 +85,7 @@ def polygon_of(box, corners):
 
 
 class LvisScene:
-    """Objects of 8 classes in 12 images with LVIS's lists, and detections of which many are wrong.
+    """Objects of 8 classes in 12 images with LVIS's lists, and detections with many errors.
 
     Drawn from a generator whose stream never changes.
     """
@@ -179,13 +179,13 @@ def test_the_numbers_are_those_of_the_lvis_api(max_detections):
 
 
 def without_rules(scene):
-    """The same objects, with every class looked for in every image."""
+    """The same objects, with every class annotated in every image."""
     scene.absent = [np.arange(8)] * len(scene.objects)
     scene.not_exhaustive = [np.zeros(0, dtype=int)] * len(scene.objects)
     return scene
 
 
-def test_with_every_class_looked_for_everywhere_it_is_coco():
+def test_equals_coco_if_every_class_is_annotated_everywhere():
     scene = without_rules(LvisScene(seed=1))
     coco = CocoEvaluator(scene, max_detections=300)
     for inputs, outputs in scene.results():
@@ -197,7 +197,7 @@ def test_with_every_class_looked_for_everywhere_it_is_coco():
 
 
 def one_image(absent=(), not_exhaustive=(), guess=1):
-    """A perfect ant, and before it a detection of another class where nothing is."""
+    """A perfect detection of an ant, after a false one of another class with a higher score."""
     scene = LvisScene(num_images=1)
     scene.objects = [(np.array([[10, 10, 50, 50], [100, 100, 140, 140]]), np.array([0, 1]), np.array([4, 4]))]
     scene.absent, scene.not_exhaustive = [np.array(absent, int)], [np.array(not_exhaustive, int)]
@@ -214,14 +214,14 @@ def one_image(absent=(), not_exhaustive=(), guess=1):
         ({"guess": 1, "not_exhaustive": [0]}, 0.75),
     ],
 )
-def test_what_is_wrong_depends_on_what_was_annotated(rules, ap):
+def test_false_positives_depend_on_the_annotated_classes(rules, ap):
     metrics = measure(one_image(**rules))[1]
     assert metrics["box/AP"] == pytest.approx(ap)
     assert metrics["mask/AP"] == pytest.approx(ap)
 
 
 @pytest.mark.parametrize(("absent", "ap"), [([], 1.0), ([2], 0.5), ([3], 1.0)])
-def test_a_class_that_nobody_looked_for_is_no_mistake(absent, ap):
+def test_detections_of_a_class_without_annotations_are_not_counted(absent, ap):
     first, second = one_image(absent=absent, guess=2), one_image()
     first.objects.append((np.array([[0, 0, 40, 40]]), np.array([2]), np.array([4])))  # a cow elsewhere
     first.found.append((np.array([[0, 0, 40, 40]]), np.array([2]), np.array([4]), np.array([0.5])))
@@ -237,7 +237,7 @@ def test_the_limit_is_for_all_classes_together():
     assert measure(scene, max_detections=2)[1]["box/AP"] == pytest.approx(0.5)  # the ant; the bee comes third
 
 
-def test_regions_may_be_polygons_or_codes_or_missing():
+def test_regions_can_be_polygons_run_lengths_or_missing():
     scene = without_rules(LvisScene(seed=2, num_images=3))
     polygons = measure(scene)[1]["mask/AP"]
 
@@ -266,7 +266,7 @@ def test_regions_may_be_polygons_or_codes_or_missing():
     assert bare["mask/AP"] == 0 and bare["box/AP"] > 0
 
 
-def test_a_dataset_brings_the_lists_from_its_file(tmp_path):
+def test_the_dataset_reads_the_lists_from_its_file(tmp_path):
     scene = LvisScene()
     for image_id in range(1, len(scene.objects) + 1):
         Image.new("RGB", SIZE[::-1]).save(tmp_path / f"{image_id}.png")
@@ -276,7 +276,7 @@ def test_a_dataset_brings_the_lists_from_its_file(tmp_path):
     assert metrics == pytest.approx(LVIS_API[300], abs=1e-12)
 
 
-def test_nothing_found_is_zero():
+def test_ap_without_detections_is_zero():
     scene = LvisScene()
     nothing = [(i, [{"instances": o[0]["instances"][:0]}]) for i, o in scene.results()]
     metrics = measure(scene, nothing)[1]
@@ -296,7 +296,7 @@ def test_tables_and_reset():
         evaluator.compute()
 
 
-def test_what_does_not_fit_is_named():
+def test_invalid_results_are_named():
     scene = LvisScene()
     inputs, outputs = next(scene.results())
     with pytest.raises(ValueError, match="404"):

@@ -23,7 +23,7 @@ def one_image(overlaps, scores, crowd=NO_CROWD, areas=(100.0, 100.0), **options)
 
 
 def matched(*args, **options):
-    """At IoU 0.5 and all sizes, of detections by descending score: is it matched, and to what is ignored?"""
+    """Return for detections by descending score if they match, and if they match an ignored object, at IoU 0.5."""
     result = match([one_image(*args, **options)])
     hits = np.zeros((2, len(result.classes)), dtype=bool)
     there = result.candidates >= 0
@@ -36,7 +36,7 @@ def test_the_highest_score_chooses_first():
     assert matched([[0.6, 0], [0.9, 0]], [0.9, 0.8]) == [[True, False], [False, False]]
 
 
-def test_the_second_choice_is_taken_when_the_first_is_gone():
+def test_the_second_choice_is_taken_if_the_first_is_taken():
     assert matched([[0.9, 0.6], [0.95, 0]], [0.5, 0.6])[0] == [True, True]
 
 
@@ -53,16 +53,16 @@ def test_an_object_of_another_size_is_ignored_and_used_up():
     assert not result.unpunished[small].any()  # the second one is small, so it is a mistake
 
 
-def test_of_equal_overlaps_the_later_object_is_taken():
-    # the first detection takes object 1, so the second, which knows only that one, gets nothing
+def test_equal_overlaps_match_the_later_object():
+    # the first detection takes object 1, so the second, which overlaps only that one, matches nothing
     assert matched([[0.8, 0.8], [0, 0.7]], [0.9, 0.8])[0] == [True, False]
 
 
-def test_of_equal_scores_the_first_detection_chooses():
+def test_equal_scores_choose_in_order():
     assert matched([[0.9, 0.0], [0.9, 0.0]], [0.5, 0.5])[0] == [True, False]
 
 
-def test_excused_detections_are_not_wrong():
+def test_excused_detections_are_no_false_positives():
     images = [
         one_image([[0.9, 0], [0, 0], [0, 0.9]], [0.3, 0.2, 0.1], excused=np.array([False, excused, False]))
         for excused in (True, False)
@@ -122,24 +122,24 @@ def slow_match(image, t, low, high):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_many_images_at_once_are_matched_as_one_after_the_other(seed):
+def test_many_images_match_like_single_images(seed):
     images = random_images(seed)
     result = match(images)
     for a, (low, high) in enumerate(matching.AREA_RANGES):
         for k, t in enumerate(matching.IOU_THRESHOLDS):
             alone = [slow_match(image, t, low, high) for image in images]
             for c in range(3):
-                events = [event for one in alone for event in one.get(c, [])]
+                events = [event for per_class in alone for event in per_class.get(c, [])]
                 events.sort(key=lambda event: -event[0])  # stable
-                own = np.flatnonzero(result.classes == c)
-                candidates = result.candidates[own]
+                rows = np.flatnonzero(result.classes == c)
+                candidates = result.candidates[rows]
                 hit = np.where(candidates >= 0, result.matched[a, k, candidates], False)
                 ignored = np.where(candidates >= 0, result.to_ignored[a, k, candidates], False)
-                ignored |= ~hit & result.unpunished[a, own]
+                ignored |= ~hit & result.unpunished[a, rows]
                 assert [e[1:] for e in events] == list(zip(hit.tolist(), ignored.tolist()))
 
 
-def test_memory_is_bounded_without_changing_anything(monkeypatch):
+def test_the_memory_bound_does_not_change_results(monkeypatch):
     images = random_images(3)
     whole = match(images)
     monkeypatch.setattr(matching, "ELEMENTS_AT_ONCE", 1)
@@ -149,13 +149,13 @@ def test_memory_is_bounded_without_changing_anything(monkeypatch):
     assert whole.matched.any() and whole.to_ignored.any()
 
 
-def test_no_images_at_all():
+def test_no_images():
     result = match([])
     assert result.matched.shape[2] == 0 and len(result.classes) == 0
     assert (accumulate(result, 2, 100).precision == -1).all()
 
 
-def test_strongest_keeps_the_first_of_equal_ones_in_each_class():
+def test_strongest_keeps_the_first_of_equal_scores_in_each_class():
     classes, scores = np.array([0, 1, 0, 0, 1]), np.array([0.1, 0.5, 0.9, 0.9, 0.5])
     assert strongest(classes, scores, 1).tolist() == [1, 2]
     assert strongest(classes, scores, 2).tolist() == [1, 2, 3, 4]

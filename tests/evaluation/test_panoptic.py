@@ -20,13 +20,13 @@ def segment(number, category, isthing=True, **extra):
     return {"id": number, "category_id": category, "isthing": isthing, **extra}
 
 
-def batch(truth, truth_info, found, found_info, name="a.png"):
+def batch(gt, truth_info, pred, found_info, name="a.png"):
     as_ids = lambda ids: torch.as_tensor(np.asarray(ids), dtype=torch.int32)  # noqa: E731
     entry = {
         "file_name": name,
-        "ground_truth": {"panoptic_seg": as_ids(truth), "segments_info": truth_info},
+        "ground_truth": {"panoptic_seg": as_ids(gt), "segments_info": truth_info},
     }
-    return [entry], [{"panoptic_seg": (as_ids(found), found_info)}]
+    return [entry], [{"panoptic_seg": (as_ids(pred), found_info)}]
 
 
 def measure(*scenes):
@@ -37,46 +37,46 @@ def measure(*scenes):
 
 
 def random_scene(rng, height=14, width=17):
-    """Blocks of segments, voids and crowds; the prediction is the truth moved and relabelled in places."""
-    truth = np.zeros((height, width), dtype=np.int64)
+    """Blocks of segments, voids and crowds; the prediction is the ground truth, shifted and partly relabeled."""
+    gt = np.zeros((height, width), dtype=np.int64)
     numbers = rng.choice(np.arange(1, 70000), size=9, replace=False).tolist()
     truth_info = []
     for number in numbers:
         y, x = rng.integers(0, height - 3), rng.integers(0, width - 3)
-        truth[y : y + rng.integers(2, 9), x : x + rng.integers(2, 9)] = number
+        gt[y : y + rng.integers(2, 9), x : x + rng.integers(2, 9)] = number
         isthing = bool(rng.random() < 0.6)
         category = int(rng.integers(0, 2) if isthing else rng.integers(1, 3))
         truth_info.append(segment(number, category, isthing, iscrowd=isthing and rng.random() < 0.3))
-    truth_info = [s for s in truth_info if (truth == s["id"]).any()]
-    found = np.roll(truth, rng.integers(0, 3), axis=int(rng.integers(0, 2)))
+    truth_info = [s for s in truth_info if (gt == s["id"]).any()]
+    pred = np.roll(gt, rng.integers(0, 3), axis=int(rng.integers(0, 2)))
     filler = rng.choice(numbers)
-    found[found == 0] = filler if rng.random() < 0.5 else 0
+    pred[pred == 0] = filler if rng.random() < 0.5 else 0
     found_info = []
     for new, s in enumerate(truth_info, start=1):
-        found[found == s["id"]] = -new
+        pred[pred == s["id"]] = -new
         category, isthing = s["category_id"], s["isthing"]
         if rng.random() < 0.2:
             category, isthing = int(rng.integers(0, 2)), bool(rng.random() < 0.7)
         found_info.append(segment(new, category, isthing))
-    found = np.where(found < 0, -found, 0)
-    found_info = [s for s in found_info if (found == s["id"]).any()]
-    return truth, truth_info, found, found_info
+    pred = np.where(pred < 0, -pred, 0)
+    found_info = [s for s in found_info if (pred == s["id"]).any()]
+    return gt, truth_info, pred, found_info
 
 
 def slow_quality(scenes):
-    """The rules read aloud: sets of pixels, one pair of segments after the other."""
+    """The definition on sets of pixels, one pair of segments after the other."""
     tally = {}
-    for truth, truth_info, found, found_info in scenes:
+    for gt, truth_info, pred, found_info in scenes:
         pixels = lambda ids, s: {*np.flatnonzero(ids == s["id"]).tolist()}  # noqa: E731
         category = lambda s: (bool(s["isthing"]), s["category_id"])  # noqa: E731
-        labelled = set().union(*[pixels(truth, s) for s in truth_info])
-        void = {*range(truth.size)} - labelled
+        labelled = set().union(*[pixels(gt, s) for s in truth_info])
+        void = {*range(gt.size)} - labelled
         used_truth, used_found = set(), set()
         for t in truth_info:
             for f in found_info:
                 if t.get("iscrowd") or category(t) != category(f):
                     continue
-                a, b = pixels(truth, t), pixels(found, f)
+                a, b = pixels(gt, t), pixels(pred, f)
                 iou = len(a & b) / len(a | (b - void))
                 if iou > 0.5:
                     tally.setdefault(category(t), []).append(("tp", iou))
@@ -89,9 +89,9 @@ def slow_quality(scenes):
             free = set(void)
             for t in truth_info:
                 if t.get("iscrowd") and category(t) == category(f):
-                    free |= pixels(truth, t)
-            own = pixels(found, f)
-            if f["id"] not in used_found and not len(own & free) / len(own) > 0.5:
+                    free |= pixels(gt, t)
+            segment_pixels = pixels(pred, f)
+            if f["id"] not in used_found and not len(segment_pixels & free) / len(segment_pixels) > 0.5:
                 tally.setdefault(category(f), []).append(("fp", 0))
     result = {}
     for suffix, groups in {"": (True, False), "_th": (True,), "_st": (False,)}.items():
@@ -108,7 +108,7 @@ def slow_quality(scenes):
     return result
 
 
-def test_every_number_is_that_of_the_slow_rules():
+def test_metrics_equal_the_slow_definition():
     rng = np.random.default_rng(0)
     scenes = [random_scene(rng) for _ in range(60)]
     for group in [*[[s] for s in scenes], scenes]:
@@ -117,14 +117,14 @@ def test_every_number_is_that_of_the_slow_rules():
     assert 0.2 < total["panoptic/PQ_th"] < 0.9 and 0.2 < total["panoptic/PQ_st"] < 0.9
 
 
-def test_perfect_is_one_whatever_the_ids():
+def test_perfect_results_score_one_with_any_ids():
     rng = np.random.default_rng(1)
     for _ in range(10):
-        truth, info, _, _ = random_scene(rng)
+        gt, info, _, _ = random_scene(rng)
         info = [{**s, "iscrowd": False} for s in info]
         new = {s["id"]: i for i, s in enumerate(info, start=1)}
-        renamed = np.vectorize(lambda v, new=new: new.get(v, 0))(truth)
-        metrics = measure((truth, info, renamed, [{**s, "id": new[s["id"]]} for s in info]))[1]
+        renamed = np.vectorize(lambda v, new=new: new.get(v, 0))(gt)
+        metrics = measure((gt, info, renamed, [{**s, "id": new[s["id"]]} for s in info]))[1]
         assert metrics["panoptic/PQ"] == metrics["panoptic/SQ"] == metrics["panoptic/RQ"] == 1
 
 
@@ -135,7 +135,7 @@ def test_an_overlap_of_exactly_one_half_is_no_match():
     assert measure(([[1, 1, 1]], info, [[1, 1, 0]], info))[1]["panoptic/PQ"] == pytest.approx(2 / 3)
 
 
-def test_void_pixels_are_taken_out_of_the_union():
+def test_void_pixels_do_not_count_in_the_union():
     info = [segment(1, 0)]
     assert measure(([[1, 1, 0, 0]], info, [[1, 1, 1, 1]], info))[1]["panoptic/PQ"] == 1
 
@@ -147,7 +147,7 @@ def test_void_in_the_prediction_is_a_miss():
 
 
 @pytest.mark.parametrize(
-    ("found", "category", "mistakes"),
+    ("pred", "category", "mistakes"),
     [
         ([0, 0, 0, 0, 0, 0], 0, 0),  # a crowd is no miss
         ([9, 9, 9, 9, 0, 0], 0, 0),  # and a prediction on it no mistake
@@ -156,21 +156,21 @@ def test_void_in_the_prediction_is_a_miss():
         ([0, 9, 9, 9, 9, 9], 0, 0),
     ],
 )
-def test_crowds(found, category, mistakes):
-    truth = [[5, 5, 5, 5, 6, 6, 1, 2]]  # a crowd of cats, grass, a cat, a dog
+def test_crowds(pred, category, mistakes):
+    gt = [[5, 5, 5, 5, 6, 6, 1, 2]]  # a crowd of cats, grass, a cat, a dog
     truth_info = [segment(5, 0, iscrowd=True), segment(6, 2, False), segment(1, 0), segment(2, 1)]
     found_info = [segment(9, category), segment(1, 0), segment(2, 1)]
-    metrics = measure((truth, truth_info, [[*found, 1, 2]], found_info))[1]
+    metrics = measure((gt, truth_info, [[*pred, 1, 2]], found_info))[1]
     rates = [1.0, 1.0]
     rates[category] = 1 / (1 + mistakes / 2)
     assert metrics["panoptic/RQ_th"] == pytest.approx(np.mean(rates))
 
 
 @pytest.mark.parametrize("void", [1, 2, 3])
-def test_predictions_mostly_in_void_are_no_mistakes(void):
-    truth = [[0] * void + [6] * (4 - void) + [1]]
+def test_predictions_mostly_in_void_are_no_false_positives(void):
+    gt = [[0] * void + [6] * (4 - void) + [1]]
     info = [segment(6, 2, False), segment(1, 0)]
-    metrics = measure((truth, info, [[9] * 4 + [1]], [segment(9, 1), segment(1, 0)]))[1]
+    metrics = measure((gt, info, [[9] * 4 + [1]], [segment(9, 1), segment(1, 0)]))[1]
     assert metrics["panoptic/RQ_th"] == (
         1.0 if void == 3 else 0.5
     )  # a dog that is there by mistake is a category
@@ -186,7 +186,7 @@ def test_several_crowds_of_a_class_excuse_together():
     assert metrics["panoptic/PQ"] == 0.5  # the dog is missed, cats are perfect
 
 
-def test_things_and_stuff_of_one_number_are_different_categories():
+def test_things_and_stuff_with_the_same_id_are_different_categories():
     metrics = measure(
         ([[1, 2]], [segment(1, 1), segment(2, 1, False)], [[1, 2]], [segment(1, 1, False), segment(2, 1)])
     )[1]
@@ -222,12 +222,12 @@ def test_tables_and_reset():
         evaluator.compute()
 
 
-def test_an_image_of_usual_size_takes_milliseconds():
+def test_a_full_size_image_takes_milliseconds():
     coarse = np.random.default_rng(3).integers(0, 40, size=(24, 32))
-    truth, found = np.kron(coarse, np.ones((20, 20))), np.kron(coarse, np.ones((20, 20)))
-    found = np.roll(found, 5, axis=1)
+    gt, pred = np.kron(coarse, np.ones((20, 20))), np.kron(coarse, np.ones((20, 20)))
+    pred = np.roll(pred, 5, axis=1)
     info = [segment(i, i % 2) for i in range(1, 40)]
-    inputs, outputs = batch(truth, info, found, info)
+    inputs, outputs = batch(gt, info, pred, info)
     evaluator = PanopticEvaluator(FakeDataset())
     start = time.process_time()
     for _ in range(5):
@@ -235,7 +235,7 @@ def test_an_image_of_usual_size_takes_milliseconds():
     assert (time.process_time() - start) / 5 < 0.2  # about 0.01
 
 
-def test_it_is_an_evaluator():
+def test_implements_the_evaluator_protocol():
     assert isinstance(PanopticEvaluator(FakeDataset()), Evaluator)
 
 
@@ -271,7 +271,7 @@ def test_it_is_an_evaluator():
         ),
     ],
 )
-def test_what_does_not_fit_is_named(entry, output, match):
+def test_invalid_results_are_named(entry, output, match):
     with pytest.raises(ValueError, match=match) as error:
         PanopticEvaluator(FakeDataset()).update([{"file_name": "b.png", **entry}], [output])
     assert "b.png" in str(error.value)

@@ -67,12 +67,12 @@ def as_results(proposals, rotated=False):
         tensor = torch.as_tensor(np.asarray(boxes).reshape(-1, 4), dtype=torch.float32)
         x1, y1, x2, y2 = tensor.unbind(1)
         turned = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, y2 - y1, x2 - x1, torch.full_like(x1, -90)], 1)
-        found = Instances(
+        instances = Instances(
             SIZE,
             proposal_boxes=RotatedBoxes(turned) if rotated else Boxes(tensor),
             objectness_logits=torch.as_tensor(scores, dtype=torch.float32),
         )
-        yield [{"image_id": image_id, "file_name": f"{image_id}.png"}], [{"proposals": found}]
+        yield [{"image_id": image_id, "file_name": f"{image_id}.png"}], [{"proposals": instances}]
 
 
 def measure(dataset, results, **options):
@@ -84,16 +84,16 @@ def measure(dataset, results, **options):
 
 def coco_recall(dataset, proposals, limits):
     """COCO's own evaluation without classes."""
-    found = [
+    instances = [
         {"image_id": i, "category_id": 2, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(score)}
         for i, (boxes, scores) in enumerate(proposals, start=1)
         for (x1, y1, x2, y2), score in zip(boxes.tolist(), scores)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = dataset.to_coco()
-        truth.createIndex()
-        run = COCOeval(truth, truth.loadRes(found), "bbox")
+        ground_truth = COCO()
+        ground_truth.dataset = dataset.to_coco()
+        ground_truth.createIndex()
+        run = COCOeval(ground_truth, ground_truth.loadRes(instances), "bbox")
         run.params.useCats = 0
         run.params.maxDets = sorted(limits)
         run.evaluate()
@@ -107,7 +107,7 @@ def coco_recall(dataset, proposals, limits):
 
 
 @pytest.mark.parametrize("limits", [(100, 1000), (1, 5, 20)])
-def test_the_numbers_are_those_of_coco_without_classes(limits):
+def test_metrics_equal_coco_without_classes(limits):
     dataset, proposals = random_scene(0)
     metrics = measure(dataset, as_results(proposals), limits=limits)
     assert metrics == pytest.approx(coco_recall(dataset, proposals, limits), abs=1e-12)
@@ -135,7 +135,7 @@ def test_order_of_proposals_does_not_matter_but_their_scores_do():
     assert measure(dataset, as_results([(b, -s) for b, s in shuffled]), limits=(5,)) != before
 
 
-def test_ground_truth_as_proposals_is_found_and_nothing_finds_nothing():
+def test_recall_of_ground_truth_is_one_and_of_no_proposals_zero():
     dataset, _ = random_scene(3)
     perfect = [(boxes, np.zeros(len(boxes))) for boxes, _, _ in dataset.objects]
     assert measure(dataset, as_results(perfect))["proposals/AR100"] == pytest.approx(1.0)
@@ -143,7 +143,7 @@ def test_ground_truth_as_proposals_is_found_and_nothing_finds_nothing():
     assert measure(dataset, as_results(nothing))["proposals/AR1000"] == 0
 
 
-def test_crowds_count_as_no_object():
+def test_crowds_are_no_objects():
     boxes = [[0, 0, 50, 50], [100, 100, 300, 300]]
     dataset = FakeDataset([(boxes, [2500, 40000], [False, True])])
     metrics = measure(dataset, as_results([(boxes[:1], [0.0])]))
@@ -167,7 +167,7 @@ def test_tables_and_reset():
         evaluator.compute()
 
 
-def test_what_does_not_fit_is_named():
+def test_invalid_results_are_named():
     dataset, proposals = random_scene(5)
     results = list(as_results(proposals[:2]))
     with pytest.raises(ValueError, match=r"1\.png.*instances"):

@@ -87,5 +87,8 @@ def control_group() -> dist.ProcessGroup | None:
     if dist.get_backend() == "gloo":
         return None
     if not _control_groups:
-        _control_groups.append(dist.new_group(backend="gloo"))
+        group = dist.new_group(backend="gloo")
+        if not isinstance(group, dist.ProcessGroup):  # GroupMember.NON_GROUP_MEMBER
+            raise RuntimeError("this process does not belong to the process group")
+        _control_groups.append(group)
     return _control_groups[0]

@@ -70,7 +70,7 @@ def to_yaml(config: ConfigLike | None) -> str:
     if config is None:
         return "{}\n"
     if not isinstance(config, DictConfig | ListConfig):
-        config = OmegaConf.create(config)
+        config = OmegaConf.create(dict(config) if isinstance(config, Mapping) else config)
     return OmegaConf.to_yaml(config)
 
 

@@ -1,4 +1,4 @@
-"""Reads a checkpoint's ``config.yaml``, which may come from a stranger, as plain data."""
+"""Read a checkpoint's ``config.yaml``, which may come from an untrusted source, as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a checkpoint's ``metadata.json``, which may come from a stranger."""
+"""Read a checkpoint's ``metadata.json``, which may come from an untrusted source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def read_metadata_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"{path} does not belong to a hydet checkpoint")
     version = metadata.get("format_version")
-    if _is_count(version) and version > FORMAT_VERSION:  # before the other fields, whose types may have changed
+    if (
+        isinstance(version, int) and version > FORMAT_VERSION
+    ):  # before the other fields, whose types may have changed
         raise ValueError(f"{path} was written by a newer hydet (format {version})")
     for key, (is_valid, expected) in _FIELDS.items():
         if not is_valid(metadata.get(key)):

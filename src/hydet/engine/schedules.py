@@ -144,9 +144,7 @@ def _to_steps(name: str, value: int | float, max_steps: int | None) -> int:
     if isinstance(value, int):
         return value
     if not 0 <= value <= 1:
-        raise ValueError(
-            f"{name} must be whole numbers of steps or fractions between 0 and 1, got {value}"
-        )
+        raise ValueError(f"{name} must be whole numbers of steps or fractions between 0 and 1, got {value}")
     if max_steps is None:
         raise ValueError(f"{name}={value} is a fraction of the run, which needs max_steps")
     return round(value * max_steps)

@@ -1,4 +1,4 @@
-"""What a run prints."""
+"""Terminal output of a run: text and a progress bar."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class Trainer:
             finally:
                 self._batches.close()
 
-    # What callbacks call.
+    # Methods that callbacks call.
 
     @property
     def should_stop(self) -> bool:
@@ -399,9 +399,7 @@ class Trainer:
             try:
                 callback.on_exception(self, error)
             except Exception as second_error:  # the caller needs to see the first error
-                self.print(
-                    escape(f"{type(callback).__name__} failed while the run ended: {second_error}")
-                )
+                self.print(escape(f"{type(callback).__name__} failed while the run ended: {second_error}"))
 
 
 def _sort_callbacks(callbacks: Sequence[Callback | None] | Mapping[str, Callback | None]) -> list[Callback]:

@@ -33,7 +33,7 @@ class ShapePair(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded and what was not.
+    """Names of the tensors that were loaded, and of those that were not.
 
     Attributes:
         path: source of the weights.

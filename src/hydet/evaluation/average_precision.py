@@ -72,7 +72,9 @@ def average_recall(matching: Matching, limit: int) -> np.ndarray:
     num_matched = (matching.matched & ~matching.to_ignored)[:, :, candidates].sum(axis=2)
     num_objects = (~matching.gt_ignored).sum(axis=1)
     means = num_matched.mean(axis=1)
-    return np.divide(means, num_objects, out=np.full(len(means), math.nan), where=num_objects > 0)
+    recall = np.full(len(means), math.nan)
+    np.divide(means, num_objects, out=recall, where=num_objects > 0)
+    return recall
 
 
 def _curve(matching: Matching, rows: slice, a: int, num_objects: int) -> tuple[np.ndarray, np.ndarray]:

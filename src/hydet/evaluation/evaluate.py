@@ -100,7 +100,7 @@ class _HasLossesAndInference(Protocol):
 def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
     """Return a function that computes losses and results; any module with fewer methods than ``Detector`` also works."""
     infer: Callable[[Batch], Sequence[ModelOutput]]
-    infer = model.inference if isinstance(model, _HasInference) else model  # type: ignore[assignment]
+    infer = model.inference if isinstance(model, _HasInference) else model
     both = model.losses_and_inference if isinstance(model, _HasLossesAndInference) else None
 
     def run(batch: Batch) -> tuple[Losses, Sequence[ModelOutput]]:

@@ -81,8 +81,8 @@ def match(
     """Match detections to objects greedily, as COCO does.
 
     In each image and class, detections choose by descending score. A detection takes the free object with the highest
-    overlap that reaches the threshold; if there is none, an ignored object. Of equal overlaps, the later object is
-    taken. Objects outside an area range, whose bounds are inclusive, are ignored.
+    overlap that reaches the threshold; if there is none, an ignored object. It takes the later of two objects with
+    equal overlap. Objects outside an area range, whose bounds are inclusive, are ignored.
 
     Args:
         images: detections and objects of each image.
@@ -96,7 +96,8 @@ def match(
         for name in ("classes", "scores", "areas", "excused")
     )
     gt_classes, gt_areas, gt_crowd = (
-        _concatenate([getattr(image, name) for image in images]) for name in ("gt_classes", "gt_areas", "gt_crowd")
+        _concatenate([getattr(image, name) for image in images])
+        for name in ("gt_classes", "gt_areas", "gt_crowd")
     )
     crowd = gt_crowd.astype(bool)
     order = np.lexsort((-scores, classes))
@@ -106,7 +107,9 @@ def match(
 
     first = np.cumsum([0, *[len(image.classes) for image in images]])
     gt_first = np.cumsum([0, *[len(image.gt_classes) for image in images]])
-    rows = sorted_index[_concatenate([image.rows + start for image, start in zip(images, first)]).astype(np.int64)]
+    rows = sorted_index[
+        _concatenate([image.rows + start for image, start in zip(images, first)]).astype(np.int64)
+    ]
     columns = _concatenate([image.columns + start for image, start in zip(images, gt_first)]).astype(np.int64)
     ious = _concatenate([image.ious for image in images])
     gt_ignored = crowd | (gt_areas < bounds[:, 0]) | (gt_areas > bounds[:, 1])  # (A, G)

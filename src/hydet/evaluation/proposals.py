@@ -69,7 +69,9 @@ class ProposalEvaluator(PerImageEvaluator[_Proposals]):
 
     def _collect(self, entry: ModelInput, output: ModelOutput) -> _Proposals:
         if "proposals" not in output:
-            raise ValueError(f"{image_name(entry)}: the model returned {sorted(output)}, expected 'proposals'")
+            raise ValueError(
+                f"{image_name(entry)}: the model returned {sorted(output)}, expected 'proposals'"
+            )
         proposals = output["proposals"]
         boxes = proposals.proposal_boxes.tensor.detach().float().cpu().numpy()
         scores = proposals.objectness_logits.detach().double().cpu().numpy()

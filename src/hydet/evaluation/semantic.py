@@ -27,9 +27,11 @@ METRICS = ("mIoU", "fwIoU", "mACC", "pACC")
 
 @dataclasses.dataclass
 class _Counts:
-    """What one process counted."""
+    """Pixel counts of one process."""
 
-    confusion: np.ndarray | None = None  # (K, K) pixels, ground truth x prediction; None before the first image
+    confusion: np.ndarray | None = (
+        None  # (K, K) pixels, ground truth x prediction; None before the first image
+    )
     num_images: int = 0
 
 
@@ -108,9 +110,7 @@ class SemanticEvaluator:
             )
         return int(shape[0])
 
-    def _count(
-        self, entry: ModelInput, labels: np.ndarray, predicted: np.ndarray, num_classes: int
-    ) -> None:
+    def _count(self, entry: ModelInput, labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> None:
         is_labeled = labels != self.ignore_value
         gt_labels = labels[is_labeled].astype(np.int64)
         if gt_labels.size and not (gt_labels.min() >= 0 and gt_labels.max() < num_classes):
@@ -154,7 +154,9 @@ class SemanticEvaluator:
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Divide elementwise; NaN where ``whole`` is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), math.nan), where=whole > 0)
+    ratio = np.full(len(whole), math.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
 
 
 def _mean(values: np.ndarray) -> float:

@@ -41,7 +41,7 @@ def test_phases_are_ordered_by_what_they_depend_on():
 
 
 def test_the_old_order_attribute_is_an_error():
-    with pytest.raises(TypeError, match="Old: callbacks are no longer sorted by 'order'.*SAVE_CHECKPOINT"):
+    with pytest.raises(TypeError, match=r"Old: callbacks are no longer sorted by 'order'.*SAVE_CHECKPOINT"):
 
         class Old(Callback):
             order = 100

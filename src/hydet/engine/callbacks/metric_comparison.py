@@ -31,9 +31,7 @@ def read_metric(metrics: Mapping[str, float], name: str) -> float:
     """
     if name not in metrics:
         nearest = difflib.get_close_matches(name, metrics, n=1, cutoff=0.4)
-        hint = (
-            f"nearest: {nearest[0]!r}" if nearest else f"available: {', '.join(sorted(metrics)) or 'none'}"
-        )
+        hint = f"nearest: {nearest[0]!r}" if nearest else f"available: {', '.join(sorted(metrics)) or 'none'}"
         raise ValueError(f"the evaluation has no metric {name!r}; {hint}")
     return metrics[name]
 

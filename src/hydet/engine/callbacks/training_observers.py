@@ -15,22 +15,15 @@ from hydet.modeling import (
     BaseMaskRCNNHead,
     DenseDetector,
     GeneralizedRCNN,
-    MetaArchitecture,
     ProposalNetwork,
     SemanticSegmentor,
 )
 from hydet.structures import Instances
-from hydet.visualization import (
-    draw_boxes_beside_ground_truth,
-    draw_labels_beside_ground_truth,
-    draw_masks_beside_ground_truth,
-)
+from hydet.visualization import draw_masks_beside_ground_truth
 
 from ..protocols import Batch
 
 __all__ = ["TrainingObserver", "make_observers"]
-
-MAX_BOXES = 20
 
 
 class NamedImage(NamedTuple):
@@ -92,9 +85,7 @@ class TrainingObserver(ABC):
     def draw_call(self, batch: Batch, call: Call) -> NamedImage | None:
         """Draw the first image of the batch from a recorded call, without gradients."""
 
-    def _record(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-    ) -> None:
+    def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         self._call = Call(args, kwargs, result)
 
 
@@ -116,13 +107,11 @@ class ProposalObserver(TrainingObserver):
         return self._model.vis_period
 
     def draw_call(self, batch: Batch, call: Call) -> NamedImage:
-        """Draw the proposals with the highest objectness, or the first ones if they have no objectness."""
+        """Draw the proposals of the training step."""
         generated: tuple[Sequence[Instances], object] | None = call.result
-        proposals = generated[0][0] if generated is not None else batch[0]["proposals"]
-        boxes = proposals.proposal_boxes.tensor
-        if proposals.has("objectness_logits"):
-            boxes = boxes[proposals.objectness_logits.argsort(descending=True)]
-        return NamedImage("Left: ground truth. Right: proposals", _draw_boxes(self._model, batch, boxes))
+        proposals = generated[0] if generated is not None else [entry["proposals"] for entry in batch]
+        image = self._model.visualize_training(batch, proposals)
+        return NamedImage("Left: ground truth. Right: proposals", image)
 
 
 class DetectionObserver(TrainingObserver):
@@ -146,8 +135,8 @@ class DetectionObserver(TrainingObserver):
         (features,) = call.args
         images = self._model.preprocess_image(batch)
         detections = self._model.forward_inference(images, features, call.result)
-        boxes = detections[0].pred_boxes.tensor
-        return NamedImage("Left: ground truth. Right: detections", _draw_boxes(self._model, batch, boxes))
+        image = self._model.visualize_training(batch, detections)
+        return NamedImage("Left: ground truth. Right: detections", image)
 
 
 class LabelObserver(TrainingObserver):
@@ -171,12 +160,8 @@ class LabelObserver(TrainingObserver):
         head = self._model.sem_seg_head
         with _without_statistics_update(head):
             logits, _ = head(call.args[0])
-        image, gt_labels = batch[0]["image"], batch[0]["sem_seg"]
-        labels = logits[0, :, : gt_labels.shape[0], : gt_labels.shape[1]].argmax(dim=0)
-        drawn = draw_labels_beside_ground_truth(
-            image, gt_labels, labels, logits.shape[1], bgr=self._model.input_format == "BGR"
-        )
-        return NamedImage("Left: true labels. Right: predicted labels", drawn)
+        image = self._model.visualize_training(batch, logits)
+        return NamedImage("Left: true labels. Right: predicted labels", image)
 
 
 class MaskObserver(TrainingObserver):
@@ -234,13 +219,6 @@ def make_observers(model: nn.Module) -> list[TrainingObserver]:
         observers.append(LabelObserver(model))
     observers += [MaskObserver(module) for module in model.modules() if isinstance(module, BaseMaskRCNNHead)]
     return observers
-
-
-def _draw_boxes(model: MetaArchitecture, batch: Batch, boxes: Tensor) -> Tensor:
-    entry = batch[0]
-    gt_boxes = entry["instances"].gt_boxes.tensor
-    is_bgr = model.input_format == "BGR"
-    return draw_boxes_beside_ground_truth(entry["image"], gt_boxes, boxes[:MAX_BOXES], bgr=is_bgr)
 
 
 @contextmanager
