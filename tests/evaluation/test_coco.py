@@ -5,7 +5,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from hydet.evaluation import CocoEvaluator, Evaluator, results_to_coco_json
+from hydet.evaluation import CocoEvaluator, Evaluator
 from hydet.structures import Boxes, Instances
 
 SIZE = (120, 160)
@@ -200,32 +200,3 @@ def test_keypoints_need_sigmas():
     dataset.metadata.keypoint_sigmas = ()
     with pytest.raises(ValueError, match="sigmas"):
         CocoEvaluator(dataset, iou_types=("keypoints",))
-
-
-def test_results_as_json():
-    metadata = FakeDataset().metadata
-    instances = Instances(
-        SIZE,
-        pred_boxes=Boxes(torch.tensor([[10.0, 20.0, 30.0, 60.0]])),
-        scores=torch.tensor([0.5]),
-        pred_classes=torch.tensor([1]),
-        pred_masks=make_mask((10, 20, 30, 60))[None],
-        pred_keypoints=torch.tensor([[[1.5, 2.5, 0.25]]]),
-    )
-    (result,) = results_to_coco_json(
-        [{"file_name": "a.jpg"}], [{"instances": instances}], metadata, keypoint_offset=0.5
-    )
-    assert result["image_id"] == "a.jpg"
-    assert result["category_id"] == 3
-    assert result["bbox"] == [10.0, 20.0, 20.0, 40.0]
-    assert result["keypoints"] == [1.0, 2.0, 0.25]
-    assert result["segmentation"]["size"] == list(SIZE)
-    assert isinstance(result["segmentation"]["counts"], str)
-
-
-def test_class_outside_the_metadata_is_named():
-    instances = Instances(
-        SIZE, pred_boxes=Boxes(torch.zeros(1, 4)), scores=torch.ones(1), pred_classes=torch.tensor([7])
-    )
-    with pytest.raises(ValueError, match="class 7"):
-        results_to_coco_json([{"image_id": 1}], [{"instances": instances}], FakeDataset().metadata)
