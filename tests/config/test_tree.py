@@ -1,4 +1,4 @@
-"""Every choice that ``conf/`` offers composes and builds."""
+"""Every option in ``conf/`` composes and builds."""
 
 import copy
 from pathlib import Path
@@ -8,15 +8,15 @@ import yaml
 from omegaconf import OmegaConf
 
 import hydet
+from hydet.cli import train
 
 TREE = Path(__file__).parents[2] / "conf"
 MODELS = sorted(p.stem for p in (TREE / "model").glob("*.yaml"))
 BACKBONES = sorted(p.stem for p in (TREE / "backbone").glob("*.yaml"))
-BASIC = {"r18", "r18_slim", "r34"}  # ResNets without bottlenecks, hence without dilation
 RESNETS = {b for b in BACKBONES if b[0] in "rx" and b[1].isdigit()}
-PLAIN = {b for b in BACKBONES if b.startswith("vitdet")}  # one map of stride 16
+PLAIN = {b for b in BACKBONES if b.startswith("vitdet")}  # one feature map, of stride 16
 SEMANTIC = {"semantic_fpn", "panoptic_fpn", "panoptic_cascade_fpn"}
-WHOLE = {"mmdet"}  # models with a backbone inside
+WITH_OWN_BACKBONE = {"mmdet"}
 
 
 def skip_without_library(*choices):
@@ -26,35 +26,32 @@ def skip_without_library(*choices):
 
 
 def fits(model, backbone):
-    """Which backbones a model can stand on."""
-    if model in WHOLE:
+    """Return True if the model accepts the feature maps of the backbone."""
+    if model in WITH_OWN_BACKBONE:
         return False
-    if "dc5" in model:
-        return backbone in RESNETS - BASIC
-    if "c4" in model:
+    if "dc5" in model or "c4" in model:
         return backbone in RESNETS
     return backbone not in PLAIN or "vitdet" in model
 
 
 def pairs():
-    """Every backbone below one model of each kind, and the other models on two ResNets."""
-    some = {"faster_rcnn_fpn", "retinanet", "mask_rcnn_c4", "mask_rcnn_dc5", "mask_rcnn_vitdet"}
-    two = {"r34", "x101_32x8d"}
-    return [(m, b) for m in MODELS for b in BACKBONES if fits(m, b) and (m in some or b in two)]
+    """Return every backbone with one model of each kind, and the other models with two ResNets."""
+    one_of_each_kind = {"faster_rcnn_fpn", "retinanet", "mask_rcnn_c4", "mask_rcnn_dc5", "mask_rcnn_vitdet"}
+    two_resnets = {"r34", "x101_32x8d"}
+    return [
+        (m, b) for m in MODELS for b in BACKBONES if fits(m, b) and (m in one_of_each_kind or b in two_resnets)
+    ]
 
 
 @pytest.fixture(scope="module")
 def composed():
-    """Composition takes longer than building, so each choice is composed once and the two are joined."""
-    models = {m: hydet.compose(f"model={m}", f"data={data_of(m, 'coco')}") for m in MODELS}
+    """Compose each choice once, as composition takes longer than building; the test joins two of them."""
+    models = {
+        m: hydet.compose(f"model={m}", f"data={'coco_panoptic' if m in SEMANTIC else 'coco_instance'}")
+        for m in MODELS
+    }
     backbones = {b: hydet.compose(f"backbone={b}", "data=coco_instance") for b in BACKBONES}
     return models, backbones
-
-
-def data_of(model, kind):
-    if kind == "coco":
-        return "coco_panoptic" if model in SEMANTIC else "coco_instance"
-    return "shapes_panoptic" if model in SEMANTIC else "shapes"
 
 
 @pytest.mark.parametrize(("model", "backbone"), pairs())
@@ -81,17 +78,23 @@ def test_backbones_are_chosen_on_the_command_line(backbone, meta):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_builds_slim(model, meta):
+@pytest.mark.parametrize("preset", ["auto", "none"])
+def test_every_model_builds_with_nothing_else_given(model, preset, meta):
     skip_without_library(model)
-    backbone = ["backbone=r50_slim"] if "dc5" in model else []  # a ResNet-18 cannot be dilated
+    config = hydet.compose(f"model={model}", f"preset={preset}")
     with meta():
-        hydet.instantiate(
-            hydet.compose(f"model={model}", f"data={data_of(model, 'shapes')}", *backbone).model
-        )
+        hydet.instantiate(config.model)
+
+
+@pytest.mark.parametrize("model", ["faster_rcnn_dc5", "mask_rcnn_dc5", "fast_rcnn_fpn"])
+def test_model_trains_one_step_with_nothing_else_given(model, tmp_path, capsys):
+    small = ["trainer.max_steps=1", "batch_size=2", "data.train.num_images=2", "data.val.num_images=1"]
+    arguments = [f"model={model}", *small, "num_workers=0", "logger=console", f"output_dir={tmp_path}"]
+    assert train.main(arguments) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", sorted(TREE.rglob("*.yaml")), ids=lambda p: str(p.relative_to(TREE)))
-def test_every_file_is_yaml_and_says_what_it_is(file):
+def test_every_file_is_yaml_and_starts_with_a_description(file):
     text = file.read_text()
     assert text.startswith("#"), "the first line says what the option is"
     assert isinstance(yaml.safe_load(text), dict | type(None))
@@ -105,7 +108,7 @@ def groups(name):
     ("group", "option"),
     [
         (g, o)
-        for g in ("data", "augment", "optimizer", "schedule", "trainer", "logger", "size")
+        for g in ("data", "augment", "optimizer", "schedule", "trainer", "logger", "size", "preset", "sampler", "evaluators")
         for o in groups(g)
     ],
 )

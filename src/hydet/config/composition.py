@@ -148,7 +148,8 @@ def _compose_with_preset(config_name: str, overrides: Sequence[str]) -> DictConf
     named = OmegaConf.select(config, "data.preset")
     if named is None:
         return config
-    return hydra_compose(config_name=config_name, overrides=[f"preset={named}", *overrides])
+    others = [override for override in overrides if override != "preset=auto"]
+    return hydra_compose(config_name=config_name, overrides=[f"preset={named}", *others])
 
 
 def _preset_override(config: DictConfig | None, overrides: Sequence[str]) -> list[str]:
@@ -161,6 +162,8 @@ def _preset_override(config: DictConfig | None, overrides: Sequence[str]) -> lis
 
 def _with_preset(arguments: Sequence[str], overrides: Sequence[str], config: DictConfig | None) -> list[str]:
     """Insert the chosen preset before the first override of a command line; argparse wants overrides side by side."""
+    arguments = [argument for argument in arguments if argument != "preset=auto"]
+    overrides = [override for override in overrides if override != "preset=auto"]
     first = next((i for i, argument in enumerate(arguments) if argument in overrides), len(arguments))
     return [*arguments[:first], *_preset_override(config, overrides), *arguments[first:]]
 
