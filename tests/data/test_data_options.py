@@ -23,7 +23,7 @@ def draw(path):
 
 def write(path, **content):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def image(image_id, name=None, **others):
@@ -124,9 +124,9 @@ def test_stuff_outside_the_names_is_refused(panoptic):
 def test_segments_of_unknown_categories_are_refused(panoptic):
     root, _ = panoptic
     path = root / "annotations" / "panoptic_train2017.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["segments_info"][1]["category_id"] = 999
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(
         ConfigError, match=r"segment 300 of 000000000042\.png: there is no category with id 999"
     ):

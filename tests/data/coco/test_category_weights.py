@@ -7,7 +7,9 @@ from hydet.data import DataError, frequency_weights
 
 
 def write(path, categories, annotations=()):
-    path.write_text(json.dumps({"categories": categories, "annotations": list(annotations)}))
+    path.write_text(
+        json.dumps({"categories": categories, "annotations": list(annotations)}), encoding="utf-8"
+    )
     return path
 
 

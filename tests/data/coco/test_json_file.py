@@ -47,7 +47,7 @@ def test_coco_url_replaces_a_missing_file_name(coco_folder, annotation):
 def test_broken_image_entries_are_reported(coco_folder, annotation, kind, images):
     arguments = coco_folder([annotation()])
     Image.new("RGB", (40, 30)).save(arguments["images"] / "b.png")
-    (arguments["images"] / "text.png").write_text("no image")
+    (arguments["images"] / "text.png").write_text("no image", encoding="utf-8")
     first = {"id": 5, "file_name": "a.png", "width": 40, "height": 30}
     extra = annotation(id=2, image_id=6)
     arguments = coco_folder(
@@ -80,7 +80,7 @@ def test_missing_sizes_are_read_from_the_image(coco_folder, annotation):
     ],
 )
 def test_other_json_files_are_refused(tmp_path, content, message):
-    (tmp_path / "x.json").write_text(content)
+    (tmp_path / "x.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message) as error:
         CocoDataset(json=tmp_path / "x.json", images=tmp_path)
     assert "x.json" in str(error.value) and "\n" not in str(error.value)

@@ -35,7 +35,7 @@ def path(tmp_path, segment_ids):
     }
     (tmp_path / "p").mkdir()
     Image.fromarray(ids_to_rgb(segment_ids)).save(tmp_path / "p" / "a.png")
-    (tmp_path / "p.json").write_text(json.dumps(content))
+    (tmp_path / "p.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path / "p.json"
 
 
@@ -73,7 +73,7 @@ def test_categories_outside_the_names_are_refused(path):
 
 
 def test_other_json_files_are_refused(tmp_path):
-    (tmp_path / "p.json").write_text('{"categories": [], "annotations": [{"id": 3}]}')
+    (tmp_path / "p.json").write_text('{"categories": [], "annotations": [{"id": 3}]}', encoding="utf-8")
     with pytest.raises(DataError, match=r"p\.json: is not a COCO panoptic file: .* is missing"):
         PanopticLabels(tmp_path / "p.json", None, [])
 

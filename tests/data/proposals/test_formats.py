@@ -14,9 +14,9 @@ def test_coco_results(tmp_path, assert_equal):
         {"image_id": 5, "category_id": 1, "bbox": [4.0, 4.0, 4.0, 5.0], "score": -1},
         {"image_id": 7, "category_id": 1, "bbox": [0, 0, 5.5, 5], "score": 2.0},
     ]
-    path.write_text(json.dumps(entries))
+    path.write_text(json.dumps(entries), encoding="utf-8")
     assert_equal(ProposalFile.read(path))
-    path.write_text("[]")
+    path.write_text("[]", encoding="utf-8")
     assert len(ProposalFile.read(path)) == 0
 
 
