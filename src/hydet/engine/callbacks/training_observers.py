@@ -223,10 +223,20 @@ def make_observers(model: nn.Module) -> list[TrainingObserver]:
 
 @contextmanager
 def _without_statistics_update(module: nn.Module) -> Iterator[None]:
-    """Let batch norms compute as in a training step, without a second update of their running statistics."""
-    saved = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    """Let batch norms compute as in a training step, without a second update of their running statistics.
+
+    The layers work on copies of their buffers. The backward pass of the step still needs the buffers themselves, and
+    autograd does not allow a change of them, not even one that is undone.
+    """
+    originals = [
+        (owner, name, buffer)
+        for owner in module.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
     try:
+        for owner, name, buffer in originals:
+            setattr(owner, name, buffer.clone())
         yield
     finally:
-        for buffer, value in saved:
-            buffer.copy_(value)
+        for owner, name, buffer in originals:
+            setattr(owner, name, buffer)
