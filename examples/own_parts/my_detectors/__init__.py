@@ -1,4 +1,4 @@
-"""Three parts of one's own: a box head, a backbone and a whole detector. Nothing registers anything."""
+"""Parts of your own: a box head, a backbone and two whole detectors. Nothing is registered."""
 
 from .center_detector import CenterDetector
 from .gated_box_head import GatedBoxHead

@@ -10,12 +10,13 @@ STRIDES = {"quarter": 4, "eighth": 8, "sixteenth": 16, "thirtysecond": 32}
 
 
 class StripNet(Backbone):
-    """Four stages of convolutions along rows, then along columns.
+    """Four stages of depthwise convolutions along rows, then along columns.
 
     Args:
-        width: channels of the first stage; each further one has twice as many.
-        norm: makes a normalisation from a number of channels.
-        out_features: names of the maps to give, of ``quarter``, ``eighth``, ``sixteenth`` and ``thirtysecond``.
+        width: channels of the first stage; they double with every stage.
+        kernel_size: length of the depthwise convolutions.
+        out_features: names of the feature maps to return, among ``quarter``, ``eighth``, ``sixteenth`` and
+            ``thirtysecond``.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class StripNet(Backbone):
         self._out_feature_strides = STRIDES
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """``(N, 3, H, W)`` -> ``(N, width * 2**k, H / stride, W / stride)`` by name."""
+        """Compute ``(B, width * 2**k, H / stride, W / stride)`` feature maps by name from ``(B, 3, H, W)`` images."""
         maps = {}
         for name, stage in self.stages.items():
             x = stage(x)
