@@ -318,6 +318,7 @@ def test_gradcheck():
     assert torch.autograd.gradgradcheck(pooled, features, fast_mode=True)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # opcheck reads it
 def test_registration():
     features, (rois, levels) = [f.requires_grad_() for f in make_maps()], make_rois()
     torch.library.opcheck(

@@ -139,6 +139,7 @@ def test_gradcheck():
         )
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # opcheck reads it
 def test_registration():
     levels, targets = make_levels(2, (4, 3), 3)
     levels = [level.requires_grad_() for level in levels]

@@ -10,6 +10,7 @@ import pytest
 from hydet.kernels import dispatch, triton_available
 from hydet.kernels.preferences import PREFERENCES
 
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # NumPy, in the interpreter
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the case files import their framework by name
 
@@ -46,7 +47,7 @@ CASES_OF_BACKEND = {
 }
 
 
-def backends_and_cases():
+def runs():
     for backend, prefixes in CASES_OF_BACKEND.items():
         for name in sorted(parity.CASES):
             if name.startswith(prefixes):
@@ -69,7 +70,7 @@ def force(monkeypatch):
     return force
 
 
-@pytest.mark.parametrize(("backend", "name"), backends_and_cases())
+@pytest.mark.parametrize(("backend", "name"), list(runs()))
 def test_backend_matches_the_reference(force, backend, name):
     force(backend)
     assert compare(name) == []
@@ -79,7 +80,7 @@ def test_every_op_has_a_case():
     assert set(CASE_OF_OP) == set(PREFERENCES)
 
 
-@pytest.mark.parametrize(("op_name", "name"), CASE_OF_OP.items())
+@pytest.mark.parametrize(("op_name", "name"), list(CASE_OF_OP.items()))
 def test_case_reaches_the_op(monkeypatch, op_name, name):
     reached = set()
     choose = dispatch.Preference.choose
