@@ -16,33 +16,7 @@ from hydet.data.shapes.dataset import SHAPE_CLASSES, ShapesDataset
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m hydet.data.shapes", description=__doc__)
-    parser.add_argument("--out", required=True, help="output folder")
-    parser.add_argument(
-        "--num-images", type=int, default=1000, help="size of the training split (default: 1000)"
-    )
-    parser.add_argument(
-        "--val-images", type=int, default=200, help="size of the validation split (default: 200)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help="seed of the training split; validation uses the next one (default: 0)",
-    )
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        default=(128, 128),
-        metavar=("H", "W"),
-        help="height and width (default: 128 128)",
-    )
-    parser.add_argument(
-        "--max-image-size", type=int, nargs=2, metavar=("H", "W"), help="sizes vary from --image-size to this"
-    )
-    parser.add_argument("--class-names", nargs="+", choices=SHAPE_CLASSES, default=SHAPE_CLASSES)
-    options = parser.parse_args(arguments)
+    options = _parse_arguments(arguments)
     console = Console()
     splits = {"train": (options.num_images, options.seed), "val": (options.val_images, options.seed + 1)}
     overrides = []
@@ -77,6 +51,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hydet.data.shapes", description=__doc__)
+    parser.add_argument("--out", required=True, help="output folder")
+    parser.add_argument(
+        "--num-images", type=int, default=1000, help="size of the training split (default: 1000)"
+    )
+    parser.add_argument(
+        "--val-images", type=int, default=200, help="size of the validation split (default: 200)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the training split; validation uses the next one (default: 0)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        default=(128, 128),
+        metavar=("H", "W"),
+        help="height and width (default: 128 128)",
+    )
+    parser.add_argument(
+        "--max-image-size", type=int, nargs=2, metavar=("H", "W"), help="sizes vary from --image-size to this"
+    )
+    parser.add_argument("--class-names", nargs="+", choices=SHAPE_CLASSES, default=SHAPE_CLASSES)
+    return parser.parse_args(arguments)
 
 
 def _show_progress(bar: Progress, task: TaskID, num_written: int) -> None:
