@@ -68,7 +68,9 @@ def write_files() -> None:
 
 def _text(overrides: str, part: str, content: Any) -> str:
     command = f"python -m src.train {overrides}".rstrip()
-    body = yaml.dump(_target_first(content), Dumper=_Dumper, default_flow_style=None, sort_keys=False, width=120)
+    body = yaml.dump(
+        _target_first(content), Dumper=_Dumper, default_flow_style=None, sort_keys=False, width=120
+    )
     return f"# {command}: {part}, resolved. Written by docs/write_configs.py; do not edit.\n{body}"
 
 

@@ -88,7 +88,13 @@ def test_command_line_names_the_preset_for_hydra(arguments, completed):
 def test_training_prints_the_preset_and_how_to_turn_it_off(tmp_path, capsys):
     from hydet.cli import train
 
-    tiny = ["data.train.num_images=2", "data.val=null", "trainer.max_steps=1", "batch_size=1", "num_workers=0"]
+    tiny = [
+        "data.train.num_images=2",
+        "data.val=null",
+        "trainer.max_steps=1",
+        "batch_size=1",
+        "num_workers=0",
+    ]
     status = train.main(["model=faster_rcnn_fpn", *tiny, "logger=console", f"output_dir={tmp_path}"])
     out = capsys.readouterr().out
     assert status == 0, sys.stderr

@@ -39,7 +39,10 @@ def pairs():
     one_of_each_kind = {"faster_rcnn_fpn", "retinanet", "mask_rcnn_c4", "mask_rcnn_dc5", "mask_rcnn_vitdet"}
     two_resnets = {"r34", "x101_32x8d"}
     return [
-        (m, b) for m in MODELS for b in BACKBONES if fits(m, b) and (m in one_of_each_kind or b in two_resnets)
+        (m, b)
+        for m in MODELS
+        for b in BACKBONES
+        if fits(m, b) and (m in one_of_each_kind or b in two_resnets)
     ]
 
 
@@ -108,7 +111,18 @@ def groups(name):
     ("group", "option"),
     [
         (g, o)
-        for g in ("data", "augment", "optimizer", "schedule", "trainer", "logger", "size", "preset", "sampler", "evaluators")
+        for g in (
+            "data",
+            "augment",
+            "optimizer",
+            "schedule",
+            "trainer",
+            "logger",
+            "size",
+            "preset",
+            "sampler",
+            "evaluators",
+        )
         for o in groups(g)
     ],
 )

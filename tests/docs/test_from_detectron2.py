@@ -1,4 +1,4 @@
-"""The page for people who come from detectron2: nothing is left out, every block runs, every key exists."""
+"""The page for users of detectron2 mentions every name, all its blocks run, and all its keys exist."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from hydet.config.overrides import choices, known_keys, missing_arguments
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "from_detectron2.md").read_text()
 
-# What of the documented modelling API is tied to a config, a registry or a global.
+# Names of the documented modeling API that depend on a config, a registry or a global.
 BUILD_FUNCTIONS = [
     "build_model", "build_backbone", "build_resnet_backbone", "build_resnet_fpn_backbone",
     "build_retinanet_resnet_fpn_backbone", "build_proposal_generator", "build_rpn_head", "build_anchor_generator",
@@ -39,25 +39,25 @@ OTHERS = [
 
 
 def section(title):
-    """The text from a second-level heading to the next."""
-    (found,) = re.findall(rf"^## {re.escape(title)}$\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
-    return found
+    """Return the text from a second-level heading to the next."""
+    (text,) = re.findall(rf"^## {re.escape(title)}$\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
+    return text
 
 
 def rows(text):
-    """Cells of the table rows in a text, their code spans as lists."""
+    """Return the code spans of each cell of the tables in a text, row by row."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[re.findall(r"`([^`]+)`", cell) for cell in line.strip("|").split(" | ")] for line in lines]
     return [row for row in cells if row[0]]
 
 
 def blocks():
-    """Language and content of every fenced block."""
+    """Return language and content of every fenced block."""
     return re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", [*BUILD_FUNCTIONS, *REGISTRIES, *WITH_FROM_CONFIG, *OTHERS])
-def test_every_name_that_was_tied_to_a_config_is_mentioned(name):
+def test_every_name_that_depends_on_a_config_is_mentioned(name):
     assert re.search(rf"(?<!\w){name}(?!\w)", PAGE)
 
 
@@ -71,34 +71,36 @@ MODEL_WITH = {"model/roi_heads/keypoint_head": "keypoint_rcnn_fpn", "model/sem_s
 
 
 @pytest.mark.parametrize("row", rows(section("Every `build_*`")), ids=lambda row: row[0][0])
-def test_what_replaces_a_build_function_builds(row):
+def test_replacement_of_a_build_function_builds(row):
     (_,), (choice,), (node,), options = row
     model = MODEL_WITH.get(choice.split("=")[0], "mask_rcnn_fpn")
     data = "shapes_panoptic" if model == "panoptic_fpn" else "shapes"
     cfg = hydet.compose(*dict.fromkeys([f"model={model}", choice]), f"data={data}")
-    found = OmegaConf.select(cfg, node)
-    target = found._target_.rpartition(".")[2]
+    part = OmegaConf.select(cfg, node)
+    target = part._target_.rpartition(".")[2]
     assert any(target in option for option in options) or node in ("model", "backbone")
-    hydet.instantiate(found)
+    hydet.instantiate(part)
 
 
 @pytest.mark.parametrize("row", rows(section("Every registry")), ids=lambda row: row[0][0])
-def test_what_replaces_a_registry_is_a_group_of_the_tree(row):
-    place = row[1][-1]
-    if place.endswith(".yaml"):
-        assert list((ROOT / "conf" / place).parent.glob("*.yaml"))
+def test_replacement_of_a_registry_is_a_group_of_the_tree(row):
+    file_or_key = row[1][-1]
+    if file_or_key.endswith(".yaml"):
+        assert list((ROOT / "conf" / file_or_key).parent.glob("*.yaml"))
     else:
-        assert OmegaConf.select(hydet.compose("model=faster_rcnn_fpn"), place)
+        assert OmegaConf.select(hydet.compose("model=faster_rcnn_fpn"), file_or_key)
 
 
 def test_files_that_the_page_names_exist():
-    for place in re.findall(r"`(conf/[\w/]+\.yaml|conf/[\w/]+/|examples/\w+/)`", PAGE):
-        assert (ROOT / place).exists(), place
+    for path in re.findall(
+        r"`((?:conf|docs)/[\w/]+\.(?:yaml|md)|(?:conf|docs)/[\w/]+/|examples/\w+/)`", PAGE
+    ):
+        assert (ROOT / path).exists(), path
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the page's files lie."""
+    """Write the files of the page to a folder that Python can import from."""
     folder = tmp_path_factory.mktemp("page")
     for _, text in blocks():
         name = re.match(r"# ([\w/]+\.\w+)\n", text)
@@ -140,19 +142,21 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_command_lines_compose_and_models_with_parts_of_the_page_build(line, folder, monkeypatch):
+def test_command_lines_compose_and_models_with_classes_of_the_page_build(line, folder, monkeypatch):
     monkeypatch.chdir(folder)
     words = shlex.split(line, comments=True)
     assert words[:2] == ["python", "-m"]
     command = words[2].removeprefix("src.")
     assert (ROOT / "src" / f"{command}.py").exists()
-    where = [words[words.index("--config-dir") + 1]] if "--config-dir" in words else []
+    config_dirs = [words[words.index("--config-dir") + 1]] if "--config-dir" in words else []
     cfg = hydet.compose(
-        *(w for w in words[3:] if "=" in w), config_name=command, config_dir=[folder / w for w in where]
+        *(w for w in words[3:] if "=" in w),
+        config_name=command,
+        config_dir=[folder / name for name in config_dirs],
     )
     if command == "train":
         assert words[-2:] == ["--cfg", "job"], "a line of this page must not start a training run"
-    if where:
+    if config_dirs:
         with torch.device("meta"):
             assert "mine." in str(cfg) and hydet.instantiate(cfg.model)
 
@@ -170,7 +174,7 @@ def test_yaml_is_part_of_a_config(folder):
 
 
 def key_tables():
-    """Each table of keys: how its config is composed, and its rows."""
+    """Yield the heading of each table of keys, which says how its config is composed, and its rows."""
     for title, text in re.findall(
         r"^### [^`\n]*`([^`]+)`$\n(.*?)(?=^### |\Z)", section("The usual keys"), flags=re.M | re.S
     ):
@@ -180,7 +184,7 @@ def key_tables():
 TABLES = dict(key_tables())
 
 
-def test_the_tables_hold_the_keys_that_people_set():
+def test_the_tables_hold_the_usual_keys():
     keys = {key for table in TABLES.values() for row in table for key in row[0] if not key.startswith("…")}
     assert len(keys) > 90
     assert {
@@ -200,24 +204,22 @@ def test_every_key_in_the_tables_exists(title):
     wrong = []
     for row in TABLES[title]:
         assert len(row) == 3 and row[0] and row[1], row
-        for place in row[1]:
-            override = [f"{place}=0"]
-            known = (
-                "=" in place or place in cfg or known_keys(override, cfg) or missing_arguments(override, cfg)
-            )
-            if not known:
-                wrong.append(place)
+        for key in row[1]:
+            override = [f"{key}=0"]
+            exists = "=" in key or key in cfg or known_keys(override, cfg) or missing_arguments(override, cfg)
+            if not exists:
+                wrong.append(key)
     assert not wrong
 
 
 CHOICES = sorted(
     {
-        place
+        key
         for title, table in TABLES.items()
         if "train" in title or "src." not in title
         for row in table
-        for place in row[1]
-        if "=" in place
+        for key in row[1]
+        if "=" in key
     }
 )
 

@@ -119,7 +119,9 @@ def measure_output_shape(head: nn.Module, input_shape: ShapeSpec) -> ShapeSpec:
     with torch.no_grad():
         channels, *rest = head(weight.new_zeros(size)).shape[1:]
     head.train(was_training)
-    return ShapeSpec(channels=channels, height=rest[0], width=rest[1]) if rest else ShapeSpec(channels=channels)
+    return (
+        ShapeSpec(channels=channels, height=rest[0], width=rest[1]) if rest else ShapeSpec(channels=channels)
+    )
 
 
 def shared_channels(shapes: Shapes, names: Sequence[str], reader: str) -> int:
@@ -135,7 +137,9 @@ def shared_channels(shapes: Shapes, names: Sequence[str], reader: str) -> int:
         )
     channels = {name: shapes[name].channels for name in names}
     if len(set(channels.values())) != 1 or None in channels.values():
-        raise ValueError(f"{reader} shares weights between levels, so they need equal channels, got {channels}")
+        raise ValueError(
+            f"{reader} shares weights between levels, so they need equal channels, got {channels}"
+        )
     return next(iter(channels.values())) or 0
 
 
@@ -153,7 +157,9 @@ def _build_res5_parts(arguments: Mapping[str, Any], shapes: Shapes, reader: str)
     stage_shape = measure_output_shape(module, ShapeSpec(channels=channels, height=height, width=width))
     if isinstance(arguments.get("box_predictor"), partial):
         # The predictor reads the mean over the cells of a region.
-        built["box_predictor"] = arguments["box_predictor"](input_shape=ShapeSpec(channels=stage_shape.channels))
+        built["box_predictor"] = arguments["box_predictor"](
+            input_shape=ShapeSpec(channels=stage_shape.channels)
+        )
     if isinstance(arguments.get("mask_head"), partial):
         built["mask_head"] = _call(arguments["mask_head"], input_shape=stage_shape)
     return built
