@@ -1,4 +1,4 @@
-"""The published configurations, each composed and built once however many tests ask."""
+"""The published configurations; each is composed and built once for all tests."""
 
 import functools
 import gzip
@@ -24,7 +24,7 @@ def golden(name):
 
 
 class Unfilled(TorchFunctionMode):
-    """Leaves out the drawing of weights, which on the meta device have no values but take half of the time."""
+    """Skips random initialization, which has no effect on the meta device but takes half of the time."""
 
     FILLING = (
         init.kaiming_uniform_, init.kaiming_normal_, init.xavier_uniform_, init.normal_, init.uniform_,
@@ -39,16 +39,16 @@ class Unfilled(TorchFunctionMode):
 
 @contextmanager
 def on_meta():
-    """What is built inside has shapes and types, but no values."""
+    """Build modules whose parameters have shapes and types, but no values."""
     with torch.device("meta"), Unfilled():
         yield
 
 
 class Recipe:
-    """A published configuration: what the reference says of it, and what ``experiment=...`` makes of it here.
+    """A published configuration: its facts in the reference, and the config of ``experiment=...``.
 
-    ``facts`` holds the resolved ``model`` and either ``differences`` from the reference's defaults or the parts of a
-    lazy config (``dataloader``, ``optimizer``, ``lr_multiplier``, ``train``).
+    ``facts`` holds the resolved ``model``, and either ``differences`` from the defaults of the reference or the parts of
+    a lazy config (``dataloader``, ``optimizer``, ``lr_multiplier``, ``train``).
     """
 
     def __init__(self, path):
@@ -63,7 +63,7 @@ class Recipe:
         return "differences" not in self.facts
 
     def settings(self, section):
-        """A section such as ``SOLVER``, of a configuration that is not lazy."""
+        """Return a section such as ``SOLVER`` of a configuration that is not lazy."""
         defaults = golden("zoo_facts.json.gz")["defaults"][section]
         return merged(defaults, self.facts["differences"].get(section, {}))
 
@@ -73,14 +73,14 @@ class Recipe:
 
     @functools.cached_property
     def inventory(self):
-        """The model's weights and parameters; the model itself would take much memory."""
+        """Return names and shapes of the model's weights; keeping the model itself would take much memory."""
         with on_meta():
             model = hydet.instantiate(self.config.model)
         return Inventory(model, hydet.instantiate(self.config.parameter_groups)(model))
 
 
 class Inventory:
-    """What the tests want to know of a model and its parameter groups."""
+    """Properties of a model and its parameter groups that the tests compare."""
 
     def __init__(self, model, groups):
         self.weights = {
@@ -89,7 +89,7 @@ class Inventory:
         }
         self.num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.tasks = set(model.tasks)
-        self.normalising = {
+        self.norm_parameters = {
             f"{prefix}.{name}"
             for prefix, module in model.named_modules()
             if "Norm" in type(module).__name__
@@ -119,7 +119,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def meta():
-    """``with meta(): ...``: see ``on_meta``."""
+    """Return ``on_meta``, for ``with meta(): ...``."""
     return on_meta
 
 

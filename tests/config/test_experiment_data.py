@@ -1,4 +1,4 @@
-"""Every published configuration: which data it learns from and how they are prepared."""
+"""Published configurations: training and test data, and their augmentation."""
 
 import json
 
@@ -17,7 +17,7 @@ from hydet.data import (
     make_shuffle_sampler,
 )
 
-# Published names of datasets -> data=..., annotations, folder of images
+# Published name of a dataset -> option of `data`, annotation file, folder of images
 DATA = {
     "coco_2017_train": ("coco_instance", "annotations/instances_train2017.json", "train2017"),
     "coco_2017_val": ("coco_instance", "annotations/instances_val2017.json", "val2017"),
@@ -43,7 +43,7 @@ DATA = {
 
 
 def names_of(recipe):
-    """Of the training and the test data."""
+    """Return the published names of the training and test data."""
     if recipe.is_lazy:
         loaders = recipe.facts["dataloader"]
         return loaders["train"]["dataset"]["names"], loaders["test"]["dataset"]["names"]
@@ -63,7 +63,7 @@ def test_data_are_the_published_ones(recipe):
         assert "train" not in name or split.get("panoptic_json", "train").count("train")
 
 
-def test_images_without_objects_are_left_out_where_published(recipe):
+def test_images_without_objects_are_dropped_as_published(recipe):
     train, val = recipe.config.data.train, recipe.config.data.val
     if recipe.is_lazy:
         published = recipe.facts["dataloader"]["train"]["dataset"]
@@ -72,14 +72,14 @@ def test_images_without_objects_are_left_out_where_published(recipe):
         filtered = recipe.settings("DATALOADER")["FILTER_EMPTY_ANNOTATIONS"]
         min_keypoints = 1 if "keypoints" in recipe.inventory.tasks else 0
     if names_of(recipe)[0].endswith("stuffonly"):
-        filtered = False  # there are no objects by which to choose
+        filtered = False  # these data have no objects
     assert train.get("keep_empty", True) is not filtered
     assert train.get("min_keypoints", 0) == min_keypoints
     assert val.get("keep_empty", True) and not val.get("min_keypoints", 0)
 
 
 def test_labels_are_those_that_the_published_model_learns(recipe):
-    """The mapper gives a model what its tasks need."""
+    """The mapper adds the labels that the tasks of a model need."""
     if recipe.is_lazy:
         mapper = recipe.facts["dataloader"]["train"]["mapper"]
         masks, keypoints = mapper["use_instance_mask"], mapper.get("use_keypoint", False)
@@ -93,7 +93,7 @@ def test_labels_are_those_that_the_published_model_learns(recipe):
     assert recipe.config.input_format == channels
 
 
-def test_rare_classes_come_as_often_as_published(recipe):
+def test_sampler_is_the_published_one(recipe):
     if recipe.is_lazy:
         published = recipe.facts["dataloader"]["train"].get("sampler")
         threshold = published["repeat_factors"]["repeat_thresh"] if published else None

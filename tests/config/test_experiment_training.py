@@ -1,4 +1,4 @@
-"""Every published configuration: how long and how fast it learns, and how it is tested."""
+"""Published configurations: schedule, optimizer, evaluation."""
 
 import bisect
 from pathlib import Path
@@ -52,7 +52,7 @@ def solver_of(recipe):
     }
 
 
-def test_it_learns_as_long_and_as_fast_as_published(recipe):
+def test_training_length_and_learning_rate_are_the_published_ones(recipe):
     config, wanted = recipe.config, solver_of(recipe)
     assert config.trainer.max_steps == wanted["steps"]
     assert config.batch_size == wanted["batch"]
@@ -61,7 +61,7 @@ def test_it_learns_as_long_and_as_fast_as_published(recipe):
     assert config.callbacks.ema is None and config.callbacks.early_stopping is None
 
 
-def test_the_learning_rate_follows_the_published_curve(recipe):
+def test_learning_rate_follows_the_published_curve(recipe):
     wanted = solver_of(recipe)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     (ours,) = hydet.instantiate(recipe.config.schedule)(optimizer).lr_lambdas
@@ -74,11 +74,11 @@ def test_the_learning_rate_follows_the_published_curve(recipe):
 
     steps = [0, 10, warmup // 2, warmup + 1, wanted["steps"] - 1]
     for step in [*steps, *milestones, *(m - 1 for m in milestones)]:
-        # The warm-up has a whole number of steps here, 187 for 187.5.
+        # Warmup takes a whole number of steps here: 187 instead of 187.5.
         assert ours(step) == pytest.approx(published(step), rel=4e-3), step
 
 
-def test_the_optimizer_is_the_published_one(recipe):
+def test_optimizer_is_the_published_one(recipe):
     wanted = solver_of(recipe)
     optimizer = hydet.instantiate(recipe.config.optimizer)([torch.nn.Parameter(torch.zeros(1))])
     assert type(optimizer).__name__ == wanted["optimizer"]
@@ -87,23 +87,26 @@ def test_the_optimizer_is_the_published_one(recipe):
 
 
 @pytest.mark.filterwarnings("ignore:.*federated loss")
-def test_every_parameter_decays_and_learns_as_published(recipe):
+def test_weight_decay_and_rate_of_every_parameter_are_the_published_ones(recipe):
     wanted, inventory = solver_of(recipe), recipe.inventory
     layer_decay = wanted.get("layer_decay")
     expected = {}
     for name in inventory.groups:
         decay = wanted["decay"]
-        if name in inventory.normalising and wanted["norm_decay"] is not None:
+        if name in inventory.norm_parameters and wanted["norm_decay"] is not None:
             decay = wanted["norm_decay"]
         decay = wanted["overrides"].get(name.rpartition(".")[2], {}).get("weight_decay", decay)
         expected[name] = (decay, factor_of_layer(name, layer_decay) if layer_decay else 1.0)
     decay = recipe.config.optimizer.weight_decay
-    ours = {name: (decay if own is None else own, lr) for name, (own, lr) in inventory.groups.items()}
+    ours = {
+        name: (decay if group_decay is None else group_decay, factor)
+        for name, (group_decay, factor) in inventory.groups.items()
+    }
     assert {n: v for n, v in ours.items() if v != pytest.approx(expected[n])} == {}
 
 
 def factor_of_layer(name, layer_decay):
-    """Patches and positions are layer 0, blocks follow, everything else is at the full rate."""
+    """Patch and position embeddings are layer 0, blocks follow, and all other parameters have the full rate."""
     last = layer_decay["num_layers"] + 1
     layer = last
     if name.startswith("backbone."):
@@ -114,7 +117,7 @@ def factor_of_layer(name, layer_decay):
     return layer_decay["lr_decay_rate"] ** (last - layer)
 
 
-def test_it_is_tested_as_published(recipe):
+def test_evaluation_period_and_detections_are_the_published_ones(recipe):
     if recipe.is_lazy:
         evaluator = recipe.facts["dataloader"]["evaluator"]
         first = evaluator[0] if isinstance(evaluator, list) else evaluator
@@ -126,7 +129,7 @@ def test_it_is_tested_as_published(recipe):
         precise = test["PRECISE_BN"]["ENABLED"]
         assert not test["AUG"]["ENABLED"] and not test["KEYPOINT_OKS_SIGMAS"]
     config = recipe.config
-    # Without a period the reference tests once, at the end; here a run of weeks is looked at before it is over.
+    # Without a period, the reference evaluates once, at the end. Here a run of weeks is evaluated before it ends.
     assert config.evaluation.every == (every or 5000)
     assert config.evaluation.max_detections == detections
     statistics = config.callbacks.get("precise_bn")
@@ -147,7 +150,7 @@ MEASURES = {
 }
 
 
-def test_it_is_measured_as_published(recipe):
+def test_evaluators_are_the_published_ones(recipe):
     measured = {EVALUATOR_OF_TASK[task] for task in recipe.inventory.tasks}
     ours = {
         node["_target_"].rpartition(".")[2]
@@ -158,13 +161,13 @@ def test_it_is_measured_as_published(recipe):
         evaluators = recipe.facts["dataloader"]["evaluator"]
         evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
         assert ours == {MEASURES[e["_target_"].rpartition(".")[2]] for e in evaluators}
-    else:  # the data decide
+    else:  # the evaluator depends on the data
         lvis = recipe.settings("DATASETS")["TEST"][0].startswith("lvis")
         assert ("LvisEvaluator" in ours) == lvis and ours
 
 
 def test_test_time_augmentation_has_the_published_sizes(goldens):
-    """No published configuration switches it on; where it is, these are the sizes for one that is tested at 800."""
+    """No published configuration enables it; these are the sizes for a model that is tested at 800 pixels."""
     published = goldens("zoo_facts.json.gz")["defaults"]["TEST"]["AUG"]
     ours = yaml.safe_load((TREE / "tta" / "default.yaml").read_text())
     assert [round(scale * 800) for scale in ours["scales"]] == published["MIN_SIZES"]

@@ -1,4 +1,4 @@
-"""Every published configuration, as the reference describes it: its file, its weights, its model's arguments."""
+"""Published configurations: files, state dicts and arguments of the models."""
 
 import inspect
 from pathlib import Path
@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
-
-import hydet.modeling
 
 TREE = Path(__file__).parents[2] / "conf" / "experiment"
 
@@ -33,7 +31,7 @@ def test_arguments_are_the_published_ones(recipe):
 
 
 def expand(node):
-    """Lists and numbers in place of the calls that make them."""
+    """Replace calls of ``make_each`` by the lists that they make."""
     if isinstance(node, list):
         return [expand(n) for n in node]
     if not isinstance(node, dict):
@@ -62,8 +60,8 @@ def differences(wanted, got, where):
         yield from differences_of_calls(wanted, got, where)
     elif isinstance(wanted, dict):
         for key, value in wanted.items():
-            mine = got.get(key) if isinstance(got, dict) else got  # one loss weight stands for all
-            yield from differences(value, mine, f"{where}.{key}")
+            value_here = got.get(key) if isinstance(got, dict) else got  # one loss weight for all losses
+            yield from differences(value, value_here, f"{where}.{key}")
     elif isinstance(wanted, list) and isinstance(got, list | tuple):
         if wanted and got and isinstance(got[0], list) and not isinstance(wanted[0], list):
             wanted = [wanted]  # aspect ratios that all levels share
@@ -114,14 +112,14 @@ def differences_of_resnets(wanted, got, where):
 
 def defaults_of(made):
     classes = reversed(made.__mro__) if inspect.isclass(made) else [made]
-    found = {}
+    defaults = {}
     for part in classes:
         function = part.__dict__.get("__init__") if inspect.isclass(part) else part
         if callable(function) and part is not object:
             for name, parameter in inspect.signature(function).parameters.items():
                 if parameter.default is not parameter.empty:
-                    found[name] = parameter.default
-    return found
+                    defaults[name] = parameter.default
+    return defaults
 
 
 def short(target):

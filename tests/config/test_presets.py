@@ -19,9 +19,9 @@ def plain(*overrides):
 
 @pytest.mark.parametrize("data", DATA)
 def test_data_option_sets_only_data(data):
-    one, other = plain(f"data={data}", "preset=none"), plain("data=coco_panoptic", "preset=none")
-    assert one.pop("data") != other.pop("data")
-    assert one == other
+    config, other = plain(f"data={data}", "preset=none"), plain("data=coco_panoptic", "preset=none")
+    assert config.pop("data") != other.pop("data")
+    assert config == other
 
 
 @pytest.mark.parametrize(

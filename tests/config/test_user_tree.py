@@ -1,6 +1,6 @@
-"""Parts and configs of one's own, outside of hydet and by every road that leads there: nothing in hydet is touched.
+"""Parts and configs of users, outside of hydet, found in every supported way.
 
-The user's files are those of ``examples/own_parts``, copied to where nothing but ``PYTHONPATH`` leads.
+The user's files are those of ``examples/own_parts``, copied to a folder that only ``PYTHONPATH`` names.
 """
 
 import json
@@ -39,7 +39,7 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """The user's folder: ``my_detectors`` can be imported, ``my_conf`` is known to nobody."""
+    """Return the user's folder: ``my_detectors`` can be imported, ``my_conf`` is not on the search path."""
     folder = tmp_path_factory.mktemp("home")
     for name in ("my_detectors", "my_conf"):
         shutil.copytree(EXAMPLE / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -52,7 +52,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def run(capfd):
-    """Run a command; gives its status, what it printed and its errors."""
+    """Return a function that runs a command and returns exit status, stdout and stderr."""
 
     def run(name, *arguments):
         capfd.readouterr()
@@ -64,7 +64,7 @@ def run(capfd):
 
 @pytest.fixture(scope="module")
 def trained(home, tmp_path_factory):
-    """The output folder of a run of each of ``EXPERIMENTS``."""
+    """Train each of ``EXPERIMENTS`` and return the folder of their runs."""
     folder = tmp_path_factory.mktemp("runs")
     for name, choice in EXPERIMENTS.items():
         assert (
@@ -74,7 +74,7 @@ def trained(home, tmp_path_factory):
     return folder
 
 
-def test_parts_come_from_the_users_own_package(home):
+def test_parts_are_built_from_the_users_package(home):
     import my_detectors
 
     assert Path(my_detectors.__file__).is_relative_to(home)
@@ -86,14 +86,14 @@ def test_parts_come_from_the_users_own_package(home):
 
 
 @pytest.mark.parametrize("model", ["mask_rcnn_fpn", "retinanet"])
-def test_the_users_backbone_carries_our_models(model, home):
+def test_backbone_of_the_user_fits_models_of_hydet(model, home):
     cfg = hydet.compose(f"model={model}", "backbone=strip_net", config_dir=home / "my_conf")
     with torch.device("meta"):
         assert type(hydet.instantiate(cfg.model).backbone.bottom_up).__name__ == "StripNet"
 
 
 @pytest.mark.parametrize("backbone", ["r50", "swin_t"])
-def test_our_backbones_carry_the_users_model(backbone, home):
+def test_backbones_of_hydet_fit_the_model_of_the_user(backbone, home):
     cfg = hydet.compose(
         "model=center_detector", f"backbone={backbone}", "size=standard", config_dir=home / "my_conf"
     )
@@ -103,39 +103,35 @@ def test_our_backbones_carry_the_users_model(backbone, home):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_run_ends_with_everything_a_run_of_ours_ends_with(name, trained):
+def test_run_writes_metrics_checkpoint_and_images(name, trained):
     folder = trained / name
     metrics = json.loads((folder / "metrics.json").read_text())
     assert "box/AP" in metrics
-    assert ("val_loss/total" in metrics) == (
-        name != "plain_module"
-    )  # which offers losses in training mode only
+    assert ("val_loss/total" in metrics) == (name != "plain_module")  # computes losses in training mode only
     assert load_checkpoint(folder).step == 2
     assert list((folder / "pictures").glob("*.png"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_checkpoint_is_evaluated_and_used_once_its_package_is_trusted(name, trained, run, tmp_path):
+def test_checkpoint_is_evaluated_and_predicts_if_its_package_is_allowed(name, trained, run, tmp_path):
     checkpoint, allow = f"checkpoint={trained / name}", "allow=[my_detectors]"
     status, _, err = run("evaluate", checkpoint, allow, f"output_dir={tmp_path}/evaluation")
     assert status == 0, err
     again = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert again["box/AP"] == json.loads((trained / name / "metrics.json").read_text())["box/AP"]
-    pictures = trained / name / "pictures"
-    status, _, err = run(
-        "predict", checkpoint, allow, f"input={pictures}", f"output_dir={tmp_path}/prediction"
-    )
+    images = trained / name / "pictures"
+    status, _, err = run("predict", checkpoint, allow, f"input={images}", f"output_dir={tmp_path}/prediction")
     assert status == 0, err
     assert (tmp_path / "prediction" / "results.json").exists()
     assert len(list((tmp_path / "prediction" / "pictures").rglob("*.png"))) == len(
-        list(pictures.rglob("*.png"))
+        list(images.rglob("*.png"))
     )
 
 
 @pytest.mark.parametrize(
     ("name", "target"), [("plain_module", "OneBoxDetector"), ("box_head_and_backbone", "StripNet")]
 )
-def test_a_strangers_checkpoint_is_not_built_and_the_way_to_trust_it_is_named(
+def test_checkpoint_with_classes_that_are_not_allowed_is_refused_with_the_remedy(
     name, target, trained, run, tmp_path
 ):
     status, _, err = run("evaluate", f"checkpoint={trained / name}", f"output_dir={tmp_path}")
@@ -151,13 +147,13 @@ def test_a_strangers_checkpoint_is_not_built_and_the_way_to_trust_it_is_named(
 @pytest.mark.parametrize(
     "how", ["--config-dir={0}", "hydra.searchpath=[file://{0}]", "hydra.searchpath=[pkg://my_conf]"]
 )
-def test_the_command_line_finds_the_tree(how, home, run):
+def test_command_line_finds_the_tree(how, home, run):
     status, out, err = run("train", how.format(home / "my_conf"), "model=center_detector", "-c", "job")
     assert status == 0, err
     assert "_target_: my_detectors.CenterDetector" in out
 
 
-def test_a_folder_relative_to_where_the_command_is_typed_will_do(home, run, monkeypatch):
+def test_folder_relative_to_the_working_directory_is_found(home, run, monkeypatch):
     monkeypatch.chdir(home)
     for how in ("--config-dir=my_conf", "hydra.searchpath=[file://my_conf]"):
         status, out, _ = run("train", how, "model=center_detector", "-c", "job")
@@ -191,7 +187,7 @@ def test_an_installed_plugin_needs_no_flag(home, tmp_path):
         (["backbone=strip_net", "+backbone.out_features=[half]"], ["StripNet has no feature maps ['half']"]),
     ],
 )
-def test_mistakes_in_ones_own_parts_are_one_line(arguments, words, home, run, tmp_path):
+def test_mistake_in_a_part_of_the_user_prints_one_line(arguments, words, home, run, tmp_path):
     status, _, err = run("train", f"--config-dir={home}/my_conf", *arguments, *TINY, f"output_dir={tmp_path}")
     (line,) = err.strip().splitlines()
     assert status == 1 and line.startswith("error: ")
@@ -199,7 +195,7 @@ def test_mistakes_in_ones_own_parts_are_one_line(arguments, words, home, run, tm
         assert word in line
 
 
-def test_without_its_package_on_the_path_a_part_is_named(home):
+def test_part_whose_package_is_not_on_the_path_is_named(home):
     cfg = hydet.compose(
         "backbone=strip_net", "backbone._target_=my_detectors_of_old.StripNet", config_dir=home / "my_conf"
     )
@@ -207,8 +203,8 @@ def test_without_its_package_on_the_path_a_part_is_named(home):
         hydet.instantiate(cfg.model)
 
 
-def test_the_users_own_parts_learn(home):
-    """A dozen steps on one picture: the gradient reaches every part, and the loss falls."""
+def test_parts_of_the_user_learn(home):
+    """The gradient reaches every parameter, and the loss falls within a dozen steps on one image."""
     classes = ("ellipse", "rectangle", "triangle")
     data = ShapesDataset(num_images=1, seed=3, image_size=(64, 64), class_names=classes)
     entry = InputMapper(transforms=[], training=True)(data[0])
