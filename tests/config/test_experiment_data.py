@@ -116,7 +116,7 @@ def test_images_are_augmented_as_published(recipe):
 
 
 def augmentations_of(recipe):
-    """Of training and test, in order."""
+    """Return the published augmentations of training and test, in order."""
     if recipe.is_lazy:
         loaders = recipe.facts["dataloader"]
         return tuple([published(a) for a in loaders[s]["mapper"]["augmentations"]] for s in ("train", "test"))

@@ -40,11 +40,13 @@ def build_proposal_generator(part: T | Callable[..., T], shapes: Shapes) -> T:
     """
     if not isinstance(part, partial):
         return part  # type: ignore[return-value]
+    built: dict[str, Any] = {}
     head = part.keywords.get("head")
     if isinstance(head, partial):
         channels = shared_channels(shapes, part.keywords.get("in_features", ()), _name(part))
-        return part(head=head(in_channels=channels))
-    return part()
+        built["head"] = head(in_channels=channels)
+    generator: T = part(**built)
+    return generator
 
 
 def build_dense_head(part: T | Callable[..., T], shapes: Sequence[ShapeSpec]) -> T:
@@ -85,14 +87,15 @@ def build_roi_heads(part: T | Callable[..., T], shapes: Shapes) -> T:
         return part  # type: ignore[return-value]
     arguments: dict[str, Any] = dict(part.keywords)
     if "res5" in arguments:
-        return part(**_build_res5_parts(arguments, shapes, _name(part)))
+        roi_heads: T = part(**_build_res5_parts(arguments, shapes, _name(part)))
+        return roi_heads
     built: dict[str, Any] = {}
     many = "s" if "box_heads" in arguments else ""  # box_heads, box_predictors: one per stage of a cascade
     head, predictor = f"box_head{many}", f"box_predictor{many}"
     if isinstance(arguments.get(head), partial):
         built[head] = _call(arguments[head], input_shape=_pooled_shape(arguments, "box", shapes, _name(part)))
     if isinstance(arguments.get(predictor), partial):
-        box_head = built.get(head, arguments.get(head))
+        box_head: nn.Module | Sequence[nn.Module] = built[head] if head in built else arguments[head]
         if not isinstance(box_head, nn.Module):
             box_head = box_head[0]  # the stages have equal heads
         pooled = _pooled_shape(arguments, "box", shapes, _name(part))
@@ -101,7 +104,8 @@ def build_roi_heads(part: T | Callable[..., T], shapes: Shapes) -> T:
         if isinstance(arguments.get(f"{branch}_head"), partial):
             pooled = _pooled_shape(arguments, branch, shapes, _name(part))
             built[f"{branch}_head"] = _call(arguments[f"{branch}_head"], input_shape=pooled)
-    return part(**built)
+    roi_heads = part(**built)
+    return roi_heads
 
 
 def measure_output_shape(head: nn.Module, input_shape: ShapeSpec) -> ShapeSpec:
