@@ -137,11 +137,7 @@ def test_checkpoint_with_classes_that_are_not_allowed_is_refused_with_the_remedy
     status, _, err = run("evaluate", f"checkpoint={trained / name}", f"output_dir={tmp_path}")
     (line,) = err.strip().splitlines()
     assert status == 1
-    assert (
-        line.startswith("error: model")
-        and f"my_detectors.{target}" in line
-        and "allow=[my_detectors]" in line
-    )
+    assert line.startswith("error: ") and f"my_detectors.{target}" in line and "allow=[my_detectors]" in line
 
 
 @pytest.mark.parametrize(
