@@ -26,3 +26,101 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+# Fixtures of the commands, for tests of hydet.cli and hydet.runs. Imports stay inside, because most tests need none of it.
+
+SHAPES = [
+    "backbone=r18_slim",
+    "trainer.max_steps=2",
+    "batch_size=2",
+    "num_workers=0",
+    "logger=console",
+    "evaluation.pictures=1",
+    "data.train.num_images=8",
+    "data.val.num_images=4",
+    "data.train.image_size=[64,64]",
+    "data.val.image_size=[64,64]",
+]
+
+
+@pytest.fixture(scope="session")
+def shapes_overrides():
+    """Return overrides for two training steps on eight generated images."""
+    return list(SHAPES)
+
+
+@pytest.fixture(scope="session")
+def coco_folder(tmp_path_factory):
+    """Return a folder with generated images as COCO files, for training and validation."""
+    from hydet.data import ShapesDataset, write_coco
+
+    folder = tmp_path_factory.mktemp("coco")
+    for split, count, seed in (("train", 6, 0), ("val", 3, 1)):
+        classes = ("ellipse", "rectangle", "triangle")
+        data = ShapesDataset(num_images=count, seed=seed, image_size=(64, 64), class_names=classes)
+        write_coco(data, folder, split=split)
+    return folder
+
+
+@pytest.fixture
+def coco_overrides():
+    """Return a function from a folder like ``coco_folder`` to overrides for one training step on it."""
+    common = ["data=coco_instance", "preset=quick", *SHAPES[:6], "augment=none", "schedule=constant", "trainer.max_steps=1"]
+
+    def overrides(folder):
+        files = [
+            f"data.{split}.{key}={folder}/{path}"
+            for split in ("train", "val")
+            for key, path in (("json", f"annotations/instances_{split}.json"), ("images", split))
+        ]
+        return [*common, *files]
+
+    return overrides
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Return the output folder of a tiny training run of Mask R-CNN."""
+    from hydet.cli import train
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert train.main([*SHAPES, f"output_dir={folder}"]) == 0
+    return folder
+
+
+def _run_command(name, arguments):
+    from hydet.cli import evaluate, predict, train
+
+    commands = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main}
+    return commands[name]([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def command(capsys):
+    """Return a function that runs a command, which must succeed, and returns what it printed."""
+
+    def run(name, *arguments):
+        capsys.readouterr()
+        status = _run_command(name, arguments)
+        printed = capsys.readouterr()
+        assert status == 0, printed.err
+        return printed.out
+
+    return run
+
+
+@pytest.fixture
+def failure(capsys):
+    """Return a function that runs a command, which must fail with one line, and returns the line."""
+
+    def run(name, *arguments):
+        capsys.readouterr()
+        status = _run_command(name, arguments)
+        printed = capsys.readouterr()
+        assert status != 0
+        assert "Traceback" not in printed.err + printed.out
+        lines = printed.err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith("error: "), printed.err
+        return lines[0]
+
+    return run

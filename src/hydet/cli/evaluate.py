@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,7 +16,7 @@ from torch import nn
 from hydet.config import ConfigError
 from hydet.distributed import distributed_session, is_main_process
 from hydet.evaluation import evaluate as run_evaluation
-from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, plain
+from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, has_proposals, plain
 from hydet.runs.config_values import EVALUATE_VALUES, check_values
 from hydet.runs.evaluation_run import add_tta, evaluation_settings
 from hydet.runs.open_checkpoint import faults_of, open_checkpoint
@@ -46,16 +47,18 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             config.checkpoint, device=device, allowed=config.allow, changes=plain(config.changes)
         )
         settings = evaluation_settings(config, detector)
-        if traits_of(detector.model).needs_proposals and settings.proposals[config.split] is None:
+        if traits_of(detector.model).needs_proposals and not has_proposals(settings, config.split):
             raise ConfigError(
                 f"the model needs proposals that come with the data: proposals.{config.split}=FILE"
             )
-        with faults_of(detector.checkpoint):
+        # Data that the command line names are the user's own; everything else was built by the checkpoint's config.
+        with faults_of(detector.checkpoint) if config.get("data") is None else nullcontext():
             dataset = build_dataset(settings, config.split, metadata=detector.metadata)
-            console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
-            console.print(
-                escape(f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images")
-            )
+        console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
+        console.print(
+            escape(f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images")
+        )
+        with faults_of(detector.checkpoint):
             model: nn.Module = detector.model
             if config.get("tta") is not None:
                 model, mapper = add_tta(config.tta, settings, detector.model, dataset)

@@ -32,6 +32,7 @@ __all__ = [
     "build_validation_loader",
     "check_fits",
     "fill_names",
+    "has_proposals",
     "plain",
     "some_names",
 ]
@@ -102,12 +103,18 @@ def check_fits(config: DictConfig, model: nn.Module, metadata: Metadata) -> None
             f"data.stuff_names has {config.num_stuff_classes} names, but data.train has semantic labels "
             f"{some_names(metadata.stuff_classes)}; data.stuff_names=null selects those"
         )
-    has_proposals = config.proposals.train is not None or OmegaConf.select(config, "data.train.num_proposals")
-    if traits.needs_proposals and not has_proposals:
+    if traits.needs_proposals and not has_proposals(config, "train"):
         raise ConfigError(
             "the model needs proposals that come with the data: proposals.train=FILE proposals.val=FILE "
             "(src.evaluate writes them for a checkpoint of model=rpn_fpn)"
         )
+
+
+def has_proposals(config: DictConfig, split: str) -> bool:
+    """Return True if the records of a split carry proposals: from a file, or generated with the images."""
+    if OmegaConf.select(config, f"proposals.{split}") is not None:
+        return True
+    return bool(OmegaConf.select(config, f"data.{split}.num_proposals"))
 
 
 def build_dataset(config: DictConfig, split: str, *, metadata: Metadata | None = None) -> DetectionDataset:
@@ -124,6 +131,8 @@ def build_dataset(config: DictConfig, split: str, *, metadata: Metadata | None =
     node = config.data.get(split)
     if node is None:
         raise ConfigError(f"data.{split} is not set: data={config.data.get('name', '?')} has no such split")
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"data.{split} must be a section with _target_, got {node!r}")
     dataset = as_detection_dataset(instantiate(node))
     if metadata is not None:
         _check_classes(dataset.metadata.thing_classes, metadata.thing_classes, split)
@@ -213,6 +222,8 @@ def build_evaluators(config: DictConfig, model: nn.Module, dataset: DetectionDat
     for name, node in config.evaluators.items():
         if node is None or (name in EVALUATOR_OF_TASK.values() and name not in by_tasks):
             continue
+        if not isinstance(node, DictConfig):
+            raise ConfigError(f"evaluators.{name} must be a section with _target_, got {node!r}")
         options: dict[str, Any] = {}
         if name == "instances":
             options["iou_types"] = [IOU_TYPES[task] for task in tasks if task in IOU_TYPES]

@@ -13,7 +13,11 @@ from typing import Any
 __all__ = ["RENAMED_ARGUMENTS", "RENAMED_KEYS", "RENAMED_TARGETS", "migrate_config", "migrate_target"]
 
 # Old target -> new target.
-RENAMED_TARGETS: Mapping[str, str] = {}
+RENAMED_TARGETS: Mapping[str, str] = {
+    # 0.2.0
+    "hydet.engine.callbacks.ModelPictures": "hydet.engine.callbacks.TrainingImages",
+    "hydet.engine.callbacks.PredictionPictures": "hydet.engine.callbacks.PredictionImages",
+}
 
 # Old key -> new key, dotted from the root of the config.
 RENAMED_KEYS: Mapping[str, str] = {}

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from hydet.config import ConfigError, literal_config
-from hydet.data import Metadata
+from hydet.data import DataError, Metadata
 from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
 
 from .build import build_model, some_names
@@ -78,25 +78,28 @@ def open_checkpoint(
             f"{some_names(metadata.thing_classes)}"
         )
     config = literal_config(plain)
-    model = build_model(config, allowed=trusted("model", allowed))
+    with faults_of(checkpoint):
+        model = build_model(config, allowed=trusted("model", allowed))
     load_weights(model, checkpoint.path)
     return LoadedDetector(model.to(select_device(device)).eval(), config, metadata, checkpoint)
 
 
 @contextmanager
 def faults_of(checkpoint: Checkpoint) -> Iterator[None]:
-    """Report an unexpected error in this block as a fault of the checkpoint, whose config built what runs there.
+    """Name the checkpoint in errors of the parts that its config built.
 
     Raises:
-        ConfigError: names the checkpoint. Errors that are already meant for users pass unchanged.
+        ConfigError: in place of any error but those of files and libraries, which name their own cause.
     """
     try:
         yield
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError):
+    except (OSError, ImportError, DataError, FloatingPointError):
         raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{checkpoint.path / CONFIG}: {error}") from error
     except Exception as error:
         raise ConfigError(
-            f"checkpoint {checkpoint.path}: its model, data or transforms failed: {type(error).__name__}: {error} "
+            f"{checkpoint.path / CONFIG}: its model, data or transforms failed: {type(error).__name__}: {error} "
             "(HYDRA_FULL_ERROR=1 shows where)"
         ) from error
 

@@ -83,11 +83,11 @@ NEVER_BUILT = frozenset(
         "hydet.engine.callbacks.Checkpoints",
         "hydet.engine.callbacks.ConsoleLog",
         "hydet.engine.callbacks.JsonlLog",
-        "hydet.engine.callbacks.ModelPictures",
         "hydet.engine.callbacks.NanGuard",
         "hydet.engine.callbacks.PreciseBatchNorm",
-        "hydet.engine.callbacks.PredictionPictures",
+        "hydet.engine.callbacks.PredictionImages",
         "hydet.engine.callbacks.TensorBoardLog",
+        "hydet.engine.callbacks.TrainingImages",
         "hydet.engine.constant",
         "hydet.engine.parameter_groups",
         "hydet.engine.warmup_cosine",
@@ -157,7 +157,7 @@ def trusted(section: str, allow: Sequence[str] = ()) -> TargetCheck:
 
 def _advice(section: str, package: str) -> str:
     advice = f"is outside of what the section {section!r} of a stored config may build"
-    if re.fullmatch(r"[A-Za-z_]\w*", package) and package not in ("builtins", "hydet", "posix", "nt"):
+    if re.fullmatch(r"[A-Za-z_]\w{0,60}", package) and package not in ("builtins", "hydet", "posix", "nt"):
         advice += f"; if you trust it, allow=[{package}]"
     return advice
 
