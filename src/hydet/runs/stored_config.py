@@ -13,7 +13,7 @@ from .config_migration import migrate_config
 from .config_values import STORED_VALUES, check_values
 from .trusted_targets import disarm, trusted
 
-__all__ = ["BUILT_SECTIONS", "read_stored_config"]
+__all__ = ["BUILT_SECTIONS", "checked_config", "read_stored_config"]
 
 # Sections of a stored config whose targets are built; the other sections are read as values or not at all.
 BUILT_SECTIONS = ("model", "augment", "data", "evaluators")
@@ -24,13 +24,29 @@ _VALUE_SECTIONS = ("evaluation", "proposals", "num_workers", "num_classes", "num
 def read_stored_config(
     path: str | Path, *, allow: Sequence[str] = (), changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return a checkpoint's config as plain containers whose targets are safe to build.
+    """Read a checkpoint's ``config.yaml``; see ``checked_config``.
+
+    Raises:
+        ConfigError: names the file and the fault.
+    """
+    try:
+        config = read_config_file(path)
+    except ValueError as error:  # names the file
+        raise ConfigError(str(error)) from error
+    return checked_config(config, name=str(path), allow=allow, changes=changes)
+
+
+def checked_config(
+    config: Mapping[str, Any], *, name: str, allow: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a stored config as plain containers whose targets are safe to build.
 
     Strings are never interpreted: the commands store resolved configs, so ``${...}`` is text. The changes are applied
     before the check, and the returned containers are what is built, so nothing can differ after the check.
 
     Args:
-        path: ``config.yaml`` of a checkpoint.
+        config: content of ``config.yaml``.
+        name: name of the file, for messages.
         allow: see ``hydet.runs.trusted_targets.trusted``.
         changes: sections to merge into the config; lists and values are replaced.
 
@@ -38,27 +54,22 @@ def read_stored_config(
         ConfigError: names the file and the fault.
     """
     try:
-        config = migrate_config(read_config_file(path))
-        if not isinstance(config.get("model"), Mapping):
+        migrated = migrate_config(config)
+        if changes:
+            migrated = _merged(migrated, migrate_config(changes))
+        if not isinstance(migrated.get("model"), Mapping):
             raise ConfigError("it carries no config of a model")
-        check_values(config, STORED_VALUES)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except ValueError as error:  # names the file
-        raise ConfigError(str(error)) from error
-    if changes:
-        config = _merged(config, migrate_config(changes))
-    try:
+        check_values(migrated, STORED_VALUES)
         for section in _VALUE_SECTIONS:
-            for key, node in find_targets(config.get(section), section):
+            for key, node in find_targets(migrated.get(section), section):
                 raise ConfigError(f"{key}: a value is expected here, got _target_ {node['_target_']}")
         for section in BUILT_SECTIONS:
-            if config.get(section) is not None:
-                disarm(config[section], section)
-                check_targets(config[section], trusted(section, allow), root=section)
+            if migrated.get(section) is not None:
+                disarm(migrated[section], section)
+                check_targets(migrated[section], trusted(section, allow), root=section)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return config
+        raise ConfigError(f"{name}: {error}") from error
+    return migrated
 
 
 def _merged(config: Any, changes: Any) -> Any:
