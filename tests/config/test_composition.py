@@ -86,7 +86,7 @@ def test_config_dir_that_is_not_there_is_named(tmp_path):
 def test_a_group_that_only_other_configs_have_is_explained(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "whole.yaml").write_text("_target_: torch.nn.Identity\n")
-    for override, who in (("data=shapes", "data/shapes chooses"), ("backbone=r50", "there is")):
+    for override, who in (("data=shapes", "preset/quick chooses"), ("backbone=r50", "there is")):
         with pytest.raises(hydet.ConfigError, match=f"^{who} an option of the group 'backbone'.*: null'$"):
             hydet.compose(
                 "model=whole",

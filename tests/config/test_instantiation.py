@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -107,3 +110,23 @@ def test_what_an_allowed_package_defines_is_allowed_wherever_it_is_exported():
 def test_missing_value_is_named():
     with pytest.raises(hydet.ConfigError, match="lr"):
         hydet.instantiate(OmegaConf.create({"_target_": "builtins.dict", "lr": "???"}))
+
+
+def test_error_of_a_partial_names_its_key_when_the_receiver_calls_it():
+    node = {
+        "_target_": "torch.nn.Conv2d",
+        "_partial_": True,
+        "out_channels": 4,
+        "kernel_size": 1,
+        "groups": 3,
+    }
+    config = OmegaConf.create({"model": {"stem": node}})
+    make = hydet.instantiate(config.model)["stem"]
+    with pytest.raises(hydet.ConfigError, match=r"^model.stem: in_channels must be divisible by groups"):
+        make(in_channels=4)
+
+
+def test_partial_can_be_copied_and_pickled():
+    make = hydet.instantiate({"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 3})
+    for again in (copy.deepcopy(make), pickle.loads(pickle.dumps(make))):
+        assert again(out_features=2).weight.shape == (2, 3)

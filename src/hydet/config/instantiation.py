@@ -15,7 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 from .arguments import arguments_of
 from .errors import ConfigError, explain, nearest
 
-__all__ = ["TargetCheck", "build_targets", "check_targets", "find_targets", "instantiate", "is_below", "to_plain"]
+__all__ = [
+    "TargetCheck",
+    "build_targets",
+    "check_targets",
+    "find_targets",
+    "instantiate",
+    "is_below",
+    "to_plain",
+]
 
 # Takes a ``_target_`` and returns the reason why it must not be called, or None.
 TargetCheck = Callable[[Any], str | None]
@@ -208,7 +216,10 @@ def _build(node: Any, path: str, extra: Mapping[str, Any]) -> Any:
         return {key: _build(value, _child(path, key), {}) for key, value in node.items()}
     function = _resolved_function(path, node)
     arguments: dict[str, Any] = {}
-    for key, value in node.items():  # in the order of the config, which decides the order of random initialization
+    for (
+        key,
+        value,
+    ) in node.items():  # in the order of the config, which decides the order of random initialization
         if (key in SPECIAL_KEYS and key != "_args_") or key in extra:
             continue
         arguments[key] = value if node.get("_recursive_") is False else _build(value, _child(path, key), {})
@@ -216,10 +227,32 @@ def _build(node: Any, path: str, extra: Mapping[str, Any]) -> Any:
     arguments.update(extra)
     try:
         if node.get("_partial_"):
-            return functools.partial(function, *positional, **arguments)
+            made = _Partial(function, *positional, **arguments)
+            made.path, made.node = path, node
+            return made
         return function(*positional, **arguments)
+    except ConfigError:  # of a part that was built by its receiver, see ``_Partial``
+        raise
     except Exception as error:  # a constructor can raise anything
         raise ConfigError(_explain_failed_call(path, node, error)) from error
+
+
+class _Partial(functools.partial[Any]):
+    """A call that is left to its receiver; if its arguments are wrong, the error names their key in the config."""
+
+    path: str
+    node: Mapping[str, Any]
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except Exception as error:
+            if type(error) not in (
+                TypeError,
+                ValueError,
+            ):  # their subclasses say more than a ConfigError would
+                raise
+            raise ConfigError(_explain_failed_call(self.path, self.node, error)) from error
 
 
 def _explain_failed_call(path: str, node: Mapping[str, Any], error: Exception) -> str:
