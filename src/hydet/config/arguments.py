@@ -1,4 +1,4 @@
-"""Which arguments a part takes, those that it hands to its base class included."""
+"""Names of the arguments that a class or function takes, including those that it passes on to its base class."""
 
 from __future__ import annotations
 
@@ -13,40 +13,37 @@ __all__ = ["arguments_of", "arguments_of_node"]
 
 
 def arguments_of(function: Callable[..., Any] | type) -> list[str] | None:
-    """Names of the arguments of a class or function; ``None`` if they cannot be told, or any name will do.
+    """Return the argument names of a class or function, or None if they are unknown or any name is accepted.
 
-    ``**kwargs`` of a constructor count as those of the next class in its method resolution order, since that is where
-    they go.
+    ``**kwargs`` of a constructor stand for the arguments of the next class in its method resolution order, which
+    receives them.
     """
-    makers: list[Any] = []
-    if _is_plain(function):
-        makers = [c.__init__ for c in inspect.getmro(function) if "__init__" in c.__dict__]  # type: ignore[arg-type,misc]
-    found: list[str] = []
-    for maker in makers or [function]:
+    constructors: list[Callable[..., Any]] = []
+    if inspect.isclass(function) and _is_built_by_init(function):
+        constructors = [c.__dict__["__init__"] for c in inspect.getmro(function) if "__init__" in c.__dict__]
+    names: list[str] = []
+    for callable_ in constructors or [function]:
         try:
-            parameters = list(inspect.signature(maker).parameters.values())
+            parameters = list(inspect.signature(callable_).parameters.values())
         except (TypeError, ValueError):
             return None
-        own = parameters[1:] if makers else parameters  # without self
-        found += [p.name for p in own if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        if not any(p.kind is p.VAR_KEYWORD for p in own):
-            return list(dict.fromkeys(found))
+        if constructors:
+            parameters = parameters[1:]  # without self
+        names += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return list(dict.fromkeys(names))
     return None
 
 
 def arguments_of_node(node: DictConfig) -> list[str]:
-    """Arguments of the part that a section of a config describes; none if it describes no part that can be found."""
+    """Return the argument names of the part that a section describes; an empty list if it describes no known part."""
     target = node._get_node("_target_", validate_access=False)
     try:
         return arguments_of(hydra.utils.get_object(target._value())) or []  # type: ignore[union-attr]
-    except Exception:  # an import may raise anything; whoever builds the part reports it
+    except Exception:  # an import can raise anything; building the part will report it
         return []
 
 
-def _is_plain(function: Any) -> bool:
-    """A class that ``__init__`` alone makes: neither ``__new__`` nor its metaclass's ``__call__`` is special."""
-    return (
-        inspect.isclass(function)
-        and function.__new__ is object.__new__
-        and type(function).__call__ is type.__call__
-    )
+def _is_built_by_init(cls: type) -> bool:
+    """Return True if neither ``__new__`` nor the ``__call__`` of the metaclass takes part in the construction."""
+    return cls.__new__ is object.__new__ and type(cls).__call__ is type.__call__

@@ -1,4 +1,4 @@
-"""``hydet.compose``: the command line's composition, from Python."""
+"""``hydet.compose``: compose a config in Python as a command does."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from .overrides import (
     with_search_path,
     without_sweeps,
 )
+from .presets import compose_with_preset, preset_override, with_preset
 from .resolvers import register_resolvers
 
 __all__ = ["complete_command_line", "compose", "compose_choices"]
@@ -34,19 +35,19 @@ CONFIG_MODULE = "hydet.conf"
 def compose(
     *overrides: str, config_name: str = "train", config_dir: str | Path | Sequence[str | Path] | None = None
 ) -> DictConfig:
-    """Compose a config as the command line would, leaving no Hydra state behind.
+    """Compose a config as a command does, and leave no Hydra state behind.
 
     Args:
-        overrides: as typed after ``python -m src.train``: ``"model=retinanet"``, ``"optimizer.lr=0.01"``. A key may
+        overrides: as typed after ``python -m src.train``: ``"model=retinanet"``, ``"optimizer.lr=0.01"``. A key can
             also be an argument of a part that its YAML leaves at the default.
-        config_name: the primary config, ``train`` or another file at the top of the tree.
-        config_dir: a folder (or several) with configs of one's own, searched like ``--config-dir``.
+        config_name: primary config, such as ``"train"``; a file at the top of the tree.
+        config_dir: folder, or several folders, with further configs, like ``--config-dir``.
 
     Returns:
-        The composed config; interpolations are still live.
+        The composed config, with unresolved interpolations.
 
     Raises:
-        ConfigError: names the key or option that is wrong, and the nearest that exists.
+        ConfigError: names the unknown key or option, and the nearest known one.
 
     Example:
         >>> cfg = hydet.compose("model=mask_rcnn_fpn", "backbone=r101")
@@ -60,10 +61,10 @@ def compose(
     typed = with_search_path(overrides, folders)
     with _own_hydra():
         try:
-            return _compose_with_preset(config_name, typed)
+            return compose_with_preset(config_name, typed)
         except (HydraException, OmegaConfBaseException) as error:
             base = _compose_choices(config_name, typed)
-            admitted = [*_preset_override(base, typed), *_with_plus(typed, missing_arguments(typed, base))]
+            admitted = [*preset_override(base, typed), *_with_plus(typed, missing_arguments(typed, base))]
             if admitted == typed:
                 raise ConfigError(explain(error, base)) from error
         try:
@@ -73,37 +74,37 @@ def compose(
 
 
 def complete_command_line(arguments: Sequence[str], *, config_name: str) -> list[str]:
-    """A command line that Hydra takes as it was meant.
+    """Return a command line with the ``+`` signs and the preset that Hydra needs.
 
-    An override of an argument that a part's YAML leaves out gets the ``+`` that adds it; ``compose`` does so by itself.
-    In a sweep over options (``-m model=retinanet,fcos model.num_classes=3``) Hydra would look up every key in the
-    default option first, so those that only the first run has get ``++``.
+    An override of an argument that the YAML of a part leaves out receives a ``+``, as in ``compose``. In a sweep over
+    options (``-m model=retinanet,fcos model.num_classes=3``) Hydra first looks up every key in the default option, so
+    keys that only the first run has receive ``++``.
 
     Args:
-        arguments: of a command that Hydra runs, flags included.
-        config_name: its primary config.
+        arguments: command line, flags included.
+        config_name: primary config of the command.
     """
     overrides = split_command_line(arguments)
     register_resolvers()
     with _own_hydra():
         config = _compose_choices(config_name, choices(overrides))
-        arguments = _with_preset(arguments, overrides, config)
+        arguments = with_preset(arguments, overrides, config)
         if len(choices(overrides)) == len(overrides):
             return list(arguments)
         missing = missing_arguments(overrides, config)
-        fixed = without_sweeps(overrides)
-        if fixed == choices(overrides):
+        not_swept = without_sweeps(overrides)
+        if not_swept == choices(overrides):
             return _with_plus(arguments, missing)
-        known_at_once = known_keys(overrides, _compose_choices(config_name, fixed))
-    late = [override for override in known_keys(overrides, config) if override not in known_at_once]
-    return _with_plus(arguments, [*missing, *late], plus="++")
+        known_from_start = known_keys(overrides, _compose_choices(config_name, not_swept))
+    known_later = [override for override in known_keys(overrides, config) if override not in known_from_start]
+    return _with_plus(arguments, [*missing, *known_later], plus="++")
 
 
 def compose_choices(arguments: Sequence[str], *, config_name: str) -> DictConfig | None:
-    """What a command line chooses, without the values that it sets; of a sweep, the first run.
+    """Compose the options that a command line chooses, without the values that it sets; the first run of a sweep.
 
-    For messages about a key that is not in it. Where the choices cannot be composed either, the primary config with
-    its defaults; ``None`` if not even those can.
+    Messages about unknown keys compare with this config. If the choices cannot be composed, it is the primary config
+    with its defaults, and None if that fails too.
     """
     register_resolvers()
     with _own_hydra():
@@ -112,7 +113,7 @@ def compose_choices(arguments: Sequence[str], *, config_name: str) -> DictConfig
 
 @contextlib.contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Hydra on hydet's tree, whatever else it is doing, and afterwards as it was."""
+    """Initialize Hydra on hydet's tree, also inside a Hydra application, and restore its state afterwards."""
     before = copy.copy(Singleton._instances.get(GlobalHydra))
     Singleton._instances.pop(GlobalHydra, None)
     try:
@@ -126,46 +127,14 @@ def _own_hydra() -> Iterator[None]:
 
 def _compose_choices(config_name: str, overrides: Sequence[str]) -> DictConfig | None:
     chosen = choices(overrides)
-    for kept in (chosen, [c for c in chosen if c.startswith("hydra.")]):
+    for attempt in (chosen, [choice for choice in chosen if choice.startswith("hydra.")]):
         try:
-            found = _compose_with_preset(config_name, kept)
+            config = compose_with_preset(config_name, attempt)
         except (HydraException, OmegaConfBaseException):
             continue
-        OmegaConf.set_struct(found, False)
-        return found
+        OmegaConf.set_struct(config, False)
+        return config
     return None
-
-
-def _compose_with_preset(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose with Hydra, and once more if ``preset: auto`` stands for a preset that the data name.
-
-    Hydra fixes all choices before it merges values, so an option of one group cannot follow from a value such as
-    ``data.preset``.
-    """
-    config = hydra_compose(config_name=config_name, overrides=list(overrides))
-    if OmegaConf.select(config, "preset.name") != "auto":
-        return config
-    named = OmegaConf.select(config, "data.preset")
-    if named is None:
-        return config
-    others = [override for override in overrides if override != "preset=auto"]
-    return hydra_compose(config_name=config_name, overrides=[f"preset={named}", *others])
-
-
-def _preset_override(config: DictConfig | None, overrides: Sequence[str]) -> list[str]:
-    """Return the override that chooses the preset of ``config``, unless ``overrides`` choose one or none is active."""
-    name = None if config is None else OmegaConf.select(config, "preset.name")
-    if name in (None, "auto") or any(choice.startswith("preset=") for choice in choices(overrides)):
-        return []
-    return [f"preset={name}"]
-
-
-def _with_preset(arguments: Sequence[str], overrides: Sequence[str], config: DictConfig | None) -> list[str]:
-    """Insert the chosen preset before the first override of a command line; argparse wants overrides side by side."""
-    arguments = [argument for argument in arguments if argument != "preset=auto"]
-    overrides = [override for override in overrides if override != "preset=auto"]
-    first = next((i for i, argument in enumerate(arguments) if argument in overrides), len(arguments))
-    return [*arguments[:first], *_preset_override(config, overrides), *arguments[first:]]
 
 
 def _with_plus(overrides: Sequence[str], chosen: Sequence[str], *, plus: str = "+") -> list[str]:

@@ -1,4 +1,4 @@
-"""One line for what is wrong with a config, with the nearest thing that would have worked."""
+"""Explains errors in a config in one line, with the nearest name that exists."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ __all__ = ["ConfigError", "explain", "nearest"]
 
 
 class ConfigError(ValueError):
-    """A config that cannot be composed or built; the message names the key."""
+    """A config cannot be composed or built; the message names the key."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``"; nearest: 'lr'"``, the known words where none is near, or nothing where there are none."""
+    """Return ``"; nearest: 'lr'"``, all known words if none is near, or an empty string if there are none."""
     known = sorted({str(k) for k in known})
-    found = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if found:
-        return f"; nearest: {found[0]!r}"
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if matches:
+        return f"; nearest: {matches[0]!r}"
     return f"; known: {', '.join(known)}" if known else ""
 
 
 def explain(error: Exception, config: DictConfig | None = None) -> str:
-    """A Hydra or OmegaConf error in one line.
+    """Explain an error of Hydra or OmegaConf in one line.
 
     Args:
-        error: what composition or interpolation raised.
-        config: the config as it is without the failing override, to name the nearest key.
+        error: the error of a composition or an interpolation.
+        config: the config without the failing override, to find the nearest key.
     """
-    text = _chain(error)
+    text = _text_with_causes(error)
     if isinstance(error, OverrideParseException):
         return f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}"
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(str(error))
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "Did you mean to override" in text:
-        return _explain_name_of_group(unknown.group(1), text)
+        return _explain_group_name(unknown.group(1), text)
     if (
         unknown
         and "No match in the defaults list" in text
@@ -62,35 +62,35 @@ def explain(error: Exception, config: DictConfig | None = None) -> str:
     return " ".join(str(error).split())
 
 
-def _chain(error: BaseException) -> str:
+def _text_with_causes(error: BaseException) -> str:
     cause = error.__cause__
-    return str(error) + (f"\n{_chain(cause)}" if cause is not None else "")
+    return str(error) + (f"\n{_text_with_causes(cause)}" if cause is not None else "")
 
 
 def _explain_missing_option(text: str) -> str:
-    wanted = re.search(r"Could not find '([^']+)'", text) or re.search(r"'([^']+)'", text)
+    name = re.search(r"Could not find '([^']+)'", text) or re.search(r"'([^']+)'", text)
     options = re.findall(r"^\s+(\S+)$", text, flags=re.MULTILINE)
-    if wanted is None:
+    if name is None:
         return " ".join(text.split())
-    group, _, option = wanted.group(1).rpartition("/")
+    group, _, option = name.group(1).rpartition("/")
     if not group:
-        return f"no config is called {option!r}"
+        return f"there is no config {option!r}"
     return f"{group}={option}: there is no such option{nearest(option, options)}; available: {', '.join(sorted(options))}"
 
 
-def _explain_name_of_group(group: str, text: str) -> str:
+def _explain_group_name(group: str, text: str) -> str:
     names = re.search(r"Did you mean to override (?:one of )?(.+)\?", text)
-    return f"there is no group {group!r} here; it is called {names.group(1) if names else '?'}"
+    return f"there is no group {group!r} here; its name is {names.group(1) if names else '?'}"
 
 
 def _explain_absent_group(group: str, text: str) -> str:
-    """An option was chosen for a group that other configs have and these have not."""
+    """Explain an override of a group that no defaults list of the chosen options contains."""
     config = re.search(r"In '([^']+)'", text)
-    where = f"{config.group(1)} chooses" if config else "there is"
-    place = group.replace("/", ".")
+    origin = f"{config.group(1)} chooses" if config else "there is"
+    key = group.replace("/", ".")
     return (
-        f"{where} an option of the group {group!r}, which nothing else in this config has; a model that does "
-        f"without it says so in its defaults list: '/{group}@_global_.{place}: null'"
+        f"{origin} an option of the group {group!r}, which no defaults list of this config contains; a model without "
+        f"such a part has this entry in its defaults list: '/{group}@_global_.{key}: null'"
     )
 
 

@@ -1,4 +1,4 @@
-"""The one interpolation that OmegaConf lacks and the tree needs."""
+"""The interpolation ``${hydet.length:...}`` that the config tree uses and OmegaConf lacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["register_resolvers"]
 
 
 def register_resolvers() -> None:
-    """Make ``${hydet.length:${data.class_names}}`` work; safe to call more than once."""
+    """Register ``${hydet.length:${data.class_names}}``; repeated calls have no effect."""
     OmegaConf.register_new_resolver("hydet.length", _length, replace=True)
 
 
