@@ -20,7 +20,7 @@ def test_values_of_the_checkpoint_are_set_aside():
     "typed", ["model=fcos", "size=slim", "optimizer.lr=1", "backbone=r101", "~model.x", "model/head=fcos"]
 )
 def test_what_would_have_no_effect_is_an_error(typed):
-    with pytest.raises(ConfigError, match=r"the checkpoint settles this.*model\.KEY=VALUE") as caught:
+    with pytest.raises(ConfigError, match=r"the checkpoint fixes this.*model\.KEY=VALUE") as caught:
         collect_overrides([typed])
     assert str(caught.value).startswith(typed)
 
@@ -48,7 +48,7 @@ def test_another_size_in_prediction(trained, coco_folder, command, tmp_path):
         ("model.roi_heads.box_predictor.test_score_tresh=0.5", "nearest: 'test_score_thresh'"),
         ("model.roi_head.x=1", "nearest: 'roi_heads'"),
         ("model.roi_heads.box_head._target_=os.system", "os.system"),
-        ("model=retinanet", "the checkpoint settles this"),
+        ("model=retinanet", "the checkpoint fixes this"),
     ],
 )
 @pytest.mark.parametrize("name", ["evaluate", "predict"])

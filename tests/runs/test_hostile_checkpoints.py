@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 import hydet
 from hydet.cli.command import EXPECTED, _one_line, printable
@@ -52,9 +51,8 @@ class Judge:
     def __call__(self, event, arguments):
         if self.allowed_folder is None:
             return
-        if event in RUNS_CODE or event in CONNECTS:
-            self.violations.append((event, repr(arguments)[:200]))
-        elif event in CHANGES_FILES and self._is_outside(arguments[0]):
+        changes_files = event in CHANGES_FILES and self._is_outside(arguments[0])
+        if event in RUNS_CODE or event in CONNECTS or changes_files:
             self.violations.append((event, repr(arguments)[:200]))
         elif event == "open":
             path, mode, flags = arguments

@@ -1,1 +1,1 @@
-__all__: list[str] = []
+"""The commands ``train``, ``evaluate`` and ``predict``."""

@@ -54,7 +54,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     images: list[dict[str, int | str]] = []
     failed: list[str] = []
     with faults_of(detector.checkpoint):
-        mapper = build_mapper(detector.config, detector.model, training=False, labelled=False)
+        mapper = build_mapper(detector.config, detector.model, training=False, labeled=False)
         predictions = predict_files(
             detector.model, mapper, files, batch_size=config.batch_size, failed=failed
         )

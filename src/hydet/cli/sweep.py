@@ -1,68 +1,79 @@
-"""The table at the end of a sweep: a row a run, what was overridden and what came out."""
+"""The table at the end of a sweep: one row per run, with its overrides and its metrics."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["SweepTable", "print_finished", "read_runs"]
+__all__ = ["SweepRun", "SweepTable", "print_finished", "read_runs"]
 
 METRICS_FILE = "metrics.json"
 _started: list[Path] = []
 
 
-class SweepTable(Callback):
-    """Notes where a sweep writes, so that its runs can be listed when it ends, however it ends."""
+class SweepRun(TypedDict):
+    """One run of a sweep.
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+    Keys:
+        run: name of its folder.
+        overrides: key to value.
+        metrics: name to value, and under ``metric`` the name of the main metric; empty if the run failed.
+    """
+
+    run: str
+    overrides: dict[str, str]
+    metrics: dict[str, Any]
+
+
+class SweepTable(Callback):
+    """Records the folder of a sweep, so that its runs can be listed at the end, even after a failure."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Record the folder; Hydra calls this before the first run."""
         _started.append(Path(config.hydra.sweep.dir))
 
 
 def print_finished() -> None:
-    """Print the table of every sweep of this process and write it beside the runs as ``sweep.json``."""
+    """Print the table of every sweep of this process, and write it next to the runs as ``sweep.json``."""
     while _started:
         folder = _started.pop()
         runs = read_runs(folder)
         if not runs:
             continue
-        (folder / "sweep.json").write_text(json.dumps(runs, indent=1))
+        (folder / "sweep.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
         Console().print(table_of(runs, title=f"Sweep in {folder}"))
 
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """The runs of a sweep, best first.
+def read_runs(folder: Path) -> list[SweepRun]:
+    """Return the runs of a sweep, best first.
 
     Args:
-        folder: the sweep's; each subfolder with ``.hydra/overrides.yaml`` is a run, and holds ``metrics.json`` if it
-            reached its end.
-
-    Returns:
-        ``run`` (the subfolder), ``overrides`` (key to value) and ``metrics`` (name to value, and under ``metric`` the
-        name of the one that counts; empty if it failed).
+        folder: folder of the sweep. Each subfolder with ``.hydra/overrides.yaml`` is a run, with ``metrics.json`` if
+            the run reached its end.
     """
-    runs = []
+    runs: list[SweepRun] = []
     for file in sorted(folder.glob("*/.hydra/overrides.yaml")):
         run = file.parent.parent
         overrides = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(file) if "=" in str(o))
         metrics_file = run / METRICS_FILE
-        metrics = json.loads(metrics_file.read_text()) if metrics_file.exists() else {}
+        metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.exists() else {}
         runs.append({"run": run.name, "overrides": overrides, "metrics": metrics})
     return sorted(runs, key=_value, reverse=True)
 
 
-def _value(run: dict[str, Any]) -> float:
+def _value(run: SweepRun) -> float:
     metrics = run["metrics"]
-    return metrics.get(metrics.get("metric", "box/AP"), float("-inf"))
+    return float(metrics.get(metrics.get("metric", "box/AP"), float("-inf")))
 
 
-def table_of(runs: list[dict[str, Any]], *, title: str) -> Table:
-    """Overrides that differ between runs, then the metrics that matter."""
+def table_of(runs: list[SweepRun], *, title: str) -> Table:
+    """Return a table with the overrides that differ between runs, and the main metrics."""
     keys = sorted({k for r in runs for k in r["overrides"]})
     varying = [k for k in keys if len({r["overrides"].get(k) for r in runs}) > 1] or keys
     deciding = {r["metrics"]["metric"] for r in runs if "metric" in r["metrics"]}

@@ -179,7 +179,7 @@ def _get_object(target: Any) -> Any:
 
 def _resolved_function(path: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     try:
-        function = _get_object(node["_target_"])
+        function: Callable[..., Any] = _get_object(node["_target_"])
     except ConfigError as error:
         raise ConfigError(f"{path or 'config'}: {error}") from error
     if not callable(function):

@@ -16,7 +16,8 @@ def literal_config(data: Mapping[Any, Any]) -> DictConfig:
 
     For configs that were resolved before they were stored, and for class names such as ``"${price}"``.
     """
-    return OmegaConf.create(_escaped(data))
+    config: DictConfig = OmegaConf.create(_escaped(data))
+    return config
 
 
 def _escaped(value: Any) -> Any:

@@ -161,7 +161,7 @@ def build_mapper(
     model: nn.Module,
     *,
     training: bool,
-    labelled: bool = True,
+    labeled: bool = True,
     augment: bool = True,
 ) -> InputMapper:
     """Build the mapper from records to model inputs, with the annotations that the model learns from.
@@ -170,11 +170,11 @@ def build_mapper(
         config: a composed config.
         model: its tasks select the annotations, and its input format the channel order.
         training: True for training, False for evaluation and prediction.
-        labelled: False for images without annotations.
+        labeled: False for images without annotations.
         augment: False leaves out the transforms, for test-time augmentation.
     """
     traits = traits_of(model)
-    tasks = set(traits.tasks if labelled else ())
+    tasks = set(traits.tasks if labeled else ())
     steps = config.augment.train if training else config.augment.test
     return InputMapper(
         transforms=[instantiate(step) for step in steps.values() if step is not None] if augment else [],

@@ -80,7 +80,7 @@ def add_tta(
         raise ConfigError(f"tta: {type(model).__name__} does not implement hydet.modeling.Detector")
     side = OmegaConf.select(settings, "augment.test.resize.short")
     if not isinstance(side, int):
-        image = build_mapper(settings, model, training=False, labelled=False)(dataset[0])["image"]
+        image = build_mapper(settings, model, training=False, labeled=False)(dataset[0])["image"]
         side = min(image.shape[1:])
     sizes = tta.min_sizes if tta.min_sizes is not None else [round(scale * side) for scale in tta.scales]
     mapper = DatasetMapperTTA(

@@ -13,7 +13,7 @@ from hydet.data import DataError, InputMapper, Record
 from hydet.data.images.reading import read_image
 from hydet.structures import ModelInput, ModelOutput
 
-__all__ = ["Prediction", "predict_files", "unlabelled_record"]
+__all__ = ["Prediction", "predict_files", "unlabeled_record"]
 
 
 class Prediction(NamedTuple):
@@ -57,7 +57,7 @@ def predict_files(
                 raise
             failed.append(str(error))
             continue
-        record = unlabelled_record(image, image_id=image_id, file_name=str(file))
+        record = unlabeled_record(image, image_id=image_id, file_name=str(file))
         batch.append((record, mapper(record)))
         if len(batch) == batch_size:
             yield from _run(model, batch)
@@ -73,7 +73,7 @@ def _run(model: nn.Module, batch: Sequence[tuple[Record, ModelInput]]) -> Iterat
         yield Prediction(record, model_input, cast(ModelOutput, on_cpu))
 
 
-def unlabelled_record(image: Tensor, *, image_id: int, file_name: str) -> Record:
+def unlabeled_record(image: Tensor, *, image_id: int, file_name: str) -> Record:
     """Return a record of ``image`` (3, H, W) without annotations."""
     return Record(
         image=image,

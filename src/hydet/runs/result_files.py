@@ -1,123 +1,154 @@
-"""A model's results as files that other tools read."""
+"""Writes the results of a model as files that other tools read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from PIL import Image
+from rich.table import Table
 from torch import Tensor
 
-from hydet.data import Proposals, write_proposals
+from hydet.data import Metadata, Proposals, write_proposals
 from hydet.data.coco.panoptic import ids_to_rgb
 from hydet.distributed import gather_on_main, is_main_process
 from hydet.engine.atomic_writes import write_atomically
 from hydet.evaluation import results_to_coco_json
+from hydet.evaluation.coco_results import CocoResult
+from hydet.structures import Instances, ModelInput, ModelOutput, SegmentInfo
 
 __all__ = ["ResultFiles"]
 
 
+class _Segment(TypedDict):
+    """A segment in COCO's panoptic format, with its score."""
+
+    id: int
+    category_id: int
+    area: int
+    score: NotRequired[float]
+
+
+class _PanopticEntry(TypedDict):
+    image_id: int
+    file_name: str
+    segments_info: list[_Segment]
+
+
+class _Collected(NamedTuple):
+    """The results of one process."""
+
+    detections: list[CocoResult]
+    panoptic: list[_PanopticEntry]
+    label_maps: list[str]
+    proposals: list[tuple[int, Proposals]]
+
+
 class ResultFiles:
-    """An evaluator that measures nothing and writes everything it sees::
+    """An evaluator without metrics that writes the results::
 
         folder/results.json      instances: COCO's results format
-        folder/panoptic.json     segments: COCO's panoptic format, with ids as colours in folder/panoptic/*.png
+        folder/panoptic.json     segments: COCO's panoptic format, with ids as colors in folder/panoptic/*.png
         folder/semantic/*.png    the label of every pixel
-        folder/proposals.npz     proposals: what hydet.data.WithProposals reads
+        folder/proposals.npz     proposals: the format of hydet.data.WithProposals
 
-    Maps are written as they come, the other files by ``compute``, each at once.
+    ``update`` writes the maps; ``compute`` writes each of the other files in one step.
 
     Args:
-        folder: is made when there is something to write.
-        metadata: of the data that the model was trained on; its ids stand in the files.
+        folder: created with the first file.
+        metadata: metadata of the training data; the files contain its category ids.
 
     Attributes:
-        written: what there is, as "12 detections: folder/results.json"; filled by ``compute`` on the main process.
+        written: one line per kind of result, such as "12 detections: folder/results.json"; set by ``compute`` on the
+            main process.
     """
 
-    def __init__(self, folder: str | Path, metadata: Any) -> None:
+    def __init__(self, folder: str | Path, metadata: Metadata) -> None:
         self.folder = Path(folder)
         self.metadata = metadata
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen; files stay."""
+        """Forget all results; files stay."""
         self.written: list[str] = []
-        self._detections: list[dict[str, Any]] = []
-        self._panoptic: list[dict[str, Any]] = []
-        self._label_maps = 0
-        self._proposals: list[tuple[int, Proposals]] = []
+        self._collected = _Collected([], [], [], [])
 
-    def update(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Take the results of one batch; inputs have ``image_id`` and ``file_name``."""
+    def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
+        """Add the results of one batch; inputs have ``image_id`` and ``file_name``."""
         for entry, output in zip(inputs, outputs, strict=True):
             image_id = entry["image_id"]
             name = f"{Path(str(entry.get('file_name', 'image'))).stem}_{image_id}.png"
             if "instances" in output:
-                self._detections += results_to_coco_json([entry], [output], self.metadata)
+                self._collected.detections.extend(results_to_coco_json([entry], [output], self.metadata))
             if "panoptic_seg" in output:
-                self._panoptic.append(self._segments(image_id, output["panoptic_seg"], name))
+                self._collected.panoptic.append(self._write_segments(image_id, *output["panoptic_seg"], name))
             elif "sem_seg" in output:
-                self._label_maps += 1
                 _write_png(_labels(output["sem_seg"]), self.folder / "semantic" / name)
+                self._collected.label_maps.append(name)
             if "proposals" in output:
-                self._keep_proposals(image_id, output["proposals"].to("cpu"))
+                self._add_proposals(image_id, output["proposals"].to("cpu"))
 
     def compute(self) -> dict[str, float]:
-        """Write what is not written yet; gives no metrics."""
-        parts = gather_on_main((self._detections, self._panoptic, self._label_maps, self._proposals))
+        """Write the remaining files on the main process; return no metrics."""
+        parts: list[_Collected] = gather_on_main(self._collected)
         if not is_main_process():
             return {}
-        detections = [d for part in parts for d in part[0]]
-        panoptic = [p for part in parts for p in part[1]]
-        label_maps = sum(part[2] for part in parts)
-        proposals = [pair for part in parts for pair in part[3]]
+        detections = [result for part in parts for result in part.detections]
+        panoptic = [entry for part in parts for entry in part.panoptic]
+        num_label_maps = sum(len(part.label_maps) for part in parts)
+        proposals = [pair for part in parts for pair in part.proposals]
         if panoptic:
             self._write_json({"annotations": panoptic}, "panoptic.json")
             self.written.append(f"panoptic maps: {self.folder / 'panoptic.json'}")
-        if label_maps:
-            self.written.append(f"{label_maps} label maps: {self.folder / 'semantic'}")
+        if num_label_maps:
+            self.written.append(f"{num_label_maps} label maps: {self.folder / 'semantic'}")
         if proposals:
             write_proposals(self.folder / "proposals.npz", proposals)
             self.written.append(f"proposals: {self.folder / 'proposals.npz'}")
-        if detections or not (label_maps or proposals):
+        if detections or not (num_label_maps or proposals):
             self._write_json(detections, "results.json")
             self.written.append(f"{len(detections)} detections: {self.folder / 'results.json'}")
         return {}
 
-    def tables(self) -> list[Any]:
-        """Nothing."""
+    def tables(self) -> list[Table]:
+        """Return no tables."""
         return []
 
-    def _keep_proposals(self, image_id: Any, found: Any) -> None:
-        boxes = found.proposal_boxes.tensor
-        if boxes.shape[1] == 4:  # the file has no place for angles
-            proposals = Proposals(boxes=boxes, objectness_logits=found.objectness_logits)
-            self._proposals.append((image_id, proposals))
+    def _add_proposals(self, image_id: int, instances: Instances) -> None:
+        boxes = instances.proposal_boxes.tensor
+        if boxes.shape[1] == 4:  # the file format has no column for angles
+            proposals = Proposals(boxes=boxes, objectness_logits=instances.objectness_logits)
+            self._collected.proposals.append((image_id, proposals))
 
     def _write_json(self, content: Any, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / name, json.dumps(content))
 
-    def _segments(
-        self, image_id: Any, panoptic_seg: tuple[Tensor, list[dict[str, Any]]], name: str
-    ) -> dict[str, Any]:
-        ids = panoptic_seg[0].cpu().numpy()
+    def _write_segments(
+        self, image_id: int, id_map: Tensor, segments: Sequence[SegmentInfo], name: str
+    ) -> _PanopticEntry:
+        ids = id_map.cpu().numpy()
         _write_png(ids_to_rgb(ids), self.folder / "panoptic" / name)
         areas = np.bincount(ids.reshape(-1))
-        segments = []
-        for segment in panoptic_seg[1]:
-            numbers = self.metadata.thing_ids if segment["isthing"] else self.metadata.stuff_ids
-            kept = {"id": segment["id"], "category_id": int(numbers[segment["category_id"]])}
-            score = {"score": segment["score"]} if "score" in segment else {}
-            segments.append({**kept, **score, "area": int(areas[segment["id"]])})
-        return {"image_id": image_id, "file_name": name, "segments_info": segments}
+        entries: list[_Segment] = []
+        for segment in segments:
+            category_ids = self.metadata.thing_ids if segment["isthing"] else self.metadata.stuff_ids
+            entry: _Segment = {
+                "id": segment["id"],
+                "category_id": int(category_ids[segment["category_id"]]),
+                "area": int(areas[segment["id"]]),
+            }
+            if "score" in segment:
+                entry["score"] = segment["score"]
+            entries.append(entry)
+        return {"image_id": image_id, "file_name": name, "segments_info": entries}
 
 
 def _labels(logits: Tensor) -> np.ndarray:
+    """Return the ``(H, W)`` labels of the largest logits; uint8 if they fit, otherwise uint16."""
     labels = logits.argmax(dim=0).cpu().numpy()
     return labels.astype(np.uint8 if logits.shape[0] <= 256 else np.uint16)
 

@@ -1,4 +1,4 @@
-"""What a model declares about itself, and what follows for its labels, its evaluators and its main metric."""
+"""Properties that a model declares, and its evaluators and main metric, which follow from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which objects a config that came with a checkpoint may build.
+"""Names of the objects that a config which came with a checkpoint may build.
 
 A checkpoint can come from a stranger, and each ``_target_`` in its config names something to call. Trust therefore
 goes to names, never to packages: a package also holds functions that write files, download, or call other targets.
@@ -19,9 +19,9 @@ Such a config can still do the following:
   trusted name takes the path of an output.
 - Use memory and time, for example with a layer of a billion channels. The process then ends with an error.
 
-Nothing is downloaded, because the weights come from the checkpoint: ``disarm`` removes what asks timm or torchvision for
-pretrained weights. mmdet builds classes from names in its own configs and can load pickled files, so its wrappers need
-``allow=[mmdet]``.
+Nothing is downloaded, because the weights come from the checkpoint: ``disarm`` removes the arguments that make timm or
+torchvision load pretrained weights. mmdet builds classes from names in its own configs and can load pickled files, so
+its wrappers need ``allow=[mmdet]``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+"""``evaluate`` on the data of the checkpoint and on other data."""
+
+import json
+
+import pytest
+
+
+def test_evaluation_needs_only_the_checkpoint(trained, command, tmp_path):
+    out = command("evaluate", f"checkpoint={trained}", f"output_dir={tmp_path}")
+    assert "rectangle" in out
+    again = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    first = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))
+    assert again["box/AP"] == pytest.approx(first["box/AP"], abs=1e-9)
+    assert again["mask/AP"] == pytest.approx(first["mask/AP"], abs=1e-9)
+    assert again["val_loss/total"] == pytest.approx(first["val_loss/total"], rel=0.2)  # it samples
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+
+
+def test_evaluation_on_other_data(trained, coco_folder, command, tmp_path):
+    command(
+        "evaluate",
+        f"checkpoint={trained}",
+        "data=shapes",
+        "data.val.num_images=2",
+        f"output_dir={tmp_path}/a",
+    )
+    out = command(
+        "evaluate", f"checkpoint={trained}", "data=coco_instance", "data.class_names=null", "batch_size=2",
+        f"data.val.json={coco_folder}/annotations/instances_val.json", f"data.val.images={coco_folder}/val",
+        "backend=pycocotools", f"output_dir={tmp_path}/b",
+    )  # fmt: skip
+    assert "3 images" in out
+    assert {r["image_id"] for r in json.loads((tmp_path / "b" / "results.json").read_text(encoding="utf-8"))} <= {0, 1, 2, 3}
