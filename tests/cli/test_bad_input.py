@@ -47,6 +47,8 @@ def fingerprint(folder):
         ("train", "optimiser.lr=0.1", ["optimiser.lr", "nearest: 'optimizer'"]),
         ("train", "backbone=r51", ["backbone=r51", "nearest: 'r50'"]),
         ("train", "optimizer.lr=[", ["optimizer.lr=["]),
+        ("train", "optimizer.lr=abc", ["optimizer.lr must be a number", "'abc'"]),
+        ("train", "logger=null", ["logger=null", "~logger"]),
         ("train", "+model.backbone.num_outs=5", ["model.backbone", "num_outs"]),
         ("train", "batch_size=0", ["batch_size"]),
         ("train", "trainer.max_steps=-1", ["max_steps", "-1"]),

@@ -16,6 +16,7 @@ def test_nearest_name():
         ("optimizer.lrr=1", ["unknown key 'optimizer.lrr'", "nearest: 'lr'"]),
         ("seed.x=1", ["seed is the value 0, not a section"]),
         ("backbone=r51", ["backbone=r51: there is no such option", "nearest: 'r50'"]),
+        ("logger=null", ["logger=null: a group takes the name of an option; ~logger leaves the group out"]),
         ("optimizer.lr=[", ["cannot read the override optimizer.lr=["]),
     ],
 )

@@ -1,163 +1,47 @@
-"""Every kind of prediction through the commands: trained, measured by what fits, written to files, drawn."""
+"""Properties that models declare, and the defaults of models that declare none."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from hydet import compose
-from hydet.data import ProposalFile, ShapesDataset
-from hydet.runs.build import build_mapper
-from hydet.runs.tasks import needs_proposals, primary_metric, tasks_of
-
-KINDS = {
-    "rotated_faster_rcnn_fpn": (["data=shapes_rotated"], "rotated/AP", ["rotated/AP50"]),
-    "panoptic_fpn": ([], "panoptic/PQ", ["box/AP", "mask/AP", "semantic/mIoU", "panoptic/SQ_th"]),
-    "semantic_fpn": ([], "semantic/mIoU", ["semantic/pACC"]),
-    "rpn_fpn": ([], "proposals/AR100", ["proposals/AR1000"]),
-    "retinanet": ([], "box/AP", ["box/AP75"]),
-}
+import hydet
+from hydet.runs.tasks import EVALUATOR_OF_TASK, ModelTraits, primary_metric, traits_of
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, shapes_overrides):
-    """Output folders of tiny runs, made when they are asked for."""
-    from hydet.cli import train
-
-    made = {}
-
-    def run(model, *more):
-        if model not in made:
-            folder = tmp_path_factory.mktemp(model) / "run"
-            overrides = [*shapes_overrides, f"model={model}", *KINDS.get(model, [[]])[0], *more]
-            assert train.main([*overrides, f"output_dir={folder}"]) == 0
-            made[model] = folder
-        return made[model]
-
-    return run
+class Silent(torch.nn.Module):
+    """A user's model that declares nothing."""
 
 
-@pytest.mark.parametrize("model", KINDS)
-def test_a_model_is_measured_by_what_it_predicts(model, runs):
-    _, metric, more = KINDS[model]
-    metrics = json.loads((runs(model) / "metrics.json").read_text())
-    assert metrics["metric"] == metric
-    assert {metric, "val_loss/total", *more} <= metrics.keys()
-    assert not {"box/AP"} & metrics.keys() or model in ("panoptic_fpn", "retinanet")
-    assert (runs(model) / "checkpoints" / "best").exists()
-    with Image.open(next((runs(model) / "pictures").glob("*.png"))) as picture:
-        assert picture.width > 64
-
-
-def test_evaluating_panoptic_segmentation_writes_maps_that_agree_with_their_json(runs, command, tmp_path):
-    run = runs("panoptic_fpn")
-    command("evaluate", f"checkpoint={run}", f"output_dir={tmp_path}")
-    again = json.loads((tmp_path / "metrics.json").read_text())
-    first = json.loads((run / "metrics.json").read_text())
-    for name in ("panoptic/PQ", "semantic/mIoU", "mask/AP"):
-        assert again[name] == pytest.approx(first[name], abs=1e-9)
-    maps = json.loads((tmp_path / "panoptic.json").read_text())["annotations"]
-    assert len(maps) == 4
-    for entry in maps:
-        colors = np.asarray(Image.open(tmp_path / "panoptic" / entry["file_name"])).astype(int)
-        ids, areas = np.unique(colors[..., 0] + 256 * colors[..., 1], return_counts=True)
-        written = {s["id"]: s["area"] for s in entry["segments_info"]}
-        assert written == {i: a for i, a in zip(ids.tolist(), areas.tolist(), strict=True) if i > 0}
-
-
-def test_predicting_semantic_labels(runs, coco_folder, command, tmp_path):
-    out = command(
-        "predict",
-        f"checkpoint={runs('semantic_fpn')}",
-        f"input={coco_folder}/val",
-        f"output_dir={tmp_path}",
-    )
-    assert "3 label maps" in out and not (tmp_path / "results.json").exists()
-    for file in (tmp_path / "semantic").iterdir():
-        labels = np.asarray(Image.open(file))
-        assert labels.shape == (64, 64) and labels.max() < 5
-    assert len(list((tmp_path / "pictures").iterdir())) == 3
-
-
-def test_proposals_of_one_model_train_another(runs, shapes_overrides, command, failure, tmp_path):
-    files = {}
-    for split in ("train", "val"):
-        out = tmp_path / split
-        command("evaluate", f"checkpoint={runs('rpn_fpn')}", f"split={split}", f"output_dir={out}")
-        files[split] = out / "proposals.npz"
-    written = ProposalFile.read(files["train"])
-    truth = ShapesDataset(num_images=8, image_size=(64, 64))
-    assert sorted(written.image_ids.tolist()) == sorted(truth.image_ids.tolist())
-
-    fast = [*shapes_overrides, "model=fast_rcnn_fpn"]
-    assert "proposals.train=FILE" in failure("train", *fast, "data.num_proposals=0", f"output_dir={tmp_path}/none")
-    given = [f"proposals.{split}={file}" for split, file in files.items()]
-    command("train", *fast, *given, f"output_dir={tmp_path}/run")
-    assert "box/AP" in json.loads((tmp_path / "run" / "metrics.json").read_text())
-    command("evaluate", f"checkpoint={tmp_path}/run", f"output_dir={tmp_path}/again")
-    picture = next((tmp_path / "run" / "pictures").glob("*.png"))
-    line = failure("predict", f"checkpoint={tmp_path}/run", f"input={picture}", f"output_dir={tmp_path}/p")
-    assert "proposals that come with the data" in line
-
-
-@pytest.mark.parametrize("model", ["retinanet", "panoptic_fpn", "semantic_fpn"])
-def test_evaluating_with_test_time_augmentation(model, runs, command, tmp_path):
-    out = command(
-        "evaluate",
-        f"checkpoint={runs(model)}",
-        "tta=default",
-        "tta.scales=[1.0,1.5]",
-        f"output_dir={tmp_path}",
-    )
-    assert "[64, 96], each also mirrored" in out
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert KINDS[model][1] in metrics and "val_loss/total" not in metrics
-
-
-def test_what_cannot_be_augmented_says_so(runs, failure, tmp_path):
-    line = failure("evaluate", f"checkpoint={runs('rpn_fpn')}", "tta=flip", f"output_dir={tmp_path}")
-    assert "proposals" in line
-
-
-def test_rare_classes_first_and_pictures_of_training(shapes_overrides, command, tmp_path):
-    command(
-        "train", *shapes_overrides, "model=retinanet", "sampler=repeat_factor", "sampler.threshold=0.5",
-        "vis_period=1", f"output_dir={tmp_path}/run",
-    )  # fmt: skip
-    assert list((tmp_path / "run" / "pictures" / "training").glob("*.png"))
-
-
-def test_a_model_without_labels_to_learn_from(coco_folder, coco_overrides, failure, tmp_path):
-    line = failure(
-        "train", *coco_overrides(coco_folder), "model=semantic_fpn", "data.class_names=null",
-        "+data.stuff_names=[a,b]", f"output_dir={tmp_path}",
-    )  # fmt: skip
-    assert "semantic labels" in line
-
-
-class Strange(torch.nn.Module):
-    """A user's own model, which says nothing about itself."""
-
-
-class Scores(torch.nn.Module):
+class Declaring(torch.nn.Module):
     tasks = ("something_else",)
+    input_format = "BGR"
+    needs_proposals = True
 
 
-def test_models_of_others():
-    assert tasks_of(Strange()) == ("box",) and primary_metric(Strange()) == "box/AP"
-    assert primary_metric(Scores()) == "val_loss/total"
-    assert not needs_proposals(Strange())
+def test_a_model_that_declares_nothing_predicts_boxes_in_rgb_images():
+    assert traits_of(Silent()) == ModelTraits(("box",), "RGB", False)
+    assert primary_metric(Silent()) == "box/AP"
 
 
-class Segments(torch.nn.Module):
-    tasks = ("panoptic",)
+def test_declared_properties_are_used():
+    assert traits_of(Declaring()) == ModelTraits(("something_else",), "BGR", True)
+    assert primary_metric(Declaring()) == "val_loss/total"
 
 
-def test_a_model_of_segments_alone_gets_masks_and_semantic_labels(shapes_overrides):
-    config = compose(*shapes_overrides)
-    dataset = ShapesDataset(num_images=1, image_size=(64, 64))
-    entry = build_mapper(config, Segments(), training=True)(dataset[0], 0)
-    assert entry["sem_seg"].shape == entry["instances"].gt_masks.tensor.shape[1:]
-    assert "sem_seg" not in build_mapper(config, Strange(), training=True)(dataset[0], 0)
+@pytest.mark.parametrize(
+    ("model", "tasks", "needs_proposals", "metric"),
+    [
+        ("mask_rcnn_fpn", ("box", "mask"), False, "box/AP"),
+        ("fast_rcnn_fpn", ("box",), True, "box/AP"),
+        ("rpn_fpn", ("proposals",), False, "proposals/AR100"),
+        ("panoptic_fpn", ("panoptic", "box", "mask", "semantic"), False, "panoptic/PQ"),
+        ("rotated_faster_rcnn_fpn", ("rotated",), False, "rotated/AP"),
+    ],
+)
+def test_traits_of_models(model, tasks, needs_proposals, metric):
+    with torch.device("meta"):
+        built = hydet.instantiate(hydet.compose(f"model={model}").model)
+    traits = traits_of(built)
+    assert set(traits.tasks) == set(tasks)
+    assert (traits.needs_proposals, traits.input_format) == (needs_proposals, "BGR")
+    assert primary_metric(built) == metric
+    assert set(traits.tasks) <= EVALUATOR_OF_TASK.keys()

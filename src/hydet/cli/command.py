@@ -101,8 +101,8 @@ def printable(text: str) -> str:
 
 
 def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
-    if isinstance(error, HydraException):
-        return explain(error, compose_choices(arguments, config_name=config_name))
+    if isinstance(error, HydraException) or "Config group override" in str(error):
+        return explain(error, compose_choices(arguments, config_name=config_name), arguments)
     if isinstance(error, OmegaConfBaseException):
         return explain(error)
     if isinstance(error, FileNotFoundError) and error.filename:

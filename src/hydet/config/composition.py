@@ -30,6 +30,8 @@ from .resolvers import register_resolvers
 __all__ = ["complete_command_line", "compose", "compose_choices"]
 
 CONFIG_MODULE = "hydet.conf"
+# Hydra raises a plain ValueError for an option that is null.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 
 
 def compose(
@@ -62,15 +64,15 @@ def compose(
     with _own_hydra():
         try:
             return compose_with_preset(config_name, typed)
-        except (HydraException, OmegaConfBaseException) as error:
+        except COMPOSITION_ERRORS as error:
             base = _compose_choices(config_name, typed)
             admitted = [*preset_override(base, typed), *_with_plus(typed, missing_arguments(typed, base))]
             if admitted == typed:
-                raise ConfigError(explain(error, base)) from error
+                raise ConfigError(explain(error, base, overrides)) from error
         try:
             return hydra_compose(config_name=config_name, overrides=admitted)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(explain(error, base)) from error
+        except COMPOSITION_ERRORS as error:
+            raise ConfigError(explain(error, base, overrides)) from error
 
 
 def complete_command_line(arguments: Sequence[str], *, config_name: str) -> list[str]:
@@ -130,7 +132,7 @@ def _compose_choices(config_name: str, overrides: Sequence[str]) -> DictConfig |
     for attempt in (chosen, [choice for choice in chosen if choice.startswith("hydra.")]):
         try:
             config = compose_with_preset(config_name, attempt)
-        except (HydraException, OmegaConfBaseException):
+        except COMPOSITION_ERRORS:
             continue
         OmegaConf.set_struct(config, False)
         return config

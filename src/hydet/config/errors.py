@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -29,18 +29,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
-def explain(error: Exception, config: DictConfig | None = None) -> str:
+def explain(error: Exception, config: DictConfig | None = None, overrides: Sequence[str] = ()) -> str:
     """Explain an error of Hydra or OmegaConf in one line.
 
     Args:
         error: the error of a composition or an interpolation.
         config: the config without the failing override, to find the nearest key.
+        overrides: the command line, to find an override that Hydra does not name.
     """
     text = _text_with_causes(error)
     if isinstance(error, OverrideParseException):
         return f"cannot read the override {error.override!r}: {str(error).splitlines()[0]}"
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(str(error))
+    if "Config group override must be a string or a list. Got NoneType" in text:
+        empty = next((o.partition("=")[0] for o in overrides if re.fullmatch(r"[\w/@.]+=(null)?", o)), "GROUP")
+        return f"{empty}=null: a group takes the name of an option; ~{empty} leaves the group out"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "Did you mean to override" in text:
         return _explain_group_name(unknown.group(1), text)

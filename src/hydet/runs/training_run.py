@@ -117,7 +117,7 @@ def build_training_run(
         model=model,
         train_loader=loader,
         optimizer=_build_optimizer(config),
-        scheduler=None if config.schedule is None else instantiate(config.schedule),
+        scheduler=None if config.get("schedule") is None else instantiate(config.schedule),
         groups=instantiate(config.parameter_groups),
         output_dir=output_dir,
         callbacks=_build_callbacks(config, model, datasets.get("val")),
@@ -139,7 +139,8 @@ def _trainer_options(config: DictConfig) -> dict[str, Any]:
 
 
 def _build_callbacks(config: DictConfig, model: nn.Module, val: DetectionDataset | None) -> list[Callback]:
-    nodes = [*(config.callbacks or {}).values(), *(config.logger or {}).values()]
+    # `~logger` and `~callbacks` on the command line remove the whole group.
+    nodes = [*(config.get("callbacks") or {}).values(), *(config.get("logger") or {}).values()]
     callbacks: list[Callback] = [instantiate(node) for node in nodes if node is not None]
     if val is not None:
         callbacks.append(

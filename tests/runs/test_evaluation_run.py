@@ -1,0 +1,56 @@
+"""Settings of an evaluation: those of the checkpoint with the values of the command line."""
+
+import pytest
+import torch
+
+import hydet
+from hydet.config import ConfigError
+from hydet.runs.build import build_dataset
+from hydet.runs.evaluation_run import add_tta, evaluation_settings
+from hydet.runs.open_checkpoint import open_checkpoint
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_checkpoint):
+    return open_checkpoint(tiny_checkpoint, device="cpu")
+
+
+def settings_of(detector, *overrides):
+    return evaluation_settings(hydet.compose("checkpoint=x", *overrides, config_name="evaluate"), detector)
+
+
+def test_null_keeps_the_settings_of_the_checkpoint(detector):
+    assert settings_of(detector) == detector.config
+
+
+def test_values_of_the_command_line(detector):
+    settings = settings_of(detector, "batch_size=3", "num_workers=1", "backend=pycocotools", "proposals.val=x.npz")
+    assert (settings.evaluation.batch_size, settings.num_workers) == (3, 1)
+    assert settings.evaluation.backend == "pycocotools"
+    assert (settings.proposals.val, settings.proposals.train) == ("x.npz", None)
+    assert detector.config.evaluation.batch_size == 1
+
+
+def test_evaluators_of_the_command_line_use_the_settings(detector):
+    settings = settings_of(detector, "evaluators=default", "backend=pycocotools")
+    assert settings.evaluators.instances.backend == "pycocotools"
+    assert settings.evaluators.instances.max_detections == 100
+
+
+def test_data_without_class_names_take_those_of_the_checkpoint(detector):
+    settings = settings_of(detector, "data=shapes", "data.class_names=null")
+    assert list(settings.data.class_names) == list(detector.metadata.thing_classes)
+    assert settings.data.val.class_names == settings.data.class_names
+    assert len(build_dataset(settings, "val", metadata=detector.metadata)) > 0
+
+
+def test_test_time_augmentation_scales_the_size_of_the_images(detector):
+    settings = settings_of(detector)
+    tta = hydet.compose("checkpoint=x", "tta=flip", "tta.scales=[1.0,2.0]", config_name="evaluate").tta
+    dataset = build_dataset(settings, "val")
+    model, mapper = add_tta(tta, settings, detector.model, dataset)
+    assert mapper.min_sizes == (32, 64) and mapper.flip
+    assert mapper.max_size == 160
+    assert model.model is detector.model
+    with pytest.raises(ConfigError, match="Linear does not implement"):
+        add_tta(tta, settings, torch.nn.Linear(1, 1), dataset)

@@ -1,0 +1,45 @@
+"""Predictions for image files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hydet.data import DataError, InputMapper
+from hydet.runs.prediction import predict_files
+
+
+class Counting(torch.nn.Module):
+    """Returns the mean of each image, and records the batch sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, batched_inputs):
+        self.batches.append(len(batched_inputs))
+        return [{"sem_seg": entry["image"].float().mean()} for entry in batched_inputs]
+
+
+@pytest.fixture
+def files(coco_folder, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    return [*sorted((coco_folder / "val").iterdir()), broken]
+
+
+def test_batches_and_files_that_cannot_be_read(files):
+    model, failed = Counting(), []
+    mapper = InputMapper(training=False, mask_format=None)
+    predictions = list(predict_files(model, mapper, files, batch_size=2, failed=failed))
+    assert model.batches == [2, 1]
+    assert [Path(p.record.file_name) for p in predictions] == files[:3]
+    assert [p.record.image_id for p in predictions] == [1, 2, 3]
+    for prediction in predictions:
+        assert prediction.output["sem_seg"] == prediction.record.image.float().mean()
+    assert len(failed) == 1 and "broken.png" in failed[0]
+
+
+def test_a_broken_file_raises_by_default(files):
+    with pytest.raises(DataError, match=r"broken\.png"):
+        list(predict_files(Counting(), InputMapper(training=False, mask_format=None), files))

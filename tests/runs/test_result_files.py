@@ -1,0 +1,70 @@
+"""Files of results."""
+
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hydet.data import Metadata, ProposalFile
+from hydet.runs.result_files import ResultFiles
+from hydet.structures import Boxes, Instances
+
+METADATA = Metadata(thing_classes=("a", "b"), thing_ids=(7, 9), stuff_classes=("things", "sky"), stuff_ids=(0, 40))
+
+
+def instances(**fields):
+    result = Instances((4, 6))
+    for name, value in fields.items():
+        setattr(result, name, value)
+    return result
+
+
+def test_detections_have_the_category_ids_of_the_metadata(tmp_path):
+    files = ResultFiles(tmp_path / "out", METADATA)
+    assert not (tmp_path / "out").exists()
+    detections = instances(
+        pred_boxes=Boxes(torch.tensor([[0.0, 1.0, 2.0, 3.0]])), scores=torch.tensor([0.5]), pred_classes=torch.tensor([1])
+    )
+    files.update([{"image": torch.zeros(3, 4, 6), "image_id": 3}], [{"instances": detections}])
+    assert files.compute() == {} and files.tables() == []
+    (result,) = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    assert (result["image_id"], result["category_id"], result["bbox"]) == (3, 9, [0.0, 1.0, 2.0, 2.0])
+    assert files.written == [f"1 detections: {tmp_path / 'out' / 'results.json'}"]
+
+
+def test_panoptic_maps_and_label_maps(tmp_path):
+    files = ResultFiles(tmp_path, METADATA)
+    ids = torch.zeros(4, 6, dtype=torch.int32)
+    ids[:2], ids[2:] = 1, 300
+    segments = [
+        {"id": 1, "isthing": True, "category_id": 0, "score": 0.25},
+        {"id": 300, "isthing": False, "category_id": 1},
+    ]
+    logits = torch.zeros(2, 4, 6)
+    logits[1, 0] = 1
+    entries = [{"image": logits, "image_id": i, "file_name": f"dir/x{i}.jpg"} for i in (1, 2)]
+    files.update(entries, [{"panoptic_seg": (ids, segments)}, {"sem_seg": logits}])
+    files.compute()
+    (entry,) = json.loads((tmp_path / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
+    assert entry["file_name"] == "x1_1.png"
+    assert entry["segments_info"] == [
+        {"id": 1, "category_id": 7, "area": 12, "score": 0.25},
+        {"id": 300, "category_id": 40, "area": 12},
+    ]
+    colors = np.asarray(Image.open(tmp_path / "panoptic" / "x1_1.png")).astype(int)
+    assert (colors[..., 0] + 256 * colors[..., 1] == ids.numpy()).all()
+    labels = np.asarray(Image.open(tmp_path / "semantic" / "x2_2.png"))
+    assert labels.dtype == np.uint8 and labels.sum() == 6
+
+
+def test_proposals_are_readable_and_rotated_ones_are_left_out(tmp_path):
+    files = ResultFiles(tmp_path, METADATA)
+    for image_id, columns in ((1, 4), (2, 5)):
+        proposals = instances(
+            proposal_boxes=Boxes(torch.ones(1, 4)) if columns == 4 else type("R", (), {"tensor": torch.ones(1, 5), "to": lambda s, d: s, "__len__": lambda s: 1})(),
+            objectness_logits=torch.zeros(1),
+        )
+        files.update([{"image": torch.zeros(3, 4, 6), "image_id": image_id}], [{"proposals": proposals}])
+    files.compute()
+    assert ProposalFile.read(tmp_path / "proposals.npz").image_ids.tolist() == [1]
