@@ -1,4 +1,4 @@
-"""Interfaces between the parts of a model, and between a model and whoever trains or runs it."""
+"""Interfaces between the parts of a model, and between a model and the code that trains or runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from torch import Tensor
 from hydet.layers import ShapeSpec
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
-__all__ = ["BackboneProtocol", "DetectionLimits", "Detector", "ProposalGenerator", "RegionHeads", "Task"]
+__all__ = [
+    "BackboneProtocol",
+    "DetectionLimits",
+    "Detector",
+    "ProposalGenerator",
+    "RegionHeads",
+    "SemanticHead",
+    "Task",
+]
 
 Task = Literal[
     "box",
@@ -112,6 +120,24 @@ class RegionHeads(Protocol):
         self, features: Mapping[str, Tensor], instances: Sequence[Instances]
     ) -> list[Instances]:
         """Predict masks and keypoints for known boxes."""
+        ...
+
+
+class SemanticHead(Protocol):
+    """Feature maps to a class for every pixel (``SemSegFPNHead``).
+
+    Attributes:
+        num_classes: number of labels.
+        ignore_value: label of pixels without loss.
+    """
+
+    num_classes: int
+    ignore_value: int
+
+    def __call__(
+        self, features: Mapping[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor | None, Losses]:
+        """Return losses if ``(B, H, W)`` targets are given, else ``(B, K, H, W)`` logits at input resolution."""
         ...
 
 

@@ -1,70 +1,100 @@
-"""Detectors that predict at every place of their feature maps, without a second stage.
+"""Detectors that predict at every position of their feature maps, without a second stage.
 
-N images, A anchors a cell, R_i = H_i * W_i * A anchors on level i, R over all levels, K classes.
+N images, A anchors per cell, R_i = H_i * W_i * A anchors on level i, R over all levels, K classes.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Literal, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from hydet.modeling.backbones import Backbone
+from hydet.layers import ShapeSpec
+from hydet.modeling.anchors import DefaultAnchorGenerator
 from hydet.modeling.box_regression import BoxTransform
 from hydet.modeling.joining import build_dense_head
 from hydet.modeling.postprocessing import detector_postprocess
-from hydet.modeling.selection.dense import gather_anchors, top_pairs
+from hydet.modeling.protocols import BackboneProtocol
+from hydet.modeling.selection.dense import gather_anchors, top_anchors, top_pairs
 from hydet.modeling.selection.detections import select_labeled_boxes, to_instances
-from hydet.structures import Boxes, ImageList, Instances
+from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
-from .generalized_rcnn import output_size
-from .meta_architecture import MetaArchitecture, ModelInput
+from .meta_architecture import MetaArchitecture
+from .model_inputs import get_gt_instances, output_size
+from .training_image import draw_boxes
 
 __all__ = ["DenseDetector"]
 
-SHOWN_DETECTIONS = 20
+# Outputs of a dense head: per kind of prediction, one (N, C, H_i, W_i) tensor per level.
 Predictions = Sequence[Sequence[Tensor]]
+
+
+@runtime_checkable
+class SizedDenseHead(Protocol):
+    """A dense head that declares what it predicts for, such as ``RetinaNetHead``.
+
+    Attributes:
+        num_classes: number of foreground classes.
+        num_anchors: number of anchors per cell.
+    """
+
+    num_classes: int
+    num_anchors: int
 
 
 class DenseDetector(MetaArchitecture):
     """Base of RetinaNet and FCOS: a backbone, and a head on some of its feature maps.
 
-    A subclass gives ``forward_training`` and ``forward_inference``, which take what the head returned, and sets the
-    attributes annotated below that its inference uses.
+    Subclasses define ``forward_training`` and ``forward_inference``, which take the outputs of the head.
 
     Args:
         backbone: images to feature maps.
-        head: feature maps to a tuple of lists, one tensor a level in each.
+        head: feature maps to a tuple of lists with one tensor per level; or a partial of a head, which is called with
+            ``input_shape``.
         head_in_features: names of the feature maps; by default all, from the smallest stride to the largest.
-        pixel_mean: one number a channel; see ``MetaArchitecture``.
-        pixel_std: one number a channel.
+        anchor_generator: makes the anchors of each level.
+        box2box_transform: meaning of the head's deltas.
+        num_classes: K, number of foreground classes.
+        test_score_thresh: only higher scores become detections.
+        test_topk_candidates: number of pairs of anchor and class per level that enter the suppression.
+        test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
+        max_detections_per_image: number of detections with the highest scores; negative for all.
+        initial_loss_normalizer: first value of ``loss_normalizer``. It should be about the number of positive anchors
+            in a batch: a running mean that started near 0 would make the losses of the first steps explode.
+        pixel_mean: mean per channel; see ``MetaArchitecture``.
+        pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         input_format: channel order that the weights expect.
-        vis_period: draw ground truth and detections every so many training steps; 0 never.
+        vis_period: number of training steps between two images of the training; 0 disables.
 
     Attributes:
-        loss_normalizer: running mean of the number of positive anchors, which losses are divided by. Steps in
-            training mode update it before they use it; in evaluation mode it is used as it is. It is a buffer outside
-            of the state dict: ``training_state`` saves it.
+        loss_normalizer: running mean of the number of positive anchors, which divides the losses. Each step in training
+            mode updates it before it uses it; in evaluation mode it stays. It is a buffer outside the state dict:
+            ``training_state`` returns it.
+
+    Raises:
+        ValueError: if a feature map is missing, or the head does not fit ``num_classes`` or ``anchor_generator``.
     """
 
-    initial_loss_normalizer: float = 100.0
+    head: nn.Module
     loss_normalizer: Tensor
-    num_classes: int
-    box2box_transform: BoxTransform
-    test_score_thresh: float
-    test_topk_candidates: int
-    test_nms_thresh: float
-    max_detections_per_image: int
 
     def __init__(
         self,
         *,
-        backbone: Backbone,
-        head: nn.Module,
+        backbone: BackboneProtocol,
+        head: nn.Module | Callable[..., nn.Module],
         head_in_features: Sequence[str] | None = None,
+        anchor_generator: DefaultAnchorGenerator,
+        box2box_transform: BoxTransform,
+        num_classes: int,
+        test_score_thresh: float,
+        test_topk_candidates: int,
+        test_nms_thresh: float,
+        max_detections_per_image: int,
+        initial_loss_normalizer: float,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
@@ -77,71 +107,83 @@ class DenseDetector(MetaArchitecture):
             input_format=input_format,
             vis_period=vis_period,
         )
-        shapes = backbone.output_shape()
-        if head_in_features is None:
-            head_in_features = sorted(shapes, key=lambda name: shapes[name].stride or 0)
-        missing = [name for name in head_in_features if name not in shapes]
-        if missing:
-            raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
-        self.head = build_dense_head(head, [shapes[name] for name in head_in_features])
-        self.head_in_features = list(head_in_features)
-        self.register_buffer("loss_normalizer", torch.tensor(self.initial_loss_normalizer), persistent=False)
+        shapes = get_level_shapes(backbone, head_in_features)
+        self.head = build_dense_head(head, list(shapes.values()))
+        self.head_in_features = list(shapes)
+        _check_fit(self.head, num_classes, anchor_generator)
+        self.anchor_generator = anchor_generator
+        self.box2box_transform = box2box_transform
+        self.num_classes = num_classes
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+        self.initial_loss_normalizer = initial_loss_normalizer
+        self.register_buffer("loss_normalizer", torch.tensor(initial_loss_normalizer), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         was_meta = self.loss_normalizer.is_meta
         super()._apply(fn, recurse)
         if was_meta and not self.loss_normalizer.is_meta:
             self.loss_normalizer.fill_(self.initial_loss_normalizer)
-        self.loss_normalizer = self.loss_normalizer.float()  # a running mean of counts needs the precision
+        self.loss_normalizer = self.loss_normalizer.float()  # half precision is too coarse for a running mean
         return self
 
     def training_state(self) -> dict[str, float]:
-        """What an exact resume needs beside the state dict; see ``load_training_state``."""
+        """Return what an exact resume needs beside the state dict; see ``load_training_state``."""
         return {"loss_normalizer": float(self.loss_normalizer)}
 
-    def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what ``training_state`` returned."""
+    def load_training_state(self, state: Mapping[str, float]) -> None:
+        """Restore what ``training_state`` returned."""
         self.loss_normalizer.fill_(float(state["loss_normalizer"]))
 
-    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
-        """Losses against ``instances`` with ``gt_boxes`` and ``gt_classes``, in any mode.
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
+        """Compute losses against ``instances`` with ``gt_boxes`` and ``gt_classes``, in any mode.
 
         Args:
             batched_inputs: see ``forward``.
 
         Returns:
-            Scalars by name.
+            Scalar losses by name.
 
         Raises:
-            ValueError: if an input has no ``instances``, or they or its image are not what they should be.
+            ValueError: if an input has no ``instances``, or its ground truth or image cannot be used.
         """
         images, features, predictions = self._predict(batched_inputs)
-        return self._losses(batched_inputs, images, features, predictions)
+        return self._compute_losses(batched_inputs, images, features, predictions)
+
+    @overload
+    def inference(
+        self, batched_inputs: Sequence[ModelInput], do_postprocess: Literal[True] = True
+    ) -> list[ModelOutput]: ...
+
+    @overload
+    def inference(
+        self, batched_inputs: Sequence[ModelInput], do_postprocess: bool
+    ) -> list[ModelOutput] | list[Instances]: ...
 
     def inference(
         self, batched_inputs: Sequence[ModelInput], do_postprocess: bool = True
-    ) -> list[dict[str, Instances]] | list[Instances]:
+    ) -> list[ModelOutput] | list[Instances]:
         """Detect, in any mode.
 
         Args:
-            batched_inputs: see ``forward``; ``height`` and ``width`` name the output resolution, by default that of
-                the input.
-            do_postprocess: rescale to the output resolution and clip to it.
+            batched_inputs: see ``forward``; ``height`` and ``width`` are the output resolution, by default that of the
+                input.
+            do_postprocess: scale the results to the output resolution and clip them to it.
 
         Returns:
-            One ``{"instances": Instances}`` an image, with ``pred_boxes``, ``scores`` and ``pred_classes``; or,
-            without post-processing, one raw ``Instances``.
+            One ``{"instances": Instances}`` per image, with ``pred_boxes``, ``scores`` and ``pred_classes``; without
+            post-processing, one ``Instances`` per image in the frame of the input, not clipped.
         """
         images, features, predictions = self._predict(batched_inputs)
         results = self.forward_inference(images, features, predictions)
         return self._postprocess(results, batched_inputs) if do_postprocess else results
 
-    def losses_and_inference(
-        self, batched_inputs: Sequence[ModelInput]
-    ) -> tuple[dict[str, Tensor], list[dict[str, Instances]]]:
-        """Losses and results from one pass through backbone and head, in any mode."""
+    def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses and results from one pass through backbone and head, in any mode."""
         images, features, predictions = self._predict(batched_inputs)
-        losses = self._losses(batched_inputs, images, features, predictions)
+        losses = self._compute_losses(batched_inputs, images, features, predictions)
         with torch.no_grad():
             results = self.forward_inference(images, features, predictions)
         return losses, self._postprocess(results, batched_inputs)
@@ -153,39 +195,62 @@ class DenseDetector(MetaArchitecture):
         features: Sequence[Tensor],
         predictions: Predictions,
         gt_instances: Sequence[Instances],
-    ) -> dict[str, Tensor]:
-        """Losses, from what the head returned.
+    ) -> Losses:
+        """Compute losses from the outputs of the head.
 
         Args:
             images: the batch.
             features: per level, ``(N, C, H, W)``.
-            predictions: the head's output.
+            predictions: outputs of the head.
             gt_instances: per image, with ``gt_boxes`` and ``gt_classes``.
         """
-        raise NotImplementedError
 
     @abstractmethod
     def forward_inference(
         self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        """Detections in the frame of the input, not clipped, from what the head returned.
+        """Select detections from the outputs of the head, in the frame of the input and not clipped.
 
         Args:
             images: the batch.
             features: per level, ``(N, C, H, W)``.
-            predictions: the head's output.
+            predictions: outputs of the head.
         """
-        raise NotImplementedError
 
-    def visualize_training(self, batched_inputs: Sequence[ModelInput], results: Sequence[Instances]) -> None:
-        """Hand ``on_picture`` the first image with its ground truth, and with its best detections beside.
+    def inference_single_image(
+        self,
+        anchors: Sequence[Boxes],
+        box_cls: Sequence[Tensor],
+        box_delta: Sequence[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Select the detections of one image from its scores.
 
         Args:
-            batched_inputs: the batch.
-            results: as many, as ``forward_inference`` returns them.
+            anchors: per level, R_i boxes.
+            box_cls: per level, ``(R_i, K)`` scores in [0, 1].
+            box_delta: per level, ``(R_i, 4)``.
+            image_size: (height, width).
+
+        Returns:
+            ``pred_boxes`` (not clipped), ``scores`` and ``pred_classes``, by descending score.
         """
-        boxes = results[0].pred_boxes.tensor[:SHOWN_DETECTIONS]
-        self._show_boxes(batched_inputs[0], boxes, "Left: ground truth. Right: detections")
+        scores = [x[None] for x in box_cls]
+        rows = [top_anchors(x.amax(dim=-1), self.test_topk_candidates) for x in scores]
+        top_scores = [gather_anchors(x, row).float() for x, row in zip(scores, rows, strict=True)]
+        return self._detect(anchors, rows, top_scores, [x[None] for x in box_delta], [image_size])[0]
+
+    def visualize_training(self, batched_inputs: Sequence[ModelInput], results: Sequence[Instances]) -> Tensor:
+        """Draw the first image with its ground truth, and beside it with its best detections.
+
+        Args:
+            batched_inputs: the batch, with ``instances``.
+            results: detections per image, as ``forward_inference`` returns them.
+
+        Returns:
+            ``(3, H, 2 * W)`` uint8 RGB image.
+        """
+        return draw_boxes(batched_inputs[0], results[0].pred_boxes.tensor, input_format=self.input_format)
 
     def _predict(self, batched_inputs: Sequence[ModelInput]) -> tuple[ImageList, list[Tensor], Predictions]:
         images = self.preprocess_image(batched_inputs)
@@ -193,34 +258,32 @@ class DenseDetector(MetaArchitecture):
         levels = [features[name] for name in self.head_in_features]
         return images, levels, self.head(levels)
 
-    def _losses(
+    def _compute_losses(
         self,
         batched_inputs: Sequence[ModelInput],
         images: ImageList,
         features: Sequence[Tensor],
         predictions: Predictions,
-    ) -> dict[str, Tensor]:
-        targets = self._ground_truth(batched_inputs, num_classes=self.num_classes)
-        losses = self.forward_training(images, features, predictions, targets)
-        if self._picture_is_due():
-            with torch.no_grad():
-                results = self.forward_inference(images, features, predictions)
-            self.visualize_training(batched_inputs, results)
-        return losses
+    ) -> Losses:
+        targets = get_gt_instances(batched_inputs, self.device, num_classes=self.num_classes)
+        return self.forward_training(images, features, predictions, targets)
 
     @torch.no_grad()
-    def _updated_normalizer(self, num_positives: Tensor) -> Tensor:
-        """The normaliser for this step: a running mean with momentum 0.9 in training mode, else as it is."""
+    def _update_normalizer(self, num_positives: Tensor) -> Tensor:
+        """Return the normalizer of this step; training mode updates the running mean first, with momentum 0.9.
+
+        A mean over steps is steadier than the count of one batch, which may be very small.
+        """
         if self.training:
             self.loss_normalizer.mul_(0.9).add_(num_positives.clamp(min=1).float(), alpha=0.1)
         return self.loss_normalizer.clone()
 
     def _postprocess(
         self, results: Sequence[Instances], batched_inputs: Sequence[ModelInput]
-    ) -> list[dict[str, Instances]]:
+    ) -> list[ModelOutput]:
         return [
-            {"instances": detector_postprocess(found, *output_size(entry, found.image_size))}
-            for found, entry in zip(results, batched_inputs, strict=True)
+            {"instances": detector_postprocess(detections, *output_size(entry, detections.image_size))}
+            for detections, entry in zip(results, batched_inputs, strict=True)
         ]
 
     def _detect(
@@ -231,13 +294,13 @@ class DenseDetector(MetaArchitecture):
         deltas: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Instances]:
-        """Detections from the scores at the best anchors of each level.
+        """Select detections from the scores at the best anchors of each level.
 
         Args:
             anchors: per level, R_i boxes.
             rows: per level, ``(N, k)`` indices of its best anchors.
             scores: per level, ``(N, k, K)`` at these anchors.
-            deltas: per level, all of them: ``(N, H, W, A, 4)`` or ``(N, R_i, 4)``.
+            deltas: per level, at all anchors: ``(N, H, W, A, 4)`` or ``(N, R_i, 4)``.
             image_sizes: N pairs (height, width).
         """
         top_scores, sources, top_deltas, classes = [], [], [], []
@@ -258,3 +321,31 @@ class DenseDetector(MetaArchitecture):
             max_detections=self.max_detections_per_image,
         )
         return to_instances(selected, image_sizes)
+
+
+def get_level_shapes(backbone: BackboneProtocol, names: Sequence[str] | None) -> dict[str, ShapeSpec]:
+    """Return the shapes of the named feature maps; by default all, from the smallest stride to the largest.
+
+    Raises:
+        ValueError: if the backbone does not produce one of them.
+    """
+    shapes = backbone.output_shape()
+    if names is None:
+        names = sorted(shapes, key=lambda name: shapes[name].stride or 0)
+    missing = [name for name in names if name not in shapes]
+    if missing:
+        raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
+    return {name: shapes[name] for name in names}
+
+
+def _check_fit(head: nn.Module, num_classes: int, anchor_generator: DefaultAnchorGenerator) -> None:
+    """Check that a head that declares its sizes predicts for the classes and anchors of the model."""
+    if not isinstance(head, SizedDenseHead):
+        return
+    if head.num_classes != num_classes:
+        raise ValueError(f"head predicts {head.num_classes} classes, the model has num_classes={num_classes}")
+    counts = set(anchor_generator.num_anchors)
+    if counts != {head.num_anchors}:
+        raise ValueError(
+            f"head predicts for {head.num_anchors} anchors per cell, anchor_generator makes {counts}"
+        )

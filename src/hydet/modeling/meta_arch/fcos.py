@@ -1,11 +1,11 @@
 """FCOS.
 
-N images, one location a cell, R_i = H_i * W_i locations on level i, R over all levels, K classes, M objects.
+N images, one location per cell, R_i = H_i * W_i locations on level i, R over all levels, K classes, M objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from hydet.layers.dense_ops import dense_focal_loss
 from hydet.modeling.anchors import DefaultAnchorGenerator
-from hydet.modeling.backbones import Backbone
 from hydet.modeling.box_regression import Box2BoxTransformLinear, BoxTransform, dense_box_regression_loss
+from hydet.modeling.protocols import BackboneProtocol
 from hydet.modeling.selection.dense import (
     best_of_classes,
     by_anchor,
@@ -22,56 +22,55 @@ from hydet.modeling.selection.dense import (
     gather_anchors,
     top_anchors,
 )
-from hydet.structures import Boxes, ImageList, Instances
+from hydet.structures import Boxes, ImageList, Instances, Losses
 
-from .dense_detector import DenseDetector, Predictions
-from .retinanet import RetinaNet, check_fit
+from .dense_detector import DenseDetector, Predictions, get_level_shapes
 
 __all__ = ["FCOS"]
 
-SHORTEST, LONGEST = 4, 8  # a level is in charge of objects that reach so many strides from the location
+# A level predicts objects whose farthest side is this many strides from the location. With strides 8 to 128 these are
+# the ranges of the paper: 64, 128, 256 and 512 pixels.
+MIN_REACH, MAX_REACH = 4, 8
 
 
 class FCOS(DenseDetector):
-    """Classifies locations, and regresses from each the distances to the sides of its object.
+    """Classifies locations, and regresses from each location the distances to the sides of its object.
 
-    A location is represented by a square anchor as large as the stride.
+    A square anchor with the side of the stride represents a location.
 
     Args:
         backbone: images to feature maps.
         head: such as ``FCOSHead``.
         head_in_features: names of the feature maps; by default all, from the smallest stride to the largest.
-        box2box_transform: what the head's deltas mean; by default distances in strides.
-        num_classes: foreground classes.
-        center_sampling_radius: a location is positive within so many strides of an object's centre.
+        box2box_transform: meaning of the head's deltas; by default distances in strides.
+        num_classes: number of foreground classes.
+        center_sampling_radius: a location is positive within this many strides of an object's center.
         focal_loss_alpha: weight of positives; negative for none.
-        focal_loss_gamma: how much easy examples count less.
-        test_score_thresh: detections score strictly more, where the score is the geometric mean of class
-            probability and centerness.
-        test_topk_candidates: pairs of location and class that enter the suppression, per level.
-        test_nms_thresh: IoU above which the worse one of two detections of a class goes.
-        max_detections_per_image: the best ones; negative for all.
-        pixel_mean: see ``MetaArchitecture``.
-        pixel_std: likewise.
-        vis_period: likewise.
-        input_format: likewise.
+        focal_loss_gamma: exponent that reduces the loss of easy examples.
+        test_score_thresh: only higher scores become detections. A score is the geometric mean of class probability and
+            centerness.
+        test_topk_candidates: number of pairs of location and class per level that enter the suppression.
+        test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
+        max_detections_per_image: number of detections with the highest scores; negative for all.
+        pixel_mean: mean per channel; see ``MetaArchitecture``.
+        pixel_std: standard deviation per channel; see ``MetaArchitecture``.
+        vis_period: number of training steps between two images of the training; 0 disables.
+        input_format: channel order that the weights expect.
 
     Raises:
-        ValueError: if head and model differ in their number of classes.
+        ValueError: if head and model differ in their number of classes, or a stride is unknown.
 
     The reference compares areas at a resolution of 8 square pixels when it looks for the smallest object around a
     location; here they are compared exactly.
 
-    Source: Tian et al. 2019 (arXiv:1904.01355), with centre sampling.
+    Source: Tian et al. 2019 (arXiv:1904.01355), with center sampling.
     """
-
-    initial_loss_normalizer: float = 300.0
 
     def __init__(
         self,
         *,
-        backbone: Backbone,
-        head: nn.Module,
+        backbone: BackboneProtocol,
+        head: nn.Module | Callable[..., nn.Module],
         head_in_features: Sequence[str] | None = None,
         box2box_transform: BoxTransform | None = None,
         num_classes: int,
@@ -87,34 +86,34 @@ class FCOS(DenseDetector):
         vis_period: int = 0,
         input_format: str | None = "BGR",
     ) -> None:
+        shapes = get_level_shapes(backbone, head_in_features)
+        strides = [shape.stride for shape in shapes.values() if shape.stride is not None]
+        if len(strides) < len(shapes):
+            raise ValueError(f"FCOS needs the strides of its feature maps, got {shapes}")
+        if box2box_transform is None:
+            box2box_transform = Box2BoxTransformLinear(normalize_by_size=True)
         super().__init__(
             backbone=backbone,
             head=head,
-            head_in_features=head_in_features,
+            head_in_features=list(shapes),
+            anchor_generator=DefaultAnchorGenerator(
+                sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
+            ),
+            box2box_transform=box2box_transform,
+            num_classes=num_classes,
+            test_score_thresh=test_score_thresh,
+            test_topk_candidates=test_topk_candidates,
+            test_nms_thresh=test_nms_thresh,
+            max_detections_per_image=max_detections_per_image,
+            initial_loss_normalizer=300.0,  # center sampling yields more positives per batch than anchor matching
             pixel_mean=pixel_mean,
             pixel_std=pixel_std,
             input_format=input_format,
             vis_period=vis_period,
         )
-        shapes = backbone.output_shape()
-        strides = [s for name in self.head_in_features if (s := shapes[name].stride) is not None]
-        if len(strides) < len(self.head_in_features):
-            raise ValueError(f"FCOS needs the strides of its feature maps, got {shapes}")
-        check_fit(self.head, num_classes=num_classes, num_anchors=[1] * len(strides))
-        self.anchor_generator = DefaultAnchorGenerator(
-            sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
-        )
-        if box2box_transform is None:
-            box2box_transform = Box2BoxTransformLinear(normalize_by_size=True)
-        self.box2box_transform = box2box_transform
-        self.num_classes = num_classes
         self.center_sampling_radius = float(center_sampling_radius)
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
-        self.test_score_thresh = test_score_thresh
-        self.test_topk_candidates = test_topk_candidates
-        self.test_nms_thresh = test_nms_thresh
-        self.max_detections_per_image = max_detections_per_image
 
     def forward_training(
         self,
@@ -122,13 +121,13 @@ class FCOS(DenseDetector):
         features: Sequence[Tensor],
         predictions: Predictions,
         gt_instances: Sequence[Instances],
-    ) -> dict[str, Tensor]:
-        """Label the locations, then ``losses``.
+    ) -> Losses:
+        """Label the locations and compute ``losses``.
 
         Args:
             images: the batch.
             features: per level, ``(N, C, H, W)``.
-            predictions: the head's logits, deltas and centerness.
+            predictions: logits, deltas and centerness from the head.
             gt_instances: per image, with ``gt_boxes`` and ``gt_classes``.
         """
         anchors = self.anchor_generator(features)
@@ -142,52 +141,54 @@ class FCOS(DenseDetector):
     def label_anchors(
         self, anchors: Sequence[Boxes], gt_instances: Sequence[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Class and box that each location is responsible for.
+        """Assign an object to each location.
 
-        A location belongs to an object if it lies strictly inside, near enough to its centre, and if the farthest of
-        its sides is as far away as suits the level; to the smallest such object.
+        A location belongs to an object if it lies strictly inside the box, near enough to its center, and if the
+        distance to the farthest side of the box is in the range of the level. Among several such objects, it belongs to
+        the smallest one.
 
         Args:
             anchors: per level, R_i squares.
             gt_instances: per image, with ``gt_boxes`` and ``gt_classes``.
 
         Returns:
-            Per image, ``(R,)`` int64 labels: a class, or K for background; and ``(R, 4)`` boxes, zeros where there is
-            no object.
+            Per image, ``(R,)`` int64 labels: a class, or K for background; and ``(R, 4)`` boxes, zeros for background.
         """
-        every = Boxes.cat(anchors)
-        size = every.tensor[:, 2] - every.tensor[:, 0]  # (R,)
-        first, last = anchors[0].tensor.shape[0], size.shape[0] - anchors[-1].tensor.shape[0]
-        place = torch.arange(size.shape[0], device=size.device)
-        shortest = torch.where(place < first, 0.0, SHORTEST * size)
-        longest = torch.where(place >= last, torch.inf, LONGEST * size)
+        all_anchors = Boxes.cat(anchors)
+        strides = all_anchors.tensor[:, 2] - all_anchors.tensor[:, 0]  # (R,)
+        # The first level has no lower limit and the last one no upper limit, so each object has a level.
+        first = anchors[0].tensor.shape[0]
+        last = strides.shape[0] - anchors[-1].tensor.shape[0]
+        location = torch.arange(strides.shape[0], device=strides.device)
+        min_reach = torch.where(location < first, 0.0, MIN_REACH * strides)
+        max_reach = torch.where(location >= last, torch.inf, MAX_REACH * strides)
         labels, boxes = [], []
-        for truth in gt_instances:
-            targets = truth.gt_boxes.tensor
-            if targets.shape[0] == 0:
-                labels.append(torch.full_like(place, self.num_classes))
-                boxes.append(torch.zeros_like(every.tensor))
+        for gt in gt_instances:
+            gt_boxes = gt.gt_boxes.tensor
+            if gt_boxes.shape[0] == 0:
+                labels.append(torch.full_like(location, self.num_classes))
+                boxes.append(torch.zeros_like(all_anchors.tensor))
                 continue
-            mine = self._responsible(every.get_centers(), size, shortest, longest, targets)  # (M, R)
-            area = torch.where(mine, truth.gt_boxes.area()[:, None], torch.inf)
+            is_candidate = self._match(all_anchors.get_centers(), strides, min_reach, max_reach, gt_boxes)  # (M, R)
+            area = torch.where(is_candidate, gt.gt_boxes.area()[:, None], torch.inf)
             smallest, index = area.min(dim=0)
-            taken = smallest < torch.inf
-            labels.append(torch.where(taken, truth.gt_classes[index], self.num_classes))
-            boxes.append(torch.where(taken[:, None], targets[index], 0.0))
+            is_positive = smallest < torch.inf
+            labels.append(torch.where(is_positive, gt.gt_classes[index], self.num_classes))
+            boxes.append(torch.where(is_positive[:, None], gt_boxes[index], 0.0))
         return labels, boxes
 
-    def _responsible(
-        self, points: Tensor, size: Tensor, shortest: Tensor, longest: Tensor, targets: Tensor
+    def _match(
+        self, points: Tensor, strides: Tensor, min_reach: Tensor, max_reach: Tensor, gt_boxes: Tensor
     ) -> Tensor:
-        """``(M, R)`` bool: whether a location may predict an object."""
+        """Return ``(M, R)`` bool: True where a location may predict an object."""
         x, y = points.unbind(1)  # (R,)
-        x1, y1, x2, y2 = targets[:, :, None].unbind(1)  # (M, 1)
+        x1, y1, x2, y2 = gt_boxes[:, :, None].unbind(1)  # (M, 1)
         left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y  # (M, R)
         nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
         farthest = torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
         off_center = torch.maximum((x - (x1 + x2) / 2).abs(), (y - (y1 + y2) / 2).abs())
-        central = off_center < self.center_sampling_radius * size
-        return central & (nearest > 0) & (farthest > shortest) & (farthest < longest)
+        central = off_center < self.center_sampling_radius * strides
+        return central & (nearest > 0) & (farthest > min_reach) & (farthest < max_reach)
 
     def losses(
         self,
@@ -197,24 +198,24 @@ class FCOS(DenseDetector):
         pred_anchor_deltas: Sequence[Tensor],
         gt_boxes: Sequence[Tensor],
         pred_centerness: Sequence[Tensor],
-    ) -> dict[str, Tensor]:
-        """Focal loss over all locations; GIoU and centerness losses over positives.
+    ) -> Losses:
+        """Compute the focal loss of all locations, and the GIoU and centerness losses of positive ones.
 
         Args:
             anchors: per level, R_i squares.
             pred_logits: per level, ``(N, R_i, K)``.
-            gt_labels: per image, ``(R,)`` as ``label_anchors`` gives them.
+            gt_labels: per image, ``(R,)`` labels from ``label_anchors``.
             pred_anchor_deltas: per level, ``(N, R_i, 4)``.
             gt_boxes: per image, ``(R, 4)``.
             pred_centerness: per level, ``(N, R_i, 1)`` logits.
 
         Returns:
-            ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``, sums divided by ``loss_normalizer``, which is
-            updated first in training mode.
+            ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``: sums divided by ``loss_normalizer``, which
+            training mode updates first.
         """
         labels = torch.stack(list(gt_labels))  # (N, R)
         positive = (labels >= 0) & (labels != self.num_classes)
-        normalizer = self._updated_normalizer(positive.sum())
+        normalizer = self._update_normalizer(positive.sum())
         classification = dense_focal_loss(
             pred_logits, labels, alpha=self.focal_loss_alpha, gamma=self.focal_loss_gamma
         )
@@ -239,14 +240,14 @@ class FCOS(DenseDetector):
 
     @torch.no_grad()
     def compute_ctrness_targets(self, anchors: Sequence[Boxes], gt_boxes: Sequence[Tensor]) -> Tensor:
-        """How central each location is in its object: 1 at the centre, 0 at a side.
+        """Compute the centerness of each location in its object: 1 at the center, 0 at a side.
 
         Args:
             anchors: per level, R_i squares.
             gt_boxes: per image, ``(R, 4)`` boxes matched to the locations.
 
         Returns:
-            ``(N, R)`` in [0, 1]; 0 for locations outside of their box.
+            ``(N, R)`` in [0, 1]; 0 for locations outside their box.
 
         Source: Tian et al. 2019 (arXiv:1904.01355), equation 3.
         """
@@ -260,22 +261,21 @@ class FCOS(DenseDetector):
     def forward_inference(
         self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        """Detections of all images at once; see ``inference_single_image``.
+        """Select the detections of all images.
 
         Args:
             images: the batch.
             features: per level, ``(N, C, H, W)``.
-            predictions: the head's logits, deltas and centerness.
+            predictions: logits, deltas and centerness from the head.
         """
         logits = [by_cell(x, self.num_classes) for x in predictions[0]]  # (N, H, W, 1, K)
         deltas = [by_cell(x, 4) for x in predictions[1]]
         centerness = [by_cell(x, 1).float().sigmoid() for x in predictions[2]]  # (N, H, W, 1, 1)
         rows, scores = [], []
+        # A positive factor per location does not change which class is best, so the best anchors follow from one class each.
         for raw, level, central in zip(predictions[0], logits, centerness, strict=True):
             best = best_of_classes(raw, self.num_classes).float().sigmoid() * central.flatten(1)  # (N, R_i)
             row = top_anchors(best, self.test_topk_candidates)
             rows.append(row)
             scores.append((gather_anchors(level, row).float().sigmoid() * gather_anchors(central, row)).sqrt())  # (N, k, K)
         return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)
-
-    inference_single_image = RetinaNet.inference_single_image

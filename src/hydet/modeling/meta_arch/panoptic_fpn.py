@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydet.modeling.joining import build_sem_seg_head
 from hydet.modeling.postprocessing import sem_seg_postprocess
-from hydet.structures import ImageList, Instances
+from hydet.modeling.protocols import SemanticHead, Task
+from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput, SegmentInfo
 
-from .generalized_rcnn import GeneralizedRCNN, output_size
-from .meta_architecture import ModelInput
-from .semantic_segmentor import padded_label_maps
+from .generalized_rcnn import GeneralizedRCNN
+from .model_inputs import batch_label_maps, output_size
+from .semantic_segmentor import predict_logits
 
 __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
 
@@ -24,21 +25,23 @@ class PanopticFPN(GeneralizedRCNN):
 
     Args:
         sem_seg_head: such as ``SemSegFPNHead``; its class 0 stands for all things.
-        combine_overlap_thresh: an instance is dropped if more than this fraction of it is taken already.
-        combine_stuff_area_thresh: stuff segments of fewer pixels are dropped.
-        combine_instances_score_thresh: instances below this score are dropped.
-        **kwargs: those of ``GeneralizedRCNN``.
+        combine_overlap_thresh: an instance is dropped if other instances cover more than this fraction of it.
+        combine_stuff_area_thresh: stuff segments with fewer pixels are dropped.
+        combine_instances_score_thresh: instances with a lower score are dropped.
+        **kwargs: arguments of ``GeneralizedRCNN``.
 
-    ``inference`` gives, for each image, ``instances``, ``sem_seg`` and ``panoptic_seg``: the pair described at
-    ``combine_semantic_and_instance_outputs``.
+    ``inference`` returns ``instances``, ``sem_seg`` and ``panoptic_seg`` per image; the last is the pair that
+    ``combine_semantic_and_instance_outputs`` returns.
 
     Source: Kirillov et al. 2019 (arXiv:1901.02446).
     """
 
+    sem_seg_head: SemanticHead
+
     def __init__(
         self,
         *,
-        sem_seg_head: nn.Module,
+        sem_seg_head: SemanticHead | Callable[..., SemanticHead],
         combine_overlap_thresh: float = 0.5,
         combine_stuff_area_thresh: float = 4096,
         combine_instances_score_thresh: float = 0.5,
@@ -51,64 +54,112 @@ class PanopticFPN(GeneralizedRCNN):
         self.combine_instances_score_thresh = combine_instances_score_thresh
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
+        """``panoptic``, the tasks of the ROI heads, and ``semantic``."""
         return ("panoptic", *super().tasks, "semantic")
 
-    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
-        images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        _, losses = self.sem_seg_head(features, padded_label_maps(self, batched_inputs, images))
-        return losses | self._losses(batched_inputs, images, features)[0]
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
+        """Compute the losses of the semantic head, the ROI heads and the proposal generator, in any mode.
 
-    def inference(  # type: ignore[override]
-        self, batched_inputs: Sequence[ModelInput], do_postprocess: bool = True
-    ) -> Any:
-        """Detect, segment and combine.
-
-        Returns:
-            One ``dict`` an image; without post-processing ``(list[Instances], (B, K, H, W) logits)`` in the frame
-            of the padded input.
+        Args:
+            batched_inputs: with ``instances`` and ``sem_seg``.
         """
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        logits, _ = self.sem_seg_head(features)
-        proposals = self.get_proposals(batched_inputs, images, features)
-        detections, _ = self.roi_heads(images, features, proposals)
-        if not do_postprocess:
-            return detections, logits
-        return self._combined(detections, logits, batched_inputs, images)
+        losses = self._compute_semantic_losses(batched_inputs, features)
+        return losses | self._compute_losses(batched_inputs, images, features)[0]
 
-    def losses_and_inference(
-        self, batched_inputs: Sequence[ModelInput]
-    ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    @overload
+    def inference(
+        self,
+        batched_inputs: Sequence[ModelInput],
+        detected_instances: Sequence[Instances] | None = None,
+        do_postprocess: Literal[True] = True,
+    ) -> list[ModelOutput]: ...
+
+    @overload
+    def inference(
+        self,
+        batched_inputs: Sequence[ModelInput],
+        detected_instances: Sequence[Instances] | bool | None = None,
+        *,
+        do_postprocess: bool = True,
+    ) -> list[ModelOutput] | tuple[list[Instances], Tensor]: ...
+
+    def inference(  # type: ignore[override]  # the raw results hold the logits too, as documented
+        self,
+        batched_inputs: Sequence[ModelInput],
+        detected_instances: Sequence[Instances] | bool | None = None,
+        do_postprocess: bool = True,
+    ) -> list[ModelOutput] | tuple[list[Instances], Tensor]:
+        """Detect, segment and combine, in any mode.
+
+        Args:
+            batched_inputs: see ``forward``; ``height`` and ``width`` are the output resolution, by default that of the
+                input.
+            detected_instances: per image, ``Instances`` with ``pred_boxes`` and ``pred_classes`` in the frame of the
+                input; see ``GeneralizedRCNN.inference``. A bool counts as ``do_postprocess``, which is the second
+                argument in the documented signature.
+            do_postprocess: scale the results to the output resolution and combine them.
+
+        Returns:
+            One dict per image with ``instances``, ``sem_seg`` and ``panoptic_seg``; without post-processing, the
+            ``Instances`` per image and the ``(B, K, H, W)`` logits, both in the frame of the padded input.
+        """
+        if isinstance(detected_instances, bool):
+            detected_instances, do_postprocess = None, detected_instances
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
-        _, losses = self.sem_seg_head(features, padded_label_maps(self, batched_inputs, images))
-        detection_losses, proposals = self._losses(batched_inputs, images, features)
-        with torch.no_grad():
-            logits, _ = self.sem_seg_head(features)
-            detections, _ = self.roi_heads(images, features, proposals)
-            return losses | detection_losses, self._combined(detections, logits, batched_inputs, images)
+        logits = predict_logits(self.sem_seg_head, features)
+        detections = self._detect(batched_inputs, images, features, detected_instances)
+        if not do_postprocess:
+            return detections, logits
+        return self._combine(detections, logits, batched_inputs, images)
 
-    def _combined(
+    def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses and results from one pass through the backbone and one set of proposals, in any mode."""
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        losses = self._compute_semantic_losses(batched_inputs, features)
+        detection_losses, proposals = self._compute_losses(batched_inputs, images, features)
+        with torch.no_grad():
+            logits = predict_logits(self.sem_seg_head, features)
+            detections, _ = self.roi_heads(images, features, proposals)
+            return losses | detection_losses, self._combine(detections, logits, batched_inputs, images)
+
+    def _compute_semantic_losses(
+        self, batched_inputs: Sequence[ModelInput], features: Mapping[str, Tensor]
+    ) -> Losses:
+        head = self.sem_seg_head
+        targets = batch_label_maps(
+            batched_inputs,
+            self.backbone,
+            self.device,
+            num_classes=head.num_classes,
+            ignore_value=head.ignore_value,
+        )
+        return head(features, targets)[1]
+
+    def _combine(
         self,
         detections: Sequence[Instances],
         logits: Tensor,
         batched_inputs: Sequence[ModelInput],
         images: ImageList,
-    ) -> list[dict[str, Any]]:
-        results: list[dict[str, Any]] = []
+    ) -> list[ModelOutput]:
+        results: list[ModelOutput] = []
         final = self._postprocess(detections, batched_inputs, images.image_sizes)
-        for found, scores, entry, size in zip(final, logits, batched_inputs, images.image_sizes, strict=True):
+        for output, scores, entry, size in zip(final, logits, batched_inputs, images.image_sizes, strict=True):
             sem_seg = sem_seg_postprocess(scores, size, *output_size(entry, size))
+            instances = output["instances"]
             panoptic_seg = combine_semantic_and_instance_outputs(
-                found["instances"],
+                instances,
                 sem_seg.argmax(dim=0),
                 self.combine_overlap_thresh,
                 self.combine_stuff_area_thresh,
                 self.combine_instances_score_thresh,
             )
-            results.append({"sem_seg": sem_seg, **found, "panoptic_seg": panoptic_seg})
+            results.append({"sem_seg": sem_seg, "instances": instances, "panoptic_seg": panoptic_seg})
         return results
 
 
@@ -118,25 +169,25 @@ def combine_semantic_and_instance_outputs(
     overlap_threshold: float,
     stuff_area_thresh: float,
     instances_score_thresh: float,
-) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Give every pixel to at most one segment: instances first, by descending score, then stuff.
+) -> tuple[Tensor, list[SegmentInfo]]:
+    """Assign each pixel to at most one segment: instances first, by descending score, then stuff.
 
     Args:
         instance_results: with ``pred_masks`` (N, H, W) bool, ``scores`` and ``pred_classes``.
-        semantic_results: ``(H, W)`` labels; 0 stands for things and makes no segment.
-        overlap_threshold: an instance is skipped if more than this fraction of it is taken already.
-        stuff_area_thresh: stuff needs at least this many free pixels.
-        instances_score_thresh: instances below are skipped.
+        semantic_results: ``(H, W)`` labels; 0 stands for things and gives no segment.
+        overlap_threshold: an instance is dropped if better instances cover more than this fraction of it.
+        stuff_area_thresh: a stuff segment needs at least this many free pixels.
+        instances_score_thresh: instances with a lower score are dropped.
 
     Returns:
-        ``(H, W)`` int32 segment ids, 0 where there is none, and a list with ``id`` (from 1), ``isthing``,
-        ``category_id`` and, for things, ``score`` and ``instance_id`` (the row of ``instance_results``), for stuff
+        ``(H, W)`` int32 segment ids, 0 for no segment; and one dict per segment with ``id`` (from 1), ``isthing`` and
+        ``category_id``; things also have ``score`` and ``instance_id`` (the row of ``instance_results``), stuff has
         ``area``.
 
     Source: Kirillov et al. 2019 (arXiv:1801.00868), section 5 and the appendix on heuristics.
     """
     segmentation = torch.zeros_like(semantic_results, dtype=torch.int32)
-    segments: list[dict[str, Any]] = []
+    segments: list[SegmentInfo] = []
     scores = instance_results.scores.tolist()
     classes = instance_results.pred_classes.tolist()
     masks = instance_results.pred_masks.to(torch.bool)
@@ -147,8 +198,8 @@ def combine_semantic_and_instance_outputs(
         if areas[i] == 0:
             continue
         free = masks[i] & (segmentation == 0)
-        taken = areas[i] - int(free.sum())
-        if taken / areas[i] > overlap_threshold:
+        covered = areas[i] - int(free.sum())
+        if covered / areas[i] > overlap_threshold:
             continue
         segments.append(
             {
@@ -160,9 +211,9 @@ def combine_semantic_and_instance_outputs(
             }
         )
         segmentation[free] = len(segments)
-    unclaimed = segmentation == 0
+    is_free = segmentation == 0
     for label in semantic_results.unique().tolist():
-        stuff = (semantic_results == label) & unclaimed
+        stuff = (semantic_results == label) & is_free
         area = int(stuff.sum())
         if label == 0 or area < stuff_area_thresh:
             continue

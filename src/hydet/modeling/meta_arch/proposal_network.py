@@ -1,20 +1,21 @@
-"""Class-agnostic object proposals and nothing else."""
+"""A model that predicts class-agnostic object proposals only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydet.modeling.joining import build_proposal_generator
 from hydet.modeling.postprocessing import detector_postprocess
-from hydet.modeling.proposal_generators import RRPN
-from hydet.structures import ImageList, Instances
+from hydet.modeling.protocols import BackboneProtocol, ProposalGenerator, Task
+from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
-from .generalized_rcnn import output_size, propose
-from .meta_architecture import MetaArchitecture, ModelInput
+from .meta_architecture import MetaArchitecture
+from .model_inputs import get_gt_instances, output_size
+from .proposals import generate_proposals
+from .training_image import draw_proposals
 
 __all__ = ["ProposalNetwork"]
 
@@ -25,22 +26,24 @@ class ProposalNetwork(MetaArchitecture):
     Args:
         backbone: images to feature maps.
         proposal_generator: such as ``RPN``.
-        pixel_mean: one number a channel; see ``MetaArchitecture``.
-        pixel_std: one number a channel.
-        input_format: channel order of the input, needed to draw pictures.
-        vis_period: draw ground truth and proposals every so many training steps; 0 never.
+        pixel_mean: mean per channel; see ``MetaArchitecture``.
+        pixel_std: standard deviation per channel; see ``MetaArchitecture``.
+        input_format: channel order that the weights expect.
+        vis_period: number of training steps between two images of the training; 0 disables.
 
-    ``inference`` gives one ``{"proposals": Instances}`` an image, with ``proposal_boxes`` and
-    ``objectness_logits`` at the output resolution.
+    ``inference`` returns one ``{"proposals": Instances}`` per image, with ``proposal_boxes`` and ``objectness_logits``
+    at the output resolution.
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.
     """
 
+    proposal_generator: ProposalGenerator
+
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        proposal_generator: nn.Module,
+        backbone: BackboneProtocol,
+        proposal_generator: ProposalGenerator | Callable[..., ProposalGenerator],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
@@ -56,46 +59,54 @@ class ProposalNetwork(MetaArchitecture):
         self.proposal_generator = build_proposal_generator(proposal_generator, backbone.output_shape())
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        return ("rotated_proposals",) if isinstance(self.proposal_generator, RRPN) else ("proposals",)
+    def tasks(self) -> tuple[Task, ...]:
+        """``("rotated_proposals",)`` for rotated boxes, else ``("proposals",)``."""
+        return ("rotated_proposals",) if self.proposal_generator.box_dim == 5 else ("proposals",)
 
-    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
-        return self._losses(batched_inputs, self.preprocess_image(batched_inputs))[1]
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
+        """Compute the losses of the proposal generator against ``instances``, in any mode."""
+        images = self.preprocess_image(batched_inputs)
+        return self._propose_with_losses(batched_inputs, images)[1]
 
-    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[Any]:
+    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+        """Propose regions in each image, in any mode."""
         images = self.preprocess_image(batched_inputs)
         proposals, _ = self.proposal_generator(images, self.backbone(images.tensor))
         return self._postprocess(proposals, batched_inputs, images)
 
-    def losses_and_inference(
-        self, batched_inputs: Sequence[ModelInput]
-    ) -> tuple[dict[str, Tensor], list[Any]]:
+    def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses and proposals from one pass through backbone and proposal generator, in any mode."""
         images = self.preprocess_image(batched_inputs)
-        proposals, losses = self._losses(batched_inputs, images)
+        proposals, losses = self._propose_with_losses(batched_inputs, images)
         with torch.no_grad():
             return losses, self._postprocess(proposals, batched_inputs, images)
 
     def visualize_training(
         self, batched_inputs: Sequence[ModelInput], proposals: Sequence[Instances]
-    ) -> None:
-        """Hand ``on_picture`` the first image with its ground truth, and with its best proposals beside."""
-        self._show_proposals(batched_inputs[0], proposals[0])
+    ) -> Tensor:
+        """Draw the first image with its ground truth, and beside it with its best proposals.
 
-    def _losses(
+        Args:
+            batched_inputs: the batch, with ``instances``.
+            proposals: per image, with ``proposal_boxes`` and ``objectness_logits``, in any order.
+
+        Returns:
+            ``(3, H, 2 * W)`` uint8 RGB image.
+        """
+        return draw_proposals(batched_inputs[0], proposals[0], input_format=self.input_format)
+
+    def _propose_with_losses(
         self, batched_inputs: Sequence[ModelInput], images: ImageList
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        targets = self._ground_truth(batched_inputs)
+    ) -> tuple[list[Instances], Losses]:
+        targets = get_gt_instances(batched_inputs, self.device)
         features = self.backbone(images.tensor)
-        proposals, losses = propose(self.proposal_generator, batched_inputs, images, features, targets)
-        if self._picture_is_due():
-            self.visualize_training(batched_inputs, proposals)
-        return proposals, losses
+        return generate_proposals(self.proposal_generator, batched_inputs, images, features, targets)
 
     @staticmethod
     def _postprocess(
         proposals: Sequence[Instances], batched_inputs: Sequence[ModelInput], images: ImageList
-    ) -> list[dict[str, Instances]]:
+    ) -> list[ModelOutput]:
         return [
-            {"proposals": detector_postprocess(found, *output_size(entry, size))}
-            for found, entry, size in zip(proposals, batched_inputs, images.image_sizes, strict=True)
+            {"proposals": detector_postprocess(of_image, *output_size(entry, size))}
+            for of_image, entry, size in zip(proposals, batched_inputs, images.image_sizes, strict=True)
         ]

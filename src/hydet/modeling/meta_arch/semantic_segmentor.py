@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydet.modeling.joining import build_sem_seg_head
 from hydet.modeling.postprocessing import sem_seg_postprocess
-from hydet.modeling.training_pictures import labels_beside
-from hydet.structures import ImageList
+from hydet.modeling.protocols import BackboneProtocol, SemanticHead, Task
+from hydet.structures import ImageList, Losses, ModelInput, ModelOutput
 
-from .generalized_rcnn import output_size
-from .meta_architecture import MetaArchitecture, ModelInput, describe
+from .meta_architecture import MetaArchitecture
+from .model_inputs import batch_label_maps, output_size
+from .training_image import draw_labels
 
 __all__ = ["SemanticSegmentor"]
 
@@ -25,19 +25,21 @@ class SemanticSegmentor(MetaArchitecture):
     Args:
         backbone: images to feature maps.
         sem_seg_head: such as ``SemSegFPNHead``.
-        pixel_mean: one number a channel; see ``MetaArchitecture``.
-        pixel_std: one number a channel.
-        input_format: channel order of the input, needed to draw pictures.
-        vis_period: draw true and predicted labels every so many training steps; 0 never.
+        pixel_mean: mean per channel; see ``MetaArchitecture``.
+        pixel_std: standard deviation per channel; see ``MetaArchitecture``.
+        input_format: channel order that the weights expect.
+        vis_period: number of training steps between two images of the training; 0 disables.
 
-    ``inference`` gives one ``{"sem_seg": Tensor}`` an image: ``(K, H, W)`` logits at the output resolution.
+    ``inference`` returns one ``{"sem_seg": Tensor}`` per image: ``(K, H, W)`` logits at the output resolution.
     """
+
+    sem_seg_head: SemanticHead
 
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        sem_seg_head: nn.Module,
+        backbone: BackboneProtocol,
+        sem_seg_head: SemanticHead | Callable[..., SemanticHead],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,
@@ -53,87 +55,68 @@ class SemanticSegmentor(MetaArchitecture):
         self.sem_seg_head = build_sem_seg_head(sem_seg_head, backbone.output_shape())
 
     @property
-    def tasks(self) -> tuple[str, ...]:
+    def tasks(self) -> tuple[Task, ...]:
+        """``("semantic",)``."""
         return ("semantic",)
 
-    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> dict[str, Tensor]:
-        return self._losses(batched_inputs, self.preprocess_image(batched_inputs))[1]
-
-    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[Any]:
+    def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
+        """Compute the losses of the semantic head against ``sem_seg``, in any mode."""
         images = self.preprocess_image(batched_inputs)
-        logits, _ = self.sem_seg_head(self.backbone(images.tensor))
+        return self._compute_losses(batched_inputs, images, self.backbone(images.tensor))
+
+    def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+        """Compute class logits of every pixel, in any mode."""
+        images = self.preprocess_image(batched_inputs)
+        logits = predict_logits(self.sem_seg_head, self.backbone(images.tensor))
         return self._postprocess(logits, batched_inputs, images)
 
-    def losses_and_inference(
-        self, batched_inputs: Sequence[ModelInput]
-    ) -> tuple[dict[str, Tensor], list[Any]]:
+    def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses and logits from one pass through the backbone, in any mode."""
         images = self.preprocess_image(batched_inputs)
-        features, losses = self._losses(batched_inputs, images)
+        features = self.backbone(images.tensor)
+        losses = self._compute_losses(batched_inputs, images, features)
         with torch.no_grad():
-            logits, _ = self.sem_seg_head(features)
+            logits = predict_logits(self.sem_seg_head, features)
             return losses, self._postprocess(logits, batched_inputs, images)
 
-    def visualize_training(self, batched_inputs: Sequence[ModelInput], logits: Tensor) -> None:
-        """Hand ``on_picture`` the first image tinted by its true labels, and by the predicted ones beside.
+    def visualize_training(self, batched_inputs: Sequence[ModelInput], logits: Tensor) -> Tensor:
+        """Draw the first image tinted by its true labels, and beside it by its predicted labels.
 
         Args:
-            batched_inputs: the batch.
+            batched_inputs: the batch, with ``sem_seg``.
             logits: ``(B, K, H, W)`` at the resolution of the padded input.
-        """
-        if self.on_picture is not None:
-            image, truth = batched_inputs[0]["image"], batched_inputs[0]["sem_seg"]
-            found = logits[0, :, : truth.shape[0], : truth.shape[1]].argmax(dim=0)
-            picture = labels_beside(image, truth, found, logits.shape[1], bgr=self.input_format == "BGR")
-            self.on_picture("Left: true labels. Right: predicted labels", picture)
 
-    def _losses(
-        self, batched_inputs: Sequence[ModelInput], images: ImageList
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        targets = padded_label_maps(self, batched_inputs, images)
-        features = self.backbone(images.tensor)
-        _, losses = self.sem_seg_head(features, targets)
-        if self._picture_is_due():
-            with torch.no_grad():
-                self.visualize_training(batched_inputs, self.sem_seg_head(features)[0])
-        return features, losses
+        Returns:
+            ``(3, H, 2 * W)`` uint8 RGB image.
+        """
+        return draw_labels(batched_inputs[0], logits[0], input_format=self.input_format)
+
+    def _compute_losses(
+        self, batched_inputs: Sequence[ModelInput], images: ImageList, features: Mapping[str, Tensor]
+    ) -> Losses:
+        head = self.sem_seg_head
+        targets = batch_label_maps(
+            batched_inputs,
+            self.backbone,
+            self.device,
+            num_classes=head.num_classes,
+            ignore_value=head.ignore_value,
+        )
+        return head(features, targets)[1]
 
     @staticmethod
     def _postprocess(
         logits: Tensor, batched_inputs: Sequence[ModelInput], images: ImageList
-    ) -> list[dict[str, Tensor]]:
+    ) -> list[ModelOutput]:
         return [
             {"sem_seg": sem_seg_postprocess(scores, size, *output_size(entry, size))}
             for scores, entry, size in zip(logits, batched_inputs, images.image_sizes, strict=True)
         ]
 
 
-def padded_label_maps(model: Any, batched_inputs: Sequence[ModelInput], images: ImageList) -> Tensor:
-    """``(B, H, W)`` label maps of a batch, padded like its images with the head's ``ignore_value``.
-
-    Raises:
-        ValueError: if one is missing or has a label that is neither a class nor ``ignore_value``.
-    """
-    maps = model._ground_truth(batched_inputs, "sem_seg")
-    num_classes = getattr(model.sem_seg_head, "num_classes", None)
-    if num_classes is not None:
-        for entry in batched_inputs:
-            _check_labels(entry, num_classes, model.sem_seg_head.ignore_value)
-    padded = ImageList.from_tensors(
-        maps,
-        model.backbone.size_divisibility,
-        model.sem_seg_head.ignore_value,
-        model.backbone.padding_constraints,
-    )
-    return padded.tensor
-
-
-def _check_labels(entry: ModelInput, num_classes: int, ignored: int) -> None:
-    """A label out of range would end the process on a GPU."""
-    labels = entry["sem_seg"]
-    if labels.numel() == 0 or (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
-        return
-    wrong = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignored)]
-    if wrong.numel() > 0:
-        raise ValueError(
-            f"{describe(entry)}: sem_seg has label {int(wrong[0])}; labels are 0 to {num_classes - 1} or {ignored}"
-        )
+def predict_logits(head: SemanticHead, features: Mapping[str, Tensor]) -> Tensor:
+    """Return the ``(B, K, H, W)`` logits of a semantic head at the resolution of the padded input."""
+    logits, _ = head(features)
+    if logits is None:
+        raise TypeError(f"{type(head).__name__} returned no logits for features without targets")
+    return logits

@@ -98,6 +98,11 @@ class RPN(nn.Module):
         self.box_reg_loss_type = box_reg_loss_type
         self.smooth_l1_beta = smooth_l1_beta
 
+    @property
+    def box_dim(self) -> int:
+        """Numbers per box: 4, or 5 for rotated boxes."""
+        return self.anchor_generator.box_dim
+
     def forward(
         self,
         images: ImageList,
