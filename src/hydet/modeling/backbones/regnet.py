@@ -1,4 +1,4 @@
-"""RegNet, and the wider family it is a point of."""
+"""AnyNet and RegNet."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ WIDTH_QUANTUM = 8
 
 
 class AnyNet(Backbone):
-    """A stem and stages of equal blocks, called ``stem``, ``s1``, ``s2`` ...
+    """A stem followed by stages of identical blocks, named ``stem``, ``s1``, ``s2``, ...
 
     Args:
-        stem_class: called with ``in_channels, out_channels, norm, activation_class``, such as ``SimpleStem``.
+        stem_class: stem, such as ``SimpleStem``; called with ``in_channels, out_channels, norm, activation_class``.
         stem_width: channels of the stem.
-        block_class: called with ``in_channels, out_channels, stride, norm, activation_class, bottleneck_ratio,
-            group_width, se_ratio``, such as ``ResBottleneckBlock``.
-        depths: blocks of each stage.
-        widths: channels of each stage.
-        group_widths: channels of a group in each stage.
-        strides: of the first block of each stage.
-        bottleneck_ratios: inner channels of the blocks of each stage, as a multiple of ``widths``.
-        se_ratio: channels of the squeeze-excitations, as a multiple of the channels of the block's input; 0 for none.
-        activation_class: called without arguments; ``None`` is ReLU.
+        block_class: block, such as ``ResBottleneckBlock``; called with ``in_channels, out_channels, stride, norm,
+            activation_class, bottleneck_ratio, group_width, se_ratio``.
+        depths: number of blocks per stage.
+        widths: channels per stage.
+        group_widths: channels per group in each stage.
+        strides: stride of the first block of each stage.
+        bottleneck_ratios: ratio of the inner channels of a block to ``widths``, per stage.
+        se_ratio: ratio of the squeezed channels to the input channels of a block; 0 disables squeeze-excitation.
+        activation_class: makes an activation; called without arguments. None is ReLU.
         freeze_at: see ``freeze``.
         norm: see ``hydet.layers.get_norm``.
-        out_features: which outputs to return; by default the last stage.
+        out_features: names of the outputs to return; the last stage by default.
         in_channels: channels of the image.
-        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
+        use_act_checkpoint: recompute each block in the backward pass instead of storing its activations.
+
+    Raises:
+        ValueError: if a list has the wrong length, or ``out_features`` has unknown names.
 
     Source: Radosavovic et al. 2020 (arXiv:2003.13678), section 3.2.
     """
@@ -73,7 +76,7 @@ class AnyNet(Backbone):
         }
         for name, values in per_stage.items():
             if len(values) != len(depths):
-                raise ValueError(f"{name} needs {len(depths)} values, one a stage; got {list(values)}")
+                raise ValueError(f"{name} needs {len(depths)} values, one per stage; got {list(values)}")
         names = [f"s{i}" for i in range(1, len(depths) + 1)]
         out_features = [names[-1]] if out_features is None else out_features
         check_out_features(type(self).__name__, out_features, ["stem", *names])
@@ -114,7 +117,7 @@ class AnyNet(Backbone):
 
     @property
     def stages(self) -> list[nn.Sequential]:
-        """The stages, from fine to coarse."""
+        """Stages, from fine to coarse."""
         return [getattr(self, name) for name in self.stage_names]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -142,10 +145,10 @@ class AnyNet(Backbone):
         return outputs
 
     def freeze(self, freeze_at: int = 0) -> AnyNet:
-        """Stop training the first parts: their parameters get no gradients, their batch norms become constants.
+        """Freeze the first stages: disable their gradients and make their batch norms constant.
 
         Args:
-            freeze_at: 0 nothing, 1 the stem, 2 the stem and ``s1``, and so on.
+            freeze_at: number of parts to freeze: 1 is the stem, 2 the stem and ``s1``, and so on; 0 freezes nothing.
 
         Returns:
             The network itself.
@@ -158,29 +161,32 @@ class AnyNet(Backbone):
 
 
 class RegNet(AnyNet):
-    """An ``AnyNet`` whose widths follow a quantised line.
+    """An ``AnyNet`` whose widths follow a quantized linear function.
 
-    Block ``i`` of ``depth`` would have ``w_0 + w_a * i`` channels; that is rounded to ``w_0`` times a power of ``w_m``,
-    then to a multiple of 8. Blocks of equal width form a stage.
+    The width ``w_0 + w_a * i`` of block ``i`` is rounded to ``w_0`` times a power of ``w_m``, then to a multiple of 8.
+    Blocks of equal width form a stage.
 
     Args:
-        stem_class: as in ``AnyNet``.
-        stem_width: as in ``AnyNet``.
-        block_class: as in ``AnyNet``.
-        depth: blocks in all.
-        w_a: slope of the line.
-        w_0: its start, a multiple of 8.
-        w_m: ratio of the widths of neighbouring stages, above 1.
-        group_width: channels of a group; smaller where a stage is narrower. Widths are adjusted to be multiples.
-        stride: of every stage.
-        bottleneck_ratio: as in ``AnyNet``, the same for all stages.
-        se_ratio: as in ``AnyNet``.
-        activation_class: as in ``AnyNet``.
-        freeze_at: as in ``AnyNet``.
-        norm: as in ``AnyNet``.
-        out_features: as in ``AnyNet``.
-        in_channels: as in ``AnyNet``.
-        use_act_checkpoint: as in ``AnyNet``.
+        stem_class: see ``AnyNet``.
+        stem_width: see ``AnyNet``.
+        block_class: see ``AnyNet``.
+        depth: total number of blocks.
+        w_a: slope of the widths.
+        w_0: initial width, a multiple of 8.
+        w_m: ratio of the widths of adjacent stages, above 1.
+        group_width: channels per group; smaller in stages that are narrower. Widths are adjusted to multiples of it.
+        stride: stride of each stage.
+        bottleneck_ratio: see ``AnyNet``; the same for all stages.
+        se_ratio: see ``AnyNet``.
+        activation_class: see ``AnyNet``.
+        freeze_at: see ``AnyNet``.
+        norm: see ``AnyNet``.
+        out_features: see ``AnyNet``.
+        in_channels: see ``AnyNet``.
+        use_act_checkpoint: see ``AnyNet``.
+
+    Raises:
+        ValueError: if the numbers do not describe a network.
 
     Source: Radosavovic et al. 2020 (arXiv:2003.13678), section 3.3.
     """
@@ -228,29 +234,29 @@ class RegNet(AnyNet):
 
 
 def quantized_widths(*, depth: int, w_a: float, w_0: int, w_m: float) -> tuple[list[int], list[int]]:
-    """Widths and depths of the stages of a RegNet; see there.
+    """Return widths and depths of the stages of a ``RegNet``.
 
     Raises:
-        ValueError: if the numbers describe no network.
+        ValueError: if the numbers do not describe a network.
     """
     if depth < 1 or w_a < 0 or w_0 <= 0 or w_m <= 1 or w_0 % WIDTH_QUANTUM:
         raise ValueError(
             f"RegNet needs depth >= 1, w_a >= 0, w_m > 1 and w_0 a positive multiple of {WIDTH_QUANTUM}; "
             f"got depth={depth}, w_a={w_a}, w_0={w_0}, w_m={w_m}"
         )
-    line = w_0 + w_a * np.arange(depth)
-    powers = np.round(np.log(line / w_0) / np.log(w_m))
+    linear_widths = w_0 + w_a * np.arange(depth)
+    powers = np.round(np.log(linear_widths / w_0) / np.log(w_m))
     rounded = np.round(w_0 * np.power(w_m, powers) / WIDTH_QUANTUM).astype(int) * WIDTH_QUANTUM
     widths, depths = np.unique(rounded, return_counts=True)
     return widths.tolist(), depths.tolist()
 
 
 def fit_to_groups(width: int, group_width: int, bottleneck_ratio: float) -> tuple[int, int]:
-    """The width nearest to ``width`` whose bottleneck is a whole number of groups, and the width of those."""
+    """Return the width nearest to ``width`` whose bottleneck is a multiple of the group width, and that group width."""
     inner = int(max(1, width * bottleneck_ratio))
     group = min(group_width, inner)
     step = group
-    if bottleneck_ratio > 1:  # dividing by the ratio again must leave a whole number
+    if bottleneck_ratio > 1:  # dividing by the ratio must give an integer
         step = math.lcm(group, Fraction(bottleneck_ratio).limit_denominator(64).numerator)
     inner = max(step, round(inner / step) * step)
     return int(inner / bottleneck_ratio), group
@@ -261,7 +267,7 @@ def _relu() -> nn.Module:
 
 
 def _initialize(module: nn.Module) -> None:
-    """Normal convolutions of variance 2 / (kernel area x output channels), whatever their groups."""
+    """Fill convolutions with variance 2 / (kernel area x output channels), independent of their groups."""
     if isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))

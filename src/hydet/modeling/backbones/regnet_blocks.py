@@ -48,13 +48,13 @@ def _norm(norm: Norm, channels: int) -> nn.Module:
 
 
 class ResStem(CNNBlockBase):
-    """A 7x7 convolution and a max pooling, of stride 2 each.
+    """A 7x7 convolution and a max pooling, both with stride 2.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result.
+        out_channels: channels of the output.
         norm: see ``hydet.layers.get_norm``.
-        activation_class: called without arguments.
+        activation_class: makes an activation; called without arguments.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class ResStem(CNNBlockBase):
         self.af = activation_class()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / 4, W / 4)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 4, W / 4)``, rounded up."""
         return F.max_pool2d(self.af(self.bn(self.conv(x))), kernel_size=3, stride=2, padding=1)
 
 
 class SimpleStem(CNNBlockBase):
-    """A 3x3 convolution of stride 2.
+    """A 3x3 convolution with stride 2.
 
     Args:
         in_channels: channels of the image.
-        out_channels: channels of the result.
+        out_channels: channels of the output.
         norm: see ``hydet.layers.get_norm``.
-        activation_class: called without arguments.
+        activation_class: makes an activation; called without arguments.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class SimpleStem(CNNBlockBase):
         self.af = activation_class()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)``, rounded up."""
         return self.af(self.bn(self.conv(x)))
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales every channel by a number in (0, 1) that depends on the means of all channels.
+    """Squeeze-excitation: scale each channel by a factor in (0, 1) computed from the means of all channels.
 
     Args:
-        channels: of input and output.
-        squeezed_channels: of the layer in between.
-        activation_class: called without arguments.
+        channels: channels of input and output.
+        squeezed_channels: channels of the hidden layer.
+        activation_class: makes an activation; called without arguments.
 
     Source: Hu et al. 2017 (arXiv:1709.01507).
     """
@@ -126,22 +126,22 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, channels, H, W)`` to the same shape."""
+        """Map ``(N, channels, H, W)`` to the same shape."""
         return x * self.f_ex(F.adaptive_avg_pool2d(x, 1))
 
 
 class VanillaBlock(CNNBlockBase):
-    """Two 3x3 convolutions without an identity.
+    """Two 3x3 convolutions without a shortcut.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of both convolutions.
-        stride: of the first convolution.
+        stride: stride of the first convolution.
         norm: see ``hydet.layers.get_norm``.
-        activation_class: called without arguments.
-        bottleneck_ratio: not used.
-        group_width: not used.
-        se_ratio: not used.
+        activation_class: makes an activation; called without arguments.
+        bottleneck_ratio: ignored.
+        group_width: ignored.
+        se_ratio: ignored.
     """
 
     def __init__(
@@ -165,13 +165,13 @@ class VanillaBlock(CNNBlockBase):
         self.b_af = activation_class()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         x = self.a_af(self.a_bn(self.a(x)))
         return self.b_af(self.b_bn(self.b(x)))
 
 
 class BasicTransform(nn.Module):
-    """What ``ResBasicBlock`` adds to the identity: two 3x3 convolutions."""
+    """Residual branch of ``ResBasicBlock``: two 3x3 convolutions."""
 
     def __init__(
         self, *, in_channels: int, out_channels: int, stride: int, norm: Norm, activation_class: Activation
@@ -184,12 +184,13 @@ class BasicTransform(nn.Module):
         self.b_bn = _norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         x = self.a_af(self.a_bn(self.a(x)))
         return self.b_bn(self.b(x))
 
 
 class BottleneckTransform(nn.Module):
-    """What ``ResBottleneckBlock`` adds to the identity: 1x1, 3x3 (and squeeze-excitation) and 1x1 convolutions."""
+    """Residual branch of ``ResBottleneckBlock``: 1x1, 3x3 and 1x1 convolutions, and optional squeeze-excitation."""
 
     def __init__(
         self,
@@ -207,7 +208,7 @@ class BottleneckTransform(nn.Module):
         inner = round(out_channels * bottleneck_ratio)
         if inner % group_width:
             raise ValueError(
-                f"a bottleneck of {inner} channels ({out_channels} x {bottleneck_ratio}) is no multiple of "
+                f"a bottleneck of {inner} channels ({out_channels} x {bottleneck_ratio}) is not a multiple of "
                 f"group_width {group_width}"
             )
         self.a = _conv(in_channels, inner, 1)
@@ -216,7 +217,7 @@ class BottleneckTransform(nn.Module):
         self.b = _conv(inner, inner, 3, stride=stride, groups=inner // group_width)
         self.b_bn = _norm(norm, inner)
         self.b_af = activation_class()
-        squeezed = round(in_channels * se_ratio)  # of the block's input, not of the bottleneck
+        squeezed = round(in_channels * se_ratio)  # relative to the input of the block, not to the bottleneck
         self.se: nn.Module | None = None
         if squeezed > 0:
             self.se = SqueezeExcitation(
@@ -226,6 +227,7 @@ class BottleneckTransform(nn.Module):
         self.c_bn = _norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         x = self.a_af(self.a_bn(self.a(x)))
         x = self.b_af(self.b_bn(self.b(x)))
         if self.se is not None:
@@ -234,17 +236,17 @@ class BottleneckTransform(nn.Module):
 
 
 class ResBasicBlock(CNNBlockBase):
-    """Two 3x3 convolutions around an identity.
+    """Two 3x3 convolutions with a shortcut.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of both convolutions.
-        stride: of the first convolution. The identity becomes a 1x1 convolution where channels or size change.
+        stride: stride of the first convolution. The shortcut is a 1x1 convolution if channels or size change.
         norm: see ``hydet.layers.get_norm``.
-        activation_class: called without arguments.
-        bottleneck_ratio: not used.
-        group_width: not used.
-        se_ratio: not used.
+        activation_class: makes an activation; called without arguments.
+        bottleneck_ratio: ignored.
+        group_width: ignored.
+        se_ratio: ignored.
     """
 
     def __init__(
@@ -284,23 +286,23 @@ class ResBasicBlock(CNNBlockBase):
         return BasicTransform(**options)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
+        """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         identity = x if self.proj is None else self.bn(self.proj(x))  # type: ignore[misc]
         return self.af(identity + self.f(x))
 
 
 class ResBottleneckBlock(ResBasicBlock):
-    """1x1, 3x3 and 1x1 convolutions around an identity; the block of RegNetX, and with ``se_ratio`` of RegNetY.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut: the block of RegNetX and, with ``se_ratio``, of RegNetY.
 
     Args:
         in_channels: channels of the input.
-        out_channels: channels of the result.
-        stride: of the 3x3 convolution. The identity becomes a 1x1 convolution where channels or size change.
+        out_channels: channels of the output.
+        stride: stride of the 3x3 convolution. The shortcut is a 1x1 convolution if channels or size change.
         norm: see ``hydet.layers.get_norm``.
-        activation_class: called without arguments.
-        bottleneck_ratio: channels of the 3x3 convolution, as a multiple of ``out_channels``.
-        group_width: channels of a group of the 3x3 convolution.
-        se_ratio: channels of the squeeze-excitation, as a multiple of ``in_channels``; 0 for none.
+        activation_class: makes an activation; called without arguments.
+        bottleneck_ratio: ratio of the channels of the 3x3 convolution to ``out_channels``.
+        group_width: channels per group of the 3x3 convolution.
+        se_ratio: ratio of the squeezed channels to ``in_channels``; 0 disables squeeze-excitation.
     """
 
     def __init__(

@@ -65,14 +65,14 @@ class BasicStem(CNNBlockBase):
 
 
 class BasicBlock(CNNBlockBase):
-    """Two 3x3 convolutions around an identity, as in ResNet-18 and 34.
+    """Two 3x3 convolutions with a shortcut, as in ResNet-18 and 34.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of both convolutions.
-        stride: of the first convolution. The identity becomes a 1x1 convolution where channels or size change.
+        stride: stride of the first convolution. The shortcut is a 1x1 convolution if channels or size change.
         norm: see ``hydet.layers.get_norm``.
-        dilation: of both convolutions.
+        dilation: dilation of both convolutions.
 
     Source: He et al. 2015 (arXiv:1512.03385), figure 2.
     """

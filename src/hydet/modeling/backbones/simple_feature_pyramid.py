@@ -1,4 +1,4 @@
-"""A pyramid made of a single feature map."""
+"""Simple feature pyramid of ViTDet."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["SimpleFeaturePyramid"]
 
 
 class SimpleFeaturePyramid(Backbone):
-    """Resamples one feature map of a plain transformer to several strides.
+    """Feature pyramid from a single feature map of a plain transformer.
 
-    The levels are called ``p2``, ``p3`` ... after the base-2 logarithm of their strides.
+    Levels are named ``p2``, ``p3``, ... by log2 of their strides.
 
     Args:
-        net: the transformer.
-        in_feature: which of its features is used.
-        out_channels: channels of every level.
-        scale_factors: how much finer than that feature the levels are, from fine to coarse; of 4, 2, 1 and 0.5.
-        top_block: makes further levels, as in ``FPN``.
-        norm: after the convolutions, see ``hydet.layers.get_norm``.
-        square_pad: if positive, ask for images padded to this height and width.
+        net: backbone, such as ``ViT``.
+        in_feature: name of the input feature.
+        out_channels: channels of each level.
+        scale_factors: resolution of each level relative to the input feature, from fine to coarse: 4, 2, 1 or 0.5.
+        top_block: adds coarser levels; see ``FPN``.
+        norm: normalization after the convolutions, see ``hydet.layers.get_norm``.
+        square_pad: if positive, images are padded to this height and width.
 
     Raises:
-        ValueError: if ``in_feature`` does not exist, or a scale factor is none of those.
+        ValueError: if ``in_feature`` does not exist, or a scale factor is not supported.
 
     Source: Li et al. 2022 (arXiv:2203.16527), section 3.
     """
@@ -75,18 +75,19 @@ class SimpleFeaturePyramid(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The coarsest stride of ``scale_factors``."""
+        """Coarsest stride of the pyramid."""
         return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """Arguments for ``ImageList.from_tensors``: ``size_divisibility`` and ``square_size``."""
         return {"size_divisibility": self._size_divisibility, "square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Compute the pyramid.
 
         Args:
-            x: ``(N, C, H, W)`` images, as ``net`` takes them.
+            x: ``(N, C, H, W)`` normalized images.
 
         Returns:
             ``(N, out_channels, H / stride, W / stride)`` by name, from fine to coarse.
@@ -115,7 +116,7 @@ def _make_level(channels: int, out_channels: int, scale: float, norm: Norm) -> n
     elif scale == 0.5:
         resample = [nn.MaxPool2d(kernel_size=2, stride=2)]
     else:
-        raise ValueError(f"SimpleFeaturePyramid: scale factors are 4, 2, 1 and 0.5, got {scale}")
+        raise ValueError(f"SimpleFeaturePyramid: a scale factor must be 4, 2, 1 or 0.5, got {scale}")
     bias = norm is None or norm == ""
     return nn.Sequential(
         *resample,

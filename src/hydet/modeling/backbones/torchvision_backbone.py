@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .adapted_backbone import AdaptedBackbone
+from .adapted_backbone import AdaptedBackbone, names_from_strides
 from .backbone import check_out_features
 from .input_inflation import replace_input_convolution
 

@@ -1,4 +1,4 @@
-"""Small modules that all vision transformers share."""
+"""Modules and functions shared by vision transformers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["DropPath", "Mlp", "PatchEmbed", "init_transformer", "linear_rates"]
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation in between.
+    """Two linear layers with an activation between them.
 
     Args:
         in_features: channels of input and output.
-        hidden_features: channels in between.
-        act_layer: called without arguments.
+        hidden_features: channels of the hidden layer.
+        act_layer: makes an activation; called without arguments.
         drop: dropout probability after each layer.
     """
 
@@ -35,15 +35,15 @@ class Mlp(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., in_features)`` to the same shape."""
+        """Map ``(..., in_features)`` to the same shape."""
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
 
 class DropPath(nn.Module):
-    """Leaves out a residual branch for some of the samples of a training batch, and scales up the others.
+    """Stochastic depth: drop a residual branch at random per sample in training, and scale up the branches that stay.
 
     Args:
-        drop_prob: probability of leaving out, in [0, 1).
+        drop_prob: probability of dropping the branch, in [0, 1).
 
     Source: Huang et al. 2016 (arXiv:1603.09382).
     """
@@ -51,28 +51,29 @@ class DropPath(nn.Module):
     def __init__(self, *, drop_prob: float) -> None:
         super().__init__()
         if not 0 <= drop_prob < 1:
-            raise ValueError(f"the probability of dropping a path must lie in [0, 1), got {drop_prob}")
+            raise ValueError(f"drop_prob must lie in [0, 1), got {drop_prob}")
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, ...)`` to the same shape."""
+        """Map ``(B, ...)`` to the same shape."""
         if self.drop_prob == 0 or not self.training:
             return x
-        keep = 1 - self.drop_prob
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        return x * (mask / keep)
+        keep_prob = 1 - self.drop_prob
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep_prob)
+        return x * (mask / keep_prob)
 
     def extra_repr(self) -> str:
+        """Return the arguments for ``repr``."""
         return f"drop_prob={self.drop_prob:.3f}"
 
 
 class PatchEmbed(nn.Module):
-    """Images to a grid of tokens, by a convolution.
+    """Embed images as a grid of tokens, by a convolution.
 
     Args:
         kernel_size: height and width of a patch.
-        stride: step from patch to patch.
-        padding: of the image.
+        stride: vertical and horizontal distance of patches.
+        padding: vertical and horizontal padding of the image.
         in_chans: channels of the image.
         embed_dim: channels of a token.
     """
@@ -90,23 +91,24 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_chans, embed_dim, as_pair(kernel_size), as_pair(stride), as_pair(padding))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_chans, H, W)`` to ``(B, H / stride, W / stride, embed_dim)``."""
-        return self.proj(x).permute(0, 2, 3, 1)
+        """Map ``(B, in_chans, H, W)`` to ``(B, H / stride, W / stride, embed_dim)``."""
+        tokens: Tensor = self.proj(x)
+        return tokens.permute(0, 2, 3, 1)
 
 
 def as_pair(values: Sequence[int]) -> tuple[int, int]:
-    """Height and width as torch takes them."""
+    """Return ``(height, width)`` as a tuple of two."""
     height, width = values
     return height, width
 
 
 def linear_rates(last: float, count: int) -> list[float]:
-    """``count`` numbers from 0 to ``last`` at equal steps: how often the blocks of a network are dropped."""
+    """Return ``count`` drop rates that grow linearly from 0 to ``last``."""
     return [last * i / max(count - 1, 1) for i in range(count)]
 
 
 def init_transformer(module: nn.Module) -> None:
-    """Initial values of one layer: linear weights normal with deviation 0.02, cut at 2; biases 0."""
+    """Initialize a linear layer: weights from a truncated normal distribution with std 0.02, biases with 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -114,22 +116,22 @@ def init_transformer(module: nn.Module) -> None:
 
 
 def to_channels_first(x: Tensor) -> Tensor:
-    """``(B, H, W, C)`` to a ``(B, C, H, W)`` view, which is in ``channels_last`` memory format."""
+    """Map ``(B, H, W, C)`` to a ``(B, C, H, W)`` view, in ``channels_last`` memory format."""
     return x.permute(0, 3, 1, 2)
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """Attention with an additive bias on the logits.
+    """Compute attention with an additive bias on the logits.
 
     Args:
         q: ``(..., Q, D)``.
         k: ``(..., K, D)``.
         v: ``(..., K, D)``.
-        scale: multiplies the inner products.
+        scale: factor of the inner products.
         bias: ``(..., Q, K)``.
-        dropout: probability of leaving out an attention weight.
+        dropout: probability of dropping an attention weight.
 
     Returns:
         ``(..., Q, D)``.

@@ -1,4 +1,4 @@
-"""Plain vision transformers for detection."""
+"""Plain vision transformers for detection (ViTDet)."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Attention(nn.Module):
     """Multi-head self-attention over a grid of tokens.
 
     Args:
-        dim: channels.
-        num_heads: heads; they divide ``dim``.
-        qkv_bias: whether the first linear layer has a bias.
+        dim: number of channels.
+        num_heads: number of heads; divides ``dim``.
+        qkv_bias: add a bias to the projections of queries, keys and values.
         use_rel_pos: add a bias that depends on vertical and horizontal distances.
-        rel_pos_zero_init: start it at zero.
-        input_size: height and width of the grid that the relative positions are made for.
+        rel_pos_zero_init: initialize that bias with zero.
+        input_size: ``(height, width)`` of the grid that sets the size of the relative position tables.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"attention over {dim} channels cannot have {num_heads} heads")
+            raise ValueError(f"num_heads={num_heads} does not divide dim={dim}")
         self.num_heads = num_heads
         head_dim = dim // num_heads
         self.scale = head_dim**-0.5
@@ -66,7 +66,7 @@ class Attention(nn.Module):
                 nn.init.trunc_normal_(self.rel_pos_w, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, H, W, dim)`` to the same shape."""
+        """Map ``(B, H, W, dim)`` to the same shape."""
         batch, height, width, channels = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, channels // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, H * W, C) each
@@ -75,16 +75,17 @@ class Attention(nn.Module):
             size = (height, width)
             bias = decomposed_bias(q, self.rel_pos_h, self.rel_pos_w, size, size)
         x = attend(q, k, v, scale=self.scale, bias=bias)
-        return self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
+        output: Tensor = self.proj(x.transpose(1, 2).reshape(batch, height, width, channels))
+        return output
 
 
 class ConvolutionalResidual(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions around an identity, which they leave alone at first.
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; initialized as the identity.
 
     Args:
-        channels: of input and output.
-        bottleneck_channels: in between.
-        act_layer: called without arguments.
+        channels: channels of input and output.
+        bottleneck_channels: channels of the 3x3 convolution.
+        act_layer: makes an activation; called without arguments.
 
     Source: Li et al. 2022 (arXiv:2203.16527), section 3.
     """
@@ -106,28 +107,28 @@ class ConvolutionalResidual(nn.Module):
         nn.init.zeros_(self.norm3.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, channels, H, W)`` to the same shape."""
+        """Map ``(B, channels, H, W)`` to the same shape."""
         out = self.act1(self.norm1(self.conv1(x)))
         out = self.act2(self.norm2(self.conv2(out)))
         return x + self.norm3(self.conv3(out))
 
 
 class ViTBlock(nn.Module):
-    """Attention, within windows or over the whole grid, and an MLP, each around an identity.
+    """Attention, within windows or global, and an MLP, each with a shortcut.
 
     Args:
-        dim: channels.
-        num_heads: heads of the attention.
-        mlp_ratio: hidden channels of the MLP as a multiple of ``dim``.
+        dim: number of channels.
+        num_heads: number of attention heads.
+        mlp_ratio: ratio of the hidden channels of the MLP to ``dim``.
         qkv_bias: see ``Attention``.
-        drop_path: probability of leaving out either branch for a sample.
-        norm_layer: called with the number of channels.
-        act_layer: called without arguments.
+        drop_path: probability of dropping a branch for a sample.
+        norm_layer: makes a normalization layer; called with the number of channels.
+        act_layer: makes an activation; called without arguments.
         use_rel_pos: see ``Attention``.
         rel_pos_zero_init: see ``Attention``.
-        window_size: side of the windows, which need not divide the grid; 0 for none.
-        use_residual_block: a ``ConvolutionalResidual`` follows.
-        input_size: height and width of the grid that relative positions are made for where there are no windows.
+        window_size: side of the windows, which need not divide the grid; 0 for global attention.
+        use_residual_block: add a ``ConvolutionalResidual`` at the end.
+        input_size: ``(height, width)`` of the grid for the relative positions of global attention.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class ViTBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, H, W, dim)`` to the same shape."""
+        """Map ``(B, H, W, dim)`` to the same shape."""
         y = self.norm1(x)
         if self.window_size:
             y = pad_to_multiple(y, self.window_size)
@@ -184,30 +185,33 @@ class ViTBlock(nn.Module):
 
 
 class ViT(Backbone):
-    """A plain vision transformer that mixes windowed and global attention; one feature map, of one stride.
+    """A plain vision transformer with windowed and global attention; computes a single feature map.
 
     Args:
-        img_size: side of the images that the relative positions are made for, in pixels. Others may come.
-        patch_size: side of a patch, the stride of the feature map.
+        img_size: side of the images in pixels that sets the size of the relative position tables; other sizes work too.
+        patch_size: side of a patch in pixels, which is the stride of the feature map.
         in_chans: channels of the image.
         embed_dim: channels of a token.
         depth: number of blocks.
-        num_heads: heads of each block.
-        mlp_ratio: hidden channels of the MLPs as a multiple of ``embed_dim``.
-        qkv_bias: whether the linear layers of queries, keys and values have biases.
-        drop_path_rate: probability of leaving out a branch of the last block; it grows linearly from 0 at the first.
-        norm_layer: called with the number of channels.
-        act_layer: called without arguments.
-        use_abs_pos: add learned positions to the tokens.
+        num_heads: number of attention heads per block.
+        mlp_ratio: ratio of the hidden channels of the MLPs to ``embed_dim``.
+        qkv_bias: add a bias to the projections of queries, keys and values.
+        drop_path_rate: drop rate of the last block; rates grow linearly from 0 at the first block.
+        norm_layer: makes a normalization layer; called with the number of channels.
+        act_layer: makes an activation; called without arguments.
+        use_abs_pos: add learned absolute position embeddings to the tokens.
         use_rel_pos: add relative positions to the attention.
-        rel_pos_zero_init: start those at zero.
+        rel_pos_zero_init: initialize relative positions with zero.
         window_size: side of the windows, in patches.
-        window_block_indexes: blocks whose attention stays within windows.
-        residual_block_indexes: blocks that a residual convolutional block follows.
-        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
-        pretrain_img_size: side of the images that the absolute positions are made for.
-        pretrain_use_cls_token: whether those include a class token's, which is skipped.
+        window_block_indexes: indices of the blocks with windowed attention.
+        residual_block_indexes: indices of the blocks that end in a ``ConvolutionalResidual``.
+        use_act_checkpoint: recompute each block in the backward pass instead of storing its activations.
+        pretrain_img_size: side of the pretraining images, which sets the number of absolute position embeddings.
+        pretrain_use_cls_token: True if the absolute position embeddings include a class token, which is skipped.
         out_feature: name of the feature map.
+
+    Raises:
+        ValueError: if a block index is out of range, or windowed blocks are requested without ``window_size``.
 
     Source: Dosovitskiy et al. 2020 (arXiv:2010.11929); Li et al. 2022 (arXiv:2203.16527).
     """
@@ -255,7 +259,7 @@ class ViT(Backbone):
             if any(not 0 <= i < depth for i in indexes):
                 raise ValueError(f"{key}_block_indexes must lie in [0, {depth}), got {list(indexes)}")
         if window_block_indexes and window_size < 1:
-            raise ValueError("window_block_indexes are given, but window_size is 0")
+            raise ValueError("window_block_indexes needs window_size > 0")
         self.blocks = nn.ModuleList(
             ViTBlock(
                 dim=embed_dim,
@@ -282,7 +286,7 @@ class ViT(Backbone):
         """Compute the feature map.
 
         Args:
-            x: ``(N, in_chans, H, W)`` images of any size; what does not fill a patch is left out.
+            x: ``(N, in_chans, H, W)`` images of any size; pixels that do not fill a patch are ignored.
 
         Returns:
             ``(N, embed_dim, H / patch_size, W / patch_size)`` under the name ``out_feature``.
@@ -297,16 +301,16 @@ class ViT(Backbone):
 
 
 def get_vit_lr_decay_rate(name: str, lr_decay_rate: float = 1.0, num_layers: int = 12) -> float:
-    """How much smaller the learning rate of a parameter is, the closer to the image the smaller.
+    """Return the factor of a parameter's learning rate, which decays from the last block to the first.
 
     Args:
-        name: the parameter's name in the whole model. Only those below ``backbone`` are slowed down.
-        lr_decay_rate: factor from one block to the one before it.
-        num_layers: blocks of the transformer.
+        name: name of the parameter in the model. Parameters outside of ``backbone`` have factor 1.
+        lr_decay_rate: ratio of the factors of a block and the next block.
+        num_layers: number of blocks.
 
     Returns:
-        ``lr_decay_rate ** (num_layers + 1)`` for the embeddings of patches and positions, one power less with each
-        block, and 1 for residual convolutional blocks and for everything else.
+        ``lr_decay_rate ** (num_layers + 1)`` for patch and position embeddings, one power less for each
+        following block, and 1 for residual convolutional blocks and all other parameters.
 
     Source: Bao et al. 2021 (arXiv:2106.08254), appendix.
     """
