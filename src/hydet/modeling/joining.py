@@ -8,7 +8,7 @@ the functions of this module with the output shapes of its backbone. A part that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Shapes = Mapping[str, ShapeSpec]  # feature map name -> channels and stride
 
 
-def build_proposal_generator(part: T | Callable[..., T], shapes: Shapes) -> T:
+def build_proposal_generator(part: T | partial[T], shapes: Shapes) -> T:
     """Build a proposal generator and its head, whose ``in_channels`` are those of ``in_features``.
 
     Args:
@@ -49,12 +49,12 @@ def build_proposal_generator(part: T | Callable[..., T], shapes: Shapes) -> T:
     return generator
 
 
-def build_dense_head(part: T | Callable[..., T], shapes: Sequence[ShapeSpec]) -> T:
+def build_dense_head(part: T | partial[T], shapes: Sequence[ShapeSpec]) -> T:
     """Build the head of a one-stage detector with ``input_shape``, one shape per level."""
     return part(input_shape=list(shapes)) if isinstance(part, partial) else part  # type: ignore[return-value]
 
 
-def build_sem_seg_head(part: T | Callable[..., T], shapes: Shapes) -> T:
+def build_sem_seg_head(part: T | partial[T], shapes: Shapes) -> T:
     """Build a semantic head with ``input_shape``, the shapes by name."""
     return part(input_shape=dict(shapes)) if isinstance(part, partial) else part  # type: ignore[return-value]
 
@@ -73,7 +73,7 @@ def build_top_block(part: Any, shapes: Shapes, out_channels: int) -> Any:
     return part(in_channels=shapes[name].channels if name in shapes else out_channels)
 
 
-def build_roi_heads(part: T | Callable[..., T], shapes: Shapes) -> T:
+def build_roi_heads(part: T | partial[T], shapes: Shapes) -> T:
     """Build ROI heads, and those of their parts that are partials.
 
     The heads of the branches get ``input_shape``, the shape of the pooled regions. The box predictor gets the output

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from hydet.layers import ShapeSpec
-from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
+from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
 __all__ = [
+    "AnchorGenerator",
     "BackboneProtocol",
     "DetectionLimits",
     "Detector",
@@ -55,6 +56,24 @@ class BackboneProtocol(Protocol):
         ...
 
 
+class AnchorGenerator(Protocol):
+    """Feature maps to anchors (``DefaultAnchorGenerator``, ``RotatedAnchorGenerator``)."""
+
+    @property
+    def box_dim(self) -> int:
+        """Numbers per anchor: 4 for upright boxes, 5 for rotated boxes."""
+        ...
+
+    @property
+    def num_anchors(self) -> list[int]:
+        """Number of anchors per cell, by level."""
+        ...
+
+    def __call__(self, features: Sequence[Tensor]) -> Sequence[Boxes]:
+        """Return the anchors of each level, ordered by row, column and anchor of the cell."""
+        ...
+
+
 class ProposalGenerator(Protocol):
     """Feature maps to class-agnostic regions."""
 
@@ -92,7 +111,7 @@ class RegionHeads(Protocol):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the heads predict."""
+        """Tasks of the heads, most important first."""
         ...
 
     @property
@@ -149,7 +168,7 @@ class Detector(Protocol):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the model predicts, most important first."""
+        """Tasks of the model, most important first."""
         ...
 
     @property

@@ -147,8 +147,11 @@ class LabelObserver(TrainingObserver):
     """
 
     def __init__(self, model: SemanticSegmentor) -> None:
-        super().__init__(model.sem_seg_head)
-        self._model = model
+        head = model.sem_seg_head
+        if not isinstance(head, nn.Module):
+            raise TypeError(f"sem_seg_head must be a module to be watched, got {type(head).__name__}")
+        super().__init__(head)
+        self._model, self._head = model, head
 
     @property
     def period(self) -> int:
@@ -157,9 +160,8 @@ class LabelObserver(TrainingObserver):
 
     def draw_call(self, batch: Batch, call: Call) -> NamedImage:
         """Run the head again, since it returns only losses when it gets targets, and draw its labels."""
-        head = self._model.sem_seg_head
-        with _without_statistics_update(head):
-            logits, _ = head(call.args[0])
+        with _without_statistics_update(self._head):
+            logits, _ = self._head(call.args[0])
         image = self._model.visualize_training(batch, logits)
         return NamedImage("Left: true labels. Right: predicted labels", image)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, Protocol, overload, runtime_checkable
 
 import torch
@@ -85,7 +86,7 @@ class DenseDetector(MetaArchitecture):
         self,
         *,
         backbone: BackboneProtocol,
-        head: nn.Module | Callable[..., nn.Module],
+        head: nn.Module | partial[nn.Module],
         head_in_features: Sequence[str] | None = None,
         anchor_generator: DefaultAnchorGenerator,
         box2box_transform: BoxTransform,
@@ -240,7 +241,9 @@ class DenseDetector(MetaArchitecture):
         top_scores = [gather_anchors(x, row).float() for x, row in zip(scores, rows, strict=True)]
         return self._detect(anchors, rows, top_scores, [x[None] for x in box_delta], [image_size])[0]
 
-    def visualize_training(self, batched_inputs: Sequence[ModelInput], results: Sequence[Instances]) -> Tensor:
+    def visualize_training(
+        self, batched_inputs: Sequence[ModelInput], results: Sequence[Instances]
+    ) -> Tensor:
         """Draw the first image with its ground truth, and beside it with its best detections.
 
         Args:

@@ -5,7 +5,8 @@ N images, one location per cell, R_i = H_i * W_i locations on level i, R over al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ class FCOS(DenseDetector):
         self,
         *,
         backbone: BackboneProtocol,
-        head: nn.Module | Callable[..., nn.Module],
+        head: nn.Module | partial[nn.Module],
         head_in_features: Sequence[str] | None = None,
         box2box_transform: BoxTransform | None = None,
         num_classes: int,
@@ -169,7 +170,9 @@ class FCOS(DenseDetector):
                 labels.append(torch.full_like(location, self.num_classes))
                 boxes.append(torch.zeros_like(all_anchors.tensor))
                 continue
-            is_candidate = self._match(all_anchors.get_centers(), strides, min_reach, max_reach, gt_boxes)  # (M, R)
+            is_candidate = self._match(
+                all_anchors.get_centers(), strides, min_reach, max_reach, gt_boxes
+            )  # (M, R)
             area = torch.where(is_candidate, gt.gt_boxes.area()[:, None], torch.inf)
             smallest, index = area.min(dim=0)
             is_positive = smallest < torch.inf
@@ -277,5 +280,7 @@ class FCOS(DenseDetector):
             best = best_of_classes(raw, self.num_classes).float().sigmoid() * central.flatten(1)  # (N, R_i)
             row = top_anchors(best, self.test_topk_candidates)
             rows.append(row)
-            scores.append((gather_anchors(level, row).float().sigmoid() * gather_anchors(central, row)).sqrt())  # (N, k, K)
+            scores.append(
+                (gather_anchors(level, row).float().sigmoid() * gather_anchors(central, row)).sqrt()
+            )  # (N, k, K)
         return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, overload
 
 import torch
@@ -43,8 +44,8 @@ class GeneralizedRCNN(MetaArchitecture):
         self,
         *,
         backbone: BackboneProtocol,
-        proposal_generator: ProposalGenerator | Callable[..., ProposalGenerator] | None,
-        roi_heads: RegionHeads | Callable[..., RegionHeads],
+        proposal_generator: ProposalGenerator | partial[ProposalGenerator] | None,
+        roi_heads: RegionHeads | partial[RegionHeads],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
@@ -41,7 +42,7 @@ class PanopticFPN(GeneralizedRCNN):
     def __init__(
         self,
         *,
-        sem_seg_head: SemanticHead | Callable[..., SemanticHead],
+        sem_seg_head: SemanticHead | partial[SemanticHead],
         combine_overlap_thresh: float = 0.5,
         combine_stuff_area_thresh: float = 4096,
         combine_instances_score_thresh: float = 0.5,
@@ -69,7 +70,7 @@ class PanopticFPN(GeneralizedRCNN):
         losses = self._compute_semantic_losses(batched_inputs, features)
         return losses | self._compute_losses(batched_inputs, images, features)[0]
 
-    @overload
+    @overload  # type: ignore[override]  # raw results contain the logits too, as documented
     def inference(
         self,
         batched_inputs: Sequence[ModelInput],
@@ -86,7 +87,7 @@ class PanopticFPN(GeneralizedRCNN):
         do_postprocess: bool = True,
     ) -> list[ModelOutput] | tuple[list[Instances], Tensor]: ...
 
-    def inference(  # type: ignore[override]  # the raw results hold the logits too, as documented
+    def inference(
         self,
         batched_inputs: Sequence[ModelInput],
         detected_instances: Sequence[Instances] | bool | None = None,
@@ -107,7 +108,8 @@ class PanopticFPN(GeneralizedRCNN):
             ``Instances`` per image and the ``(B, K, H, W)`` logits, both in the frame of the padded input.
         """
         if isinstance(detected_instances, bool):
-            detected_instances, do_postprocess = None, detected_instances
+            do_postprocess = detected_instances
+            detected_instances = None
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         logits = predict_logits(self.sem_seg_head, features)
@@ -149,7 +151,9 @@ class PanopticFPN(GeneralizedRCNN):
     ) -> list[ModelOutput]:
         results: list[ModelOutput] = []
         final = self._postprocess(detections, batched_inputs, images.image_sizes)
-        for output, scores, entry, size in zip(final, logits, batched_inputs, images.image_sizes, strict=True):
+        for output, scores, entry, size in zip(
+            final, logits, batched_inputs, images.image_sizes, strict=True
+        ):
             sem_seg = sem_seg_postprocess(scores, size, *output_size(entry, size))
             instances = output["instances"]
             panoptic_seg = combine_semantic_and_instance_outputs(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class ProposalNetwork(MetaArchitecture):
         self,
         *,
         backbone: BackboneProtocol,
-        proposal_generator: ProposalGenerator | Callable[..., ProposalGenerator],
+        proposal_generator: ProposalGenerator | partial[ProposalGenerator],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,

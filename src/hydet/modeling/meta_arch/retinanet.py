@@ -5,7 +5,8 @@ N images, A anchors per cell, R_i = H_i * W_i * A anchors on level i, R over all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class RetinaNet(DenseDetector):
         self,
         *,
         backbone: BackboneProtocol,
-        head: nn.Module | Callable[..., nn.Module],
+        head: nn.Module | partial[nn.Module],
         head_in_features: Sequence[str],
         anchor_generator: DefaultAnchorGenerator,
         box2box_transform: BoxTransform,

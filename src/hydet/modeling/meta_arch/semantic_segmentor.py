@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ class SemanticSegmentor(MetaArchitecture):
         self,
         *,
         backbone: BackboneProtocol,
-        sem_seg_head: SemanticHead | Callable[..., SemanticHead],
+        sem_seg_head: SemanticHead | partial[SemanticHead],
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str | None = None,

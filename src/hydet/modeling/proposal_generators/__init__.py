@@ -1,4 +1,4 @@
-"""From feature maps to regions that may hold an object."""
+"""Proposal generators: from feature maps to regions that may contain an object."""
 
 from .ground_truth import add_ground_truth_to_proposals, add_ground_truth_to_proposals_single_image
 from .rpn import RPN

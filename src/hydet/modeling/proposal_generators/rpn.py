@@ -1,11 +1,12 @@
 """Region proposal network.
 
-N images, A anchors a cell, R_i = H_i * W_i * A anchors on level i, R over all levels, D numbers a box.
+N images, A anchors per cell, R_i = H_i * W_i * A anchors on level i, R over all levels, D numbers per box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,38 +14,51 @@ from torch import Tensor, nn
 
 from hydet.modeling.box_regression import BoxTransform, dense_box_regression_loss
 from hydet.modeling.matcher import Matcher, match_boxes
+from hydet.modeling.protocols import AnchorGenerator
 from hydet.modeling.sampling import sample_balanced
 from hydet.modeling.selection.proposals import select_proposals
 from hydet.modeling.selection.top_k import gather_rows, top_k
-from hydet.structures import Boxes, ImageList, Instances
-
+from hydet.structures import Boxes, ImageList, Instances, Losses
 
 __all__ = ["RPN"]
+
+
+@runtime_checkable
+class SizedRPNHead(Protocol):
+    """An RPN head that declares what it predicts for, such as ``StandardRPNHead``.
+
+    Attributes:
+        num_anchors: number of anchors per cell.
+        box_dim: numbers per box.
+    """
+
+    num_anchors: int
+    box_dim: int
 
 
 class RPN(nn.Module):
     """Scores and regresses anchors, and keeps the best boxes as proposals.
 
-    Losses are computed exactly when ground truth is given. The mode (``train()`` or ``eval()``) only selects how many
-    proposals are kept and whether non-finite ones are an error (in training) or dropped.
+    Losses are computed if and only if ground truth is given. The mode (``train()`` or ``eval()``) only decides how many
+    proposals are kept, and whether non-finite ones are an error (in training) or dropped.
 
     Args:
         in_features: names of the feature maps, from high to low resolution.
         head: such as ``StandardRPNHead``.
         anchor_generator: such as ``DefaultAnchorGenerator``.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        box2box_transform: what the head's deltas mean.
-        batch_size_per_image: anchors sampled for the loss, per image.
-        positive_fraction: largest share of positives among them, in [0, 1].
-        pre_nms_topk: proposals per level before suppression: (in training, in evaluation).
-        post_nms_topk: proposals per image after suppression: likewise.
-        nms_thresh: IoU above which the worse one of two proposals of a level goes.
-        min_box_size: in pixels; both sides of a proposal are longer.
-        anchor_boundary_thresh: if >= 0, anchors that reach over the image's border by this many pixels or more are
-            not trained on.
-        loss_weight: one number, or one for each of ``loss_rpn_cls`` and ``loss_rpn_loc`` (1 where left out).
+        box2box_transform: meaning of the head's deltas.
+        batch_size_per_image: number of anchors per image that are sampled for the loss.
+        positive_fraction: largest fraction of positive anchors among them, in [0, 1].
+        pre_nms_topk: number of proposals per level before suppression, as a pair (in training, in evaluation).
+        post_nms_topk: number of proposals per image after suppression, as a pair (in training, in evaluation).
+        nms_thresh: IoU above which the lower-scoring one of two proposals of a level is dropped.
+        min_box_size: in pixels; both sides of a proposal must be longer.
+        anchor_boundary_thresh: if >= 0, anchors that extend past the border of the image by this many pixels or more
+            get no loss.
+        loss_weight: factor of both losses, or a mapping with ``loss_rpn_cls`` and ``loss_rpn_loc`` (1 by default).
         box_reg_loss_type: see ``dense_box_regression_loss``.
-        smooth_l1_beta: likewise.
+        smooth_l1_beta: see ``dense_box_regression_loss``.
 
     Raises:
         ValueError: if parts do not fit together, or a number is out of range.
@@ -57,7 +71,7 @@ class RPN(nn.Module):
         *,
         in_features: Sequence[str],
         head: nn.Module,
-        anchor_generator: nn.Module,
+        anchor_generator: AnchorGenerator,
         anchor_matcher: Matcher,
         box2box_transform: BoxTransform,
         batch_size_per_image: int,
@@ -78,7 +92,7 @@ class RPN(nn.Module):
             raise ValueError(f"batch_size_per_image must be positive, got {batch_size_per_image}")
         for name, pair in (("pre_nms_topk", pre_nms_topk), ("post_nms_topk", post_nms_topk)):
             if len(pair) != 2:
-                raise ValueError(f"{name} is a pair (in training, in evaluation), got {pair!r}")
+                raise ValueError(f"{name} must be a pair (in training, in evaluation), got {pair!r}")
         _check_fit(head, anchor_generator)
         self.in_features = list(in_features)
         self.rpn_head = head
@@ -108,21 +122,21 @@ class RPN(nn.Module):
         images: ImageList,
         features: Mapping[str, Tensor],
         gt_instances: Sequence[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """Propose regions, and compute losses if there is ground truth.
+    ) -> tuple[list[Instances], Losses]:
+        """Propose regions, and compute losses if ground truth is given.
 
         Args:
-            images: the batch; only the sizes are used.
+            images: the batch; only its image sizes are used.
             features: feature maps by name, ``(N, C, H, W)``.
             gt_instances: per image, with ``gt_boxes``.
 
         Returns:
             Per image, proposals with ``proposal_boxes`` and ``objectness_logits``, by descending score and without
-            gradient; and the losses, empty without ground truth.
+            gradient; and the losses, which are empty without ground truth.
 
         Raises:
             ValueError: if a feature map is missing.
-            NonFiniteProposalsError: in training mode, a ``FloatingPointError``.
+            NonFiniteProposalsError: in training mode, if boxes or scores are infinite or NaN.
         """
         missing = [name for name in self.in_features if name not in features]
         if missing:
@@ -135,7 +149,7 @@ class RPN(nn.Module):
         deltas = [  # (N, A * D, H, W) -> (N, R_i, D)
             x.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in deltas
         ]
-        losses: dict[str, Tensor] = {}
+        losses: Losses = {}
         if gt_instances is not None:
             labels, boxes = self.label_and_sample_anchors(anchors, gt_instances)
             losses = self.losses(anchors, logits, labels, deltas, boxes)
@@ -145,7 +159,7 @@ class RPN(nn.Module):
     def label_and_sample_anchors(
         self, anchors: Sequence[Boxes], gt_instances: Sequence[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Decide which anchors the loss is taken over, and what they should become.
+        """Label anchors as object or background, and sample the anchors that get a loss.
 
         Args:
             anchors: per level, R_i boxes.
@@ -155,21 +169,21 @@ class RPN(nn.Module):
             Per image, ``(R,)`` int8 labels 1 (object), 0 (background) or -1 (not sampled), and the ``(R, D)`` boxes
             that the anchors were matched to; zeros in an image without ground truth.
         """
-        every = type(anchors[0]).cat(anchors)
+        all_anchors = type(anchors[0]).cat(anchors)
         if len(gt_instances) == 0:
             return [], []
-        labelled = [self._label(every, gt) for gt in gt_instances]
-        labels = torch.stack([labels for labels, _ in labelled])  # (N, R)
-        sampled = sample_balanced(labels, self.batch_size_per_image, self.positive_fraction, bg_label=0)
-        return list(labels.masked_fill(~sampled, -1).unbind(0)), [boxes for _, boxes in labelled]
+        labels, matched_boxes = zip(*(self._label(all_anchors, gt) for gt in gt_instances), strict=True)
+        all_labels = torch.stack(labels)  # (N, R)
+        sampled = sample_balanced(all_labels, self.batch_size_per_image, self.positive_fraction, bg_label=0)
+        return list(all_labels.masked_fill(~sampled, -1).unbind(0)), list(matched_boxes)
 
     def _label(self, anchors: Boxes, gt: Instances) -> tuple[Tensor, Tensor]:
         matches, labels = self._match(gt.gt_boxes, anchors)
         if self.anchor_boundary_thresh >= 0:
             inside = anchors.inside_box(gt.image_size, self.anchor_boundary_thresh)
             labels = labels.masked_fill(~inside, -1)
-        truth = gt.gt_boxes.tensor
-        return labels, truth[matches] if truth.shape[0] > 0 else torch.zeros_like(anchors.tensor)
+        gt_boxes = gt.gt_boxes.tensor
+        return labels, gt_boxes[matches] if gt_boxes.shape[0] > 0 else torch.zeros_like(anchors.tensor)
 
     def _match(self, gt_boxes: Boxes, anchors: Boxes) -> tuple[Tensor, Tensor]:
         return match_boxes(self.anchor_matcher, gt_boxes, anchors)
@@ -181,8 +195,8 @@ class RPN(nn.Module):
         gt_labels: Sequence[Tensor],
         pred_anchor_deltas: Sequence[Tensor],
         gt_boxes: Sequence[Tensor],
-    ) -> dict[str, Tensor]:
-        """Losses over the sampled anchors.
+    ) -> Losses:
+        """Compute the losses of the sampled anchors.
 
         Args:
             anchors: per level, R_i boxes.
@@ -192,8 +206,8 @@ class RPN(nn.Module):
             gt_boxes: per image, ``(R, D)``.
 
         Returns:
-            ``loss_rpn_cls`` and ``loss_rpn_loc``: sums over anchors, divided by the number of samples asked for (not
-            found), times their weights.
+            ``loss_rpn_cls`` and ``loss_rpn_loc``: sums over anchors, divided by the number of anchors to sample, times
+            their weights.
         """
         logits = torch.cat(list(pred_objectness_logits), dim=1).float()  # (N, R)
         labels = torch.stack(list(gt_labels)) if len(gt_labels) else torch.zeros_like(logits)
@@ -215,6 +229,8 @@ class RPN(nn.Module):
             box_reg_loss_type=self.box_reg_loss_type,
             smooth_l1_beta=self.smooth_l1_beta,
         )
+        # The number of anchors to sample, even where fewer were found. It is the same for both losses, so the balance of
+        # classification and regression does not depend on how many anchors are positive.
         normalizer = self.batch_size_per_image * len(gt_labels)
         losses = {"loss_rpn_cls": objectness / normalizer, "loss_rpn_loc": localization / normalizer}
         return {name: value * self.loss_weight.get(name, 1.0) for name, value in losses.items()}
@@ -227,7 +243,9 @@ class RPN(nn.Module):
         pred_anchor_deltas: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Instances]:
-        """Decode the best anchors of each level and select among them; see ``find_top_rpn_proposals``.
+        """Decode the best anchors of each level, and select among them; see ``find_top_rpn_proposals``.
+
+        Only the best anchors are decoded, since decoding all of them takes longer than the selection.
 
         Args:
             anchors: per level, R_i boxes.
@@ -254,14 +272,18 @@ class RPN(nn.Module):
         )
 
 
-def _check_fit(head: nn.Module, anchor_generator: nn.Module) -> None:
-    """A head of our own, whose numbers are known, must predict for as many anchors as there are."""
-    counts = set(getattr(anchor_generator, "num_anchors", []))
+def _check_fit(head: nn.Module, anchor_generator: AnchorGenerator) -> None:
+    """Check that levels have equally many anchors per cell, and that a head that declares its sizes fits them."""
+    counts = set(anchor_generator.num_anchors)
     if len(counts) > 1:
-        raise ValueError(f"RPN: levels share a head, so they need equally many anchors a cell, got {counts}")
-    expected = getattr(head, "num_anchors", None)
-    if expected is not None and counts and expected not in counts:
-        raise ValueError(f"RPN: head predicts for {expected} anchors a cell, anchor_generator makes {counts}")
-    dims = getattr(head, "box_dim", None), getattr(anchor_generator, "box_dim", None)
-    if None not in dims and dims[0] != dims[1]:
-        raise ValueError(f"RPN: head has box_dim {dims[0]}, anchor_generator {dims[1]}")
+        raise ValueError(
+            f"RPN: levels share a head, so they need equally many anchors per cell, got {counts}"
+        )
+    if not isinstance(head, SizedRPNHead):
+        return
+    if head.num_anchors not in counts:
+        raise ValueError(
+            f"RPN: head predicts for {head.num_anchors} anchors per cell, anchor_generator makes {counts}"
+        )
+    if head.box_dim != anchor_generator.box_dim:
+        raise ValueError(f"RPN: head has box_dim {head.box_dim}, anchor_generator {anchor_generator.box_dim}")

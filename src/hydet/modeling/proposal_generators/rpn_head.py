@@ -1,4 +1,4 @@
-"""The small network that slides over the feature maps of an RPN."""
+"""Head of an RPN: a small convolutional network on each feature map."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["StandardRPNHead"]
 
 
 class StandardRPNHead(nn.Module):
-    """3 x 3 convolutions, then objectness and box deltas for every anchor of a cell.
+    """3x3 convolutions, then objectness and box deltas of every anchor of a cell.
 
     Args:
-        in_channels: of every feature map.
-        num_anchors: anchors a cell.
-        box_dim: 4, or 5 for rotated boxes.
-        conv_dims: output channels of each hidden convolution; -1 keeps the number of its input.
+        in_channels: number of channels of every feature map.
+        num_anchors: number of anchors per cell.
+        box_dim: numbers per box: 4, or 5 for rotated boxes.
+        conv_dims: output channels of each hidden convolution; -1 keeps the number of its input channels.
 
     Raises:
-        ValueError: if there is no hidden convolution, or one without channels.
+        ValueError: if ``conv_dims`` is empty or contains a number that is neither positive nor -1.
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.
     """
@@ -57,13 +57,14 @@ class StandardRPNHead(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Score and regress the anchors of every level.
+        """Predict objectness and deltas of the anchors of every level.
 
         Args:
             features: per level, ``(N, C, H, W)``.
 
         Returns:
-            Per level, ``(N, A, H, W)`` logits and ``(N, A * box_dim, H, W)`` deltas, the anchor changing slowest.
+            Per level, ``(N, A, H, W)`` logits and ``(N, A * box_dim, H, W)`` deltas; in the second axis
+            the anchor varies slowest.
         """
         hidden = [self.conv(x) for x in features]
         return [self.objectness_logits(x) for x in hidden], [self.anchor_deltas(x) for x in hidden]

@@ -18,14 +18,14 @@ class RRPN(RPN):
     """``RPN`` for rotated boxes: (cx, cy, w, h, degrees counter-clockwise).
 
     Args:
-        **kwargs: those of ``RPN``, with a ``RotatedAnchorGenerator``, a ``Box2BoxTransformRotated`` and a head of
+        **kwargs: arguments of ``RPN``, with a ``RotatedAnchorGenerator``, a ``Box2BoxTransformRotated`` and a head with
             ``box_dim`` 5.
 
     Raises:
-        ValueError: if ``anchor_boundary_thresh`` >= 0: a border test of rotated anchors is not defined; or if the
+        ValueError: if ``anchor_boundary_thresh`` >= 0, since a border test of rotated anchors is not defined; or if the
             anchors are not rotated.
 
-    Of the proposals only those within a degree of upright are clipped to the image.
+    Only proposals within a degree of upright are clipped to the image.
 
     Source: Ma et al. 2018 (arXiv:1703.01086).
     """
@@ -36,7 +36,7 @@ class RRPN(RPN):
             raise ValueError(
                 f"RRPN: anchor_boundary_thresh must be negative, got {self.anchor_boundary_thresh}"
             )
-        if getattr(self.anchor_generator, "box_dim", 5) != 5:
+        if self.box_dim != 5:
             raise ValueError("RRPN: anchor_generator makes upright anchors; use RotatedAnchorGenerator")
 
     def _match(self, gt_boxes: Boxes, anchors: Boxes) -> tuple[Tensor, Tensor]:

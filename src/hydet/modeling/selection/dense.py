@@ -15,7 +15,8 @@ __all__: list[str] = []
 
 def by_cell(predictions: Tensor, num_values: int) -> Tensor:
     """View a head's output ``(N, A * V, H, W)`` as ``(N, H, W, A, V)``, without a copy."""
-    return predictions.unflatten(1, (-1, num_values)).permute(0, 3, 4, 1, 2)
+    split: Tensor = predictions.unflatten(1, (-1, num_values))  # (N, A, V, H, W)
+    return split.permute(0, 3, 4, 1, 2)
 
 
 def by_anchor(predictions: Tensor, num_values: int) -> Tensor:
@@ -27,7 +28,8 @@ def best_of_classes(predictions: Tensor, num_classes: int) -> Tensor:
     """Return the highest logit of each anchor: ``(N, A * K, H, W)`` to ``(N, R)``."""
     if predictions.stride(1) == 1:  # channels last: reducing adjacent values is ten times faster
         return by_cell(predictions, num_classes).amax(dim=4).flatten(1)
-    return predictions.unflatten(1, (-1, num_classes)).amax(dim=2).permute(0, 2, 3, 1).flatten(1)
+    split: Tensor = predictions.unflatten(1, (-1, num_classes))  # (N, A, K, H, W)
+    return split.amax(dim=2).permute(0, 2, 3, 1).flatten(1)
 
 
 def gather_anchors(values: Tensor, anchors: Tensor) -> Tensor:

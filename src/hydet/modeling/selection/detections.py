@@ -7,6 +7,7 @@ per image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -106,7 +107,8 @@ def select_class_boxes(
     num_classes = scores.shape[2]
     passes = valid[..., None] & (scores > score_threshold)  # (N, R, K)
     if max_candidates is None:
-        max_candidates = passes.sum(dim=(1, 2)).amax().item()  # int() would become a constant of an exported program
+        # Not int(), which would become a constant of an exported program.
+        max_candidates = cast(int, passes.sum(dim=(1, 2)).amax().item())
     scores = torch.where(passes, scores, -torch.inf).flatten(1)  # (N, R * K)
     # Candidates stay in the order of regions and classes: among equal scores, the suppression prefers the first.
     pairs = top_k(scores, max_candidates).sort(dim=1).values  # (N, C)
@@ -217,7 +219,9 @@ def _select(
     )
     results = to_instances(selected, image_shapes)
     all_rows = selected.indices // num_classes  # (N, K)
-    return results, [rows[: of_image.scores.shape[0]] for rows, of_image in zip(all_rows, results, strict=True)]
+    return results, [
+        rows[: of_image.scores.shape[0]] for rows, of_image in zip(all_rows, results, strict=True)
+    ]
 
 
 def _to_batch(rows: Sequence[Tensor]) -> Tensor:

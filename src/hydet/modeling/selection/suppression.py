@@ -15,7 +15,7 @@ from hydet.layers import batched_nms, batched_nms_rotated
 from hydet.layers.dense_ops import nms_padded
 from hydet.structures.box_ops import clip_boxes, clip_rotated_boxes
 
-from .top_k import gather_rows
+from .top_k import gather_rows, smaller
 
 __all__: list[str] = []
 
@@ -90,7 +90,7 @@ def suppress(
     Returns:
         ``(N, K)`` indices by descending score, and ``(N,)`` counts; indices beyond the count are padding.
     """
-    limit = boxes.shape[1] if max_outputs < 0 else torch.sym_min(max_outputs, boxes.shape[1])
+    limit = boxes.shape[1] if max_outputs < 0 else smaller(max_outputs, boxes.shape[1])
     if boxes.shape[2] == 4 and not torch.compiler.is_exporting():  # exported programs run without hydet's ops
         return nms_padded(boxes, scores, iou_threshold, groups=groups, valid=valid, max_outputs=limit)
     return _suppress_flat(boxes, scores, groups, valid, iou_threshold, limit)
@@ -104,7 +104,9 @@ def _suppress_flat(
     scores = torch.where(valid, scores, -torch.inf)
     boxes = torch.where(valid[..., None], boxes, 0.0)
     image = torch.arange(num_images, device=boxes.device)[:, None]
-    num_groups = torch.cat([groups.flatten(), groups.new_zeros(1)]).amax() + 1  # amax needs at least one number
+    num_groups = (
+        torch.cat([groups.flatten(), groups.new_zeros(1)]).amax() + 1
+    )  # amax needs at least one number
     groups = image * num_groups + groups
     nms = batched_nms if dim == 4 else batched_nms_rotated
     survivors = nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), iou_threshold)

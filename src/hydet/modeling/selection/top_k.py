@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,12 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     Returns:
         ``(N, min(k, R))`` int64 indices by descending score.
     """
-    return scores.topk(torch.sym_min(k, scores.shape[1]), dim=1).indices
+    return scores.topk(smaller(k, scores.shape[1]), dim=1).indices
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller of two sizes; unlike ``min``, it keeps sizes symbolic in an exported program."""
+    return cast(int, torch.sym_min(a, b))
 
 
 def nan_to_lowest(scores: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hydet.modeling.meta_arch import PanopticFPN, combine_semantic_and_instance_outputs
+from hydet.modeling.meta_arch.semantic_segmentor import predict_logits
 from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.structures import Instances, ModelInput, ModelOutput
 
@@ -52,7 +53,7 @@ class PanopticFPNWithTTA(GeneralizedRCNNWithTTA):
         average = ProbabilityAverage()
         for chunk in chunks(augmented, self.batch_size):
             images, features = self._features(chunk)
-            logits, _ = model.sem_seg_head(features)
+            logits = predict_logits(model.sem_seg_head, features)
             proposals = model.get_proposals(chunk, images, features)
             detections += model.roi_heads.detect_boxes(images, features, proposals)
             for item, scores, size in zip(chunk, logits, images.image_sizes, strict=True):
