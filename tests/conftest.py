@@ -27,6 +27,7 @@ def pytest_collection_modifyitems(items):
 def _seed():
     torch.manual_seed(0)
 
+
 # Fixtures of the commands, for tests of hydet.cli and hydet.runs. Imports stay inside, because most tests need none of it.
 
 SHAPES = [
@@ -65,7 +66,14 @@ def coco_folder(tmp_path_factory):
 @pytest.fixture
 def coco_overrides():
     """Return a function from a folder like ``coco_folder`` to overrides for one training step on it."""
-    common = ["data=coco_instance", "preset=quick", *SHAPES[:6], "augment=none", "schedule=constant", "trainer.max_steps=1"]
+    common = [
+        "data=coco_instance",
+        "preset=quick",
+        *SHAPES[:6],
+        "augment=none",
+        "schedule=constant",
+        "trainer.max_steps=1",
+    ]
 
     def overrides(folder):
         files = [

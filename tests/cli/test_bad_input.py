@@ -1,4 +1,4 @@
-"""Whatever a user gets wrong: one line that names it, a status that is not zero, and nothing damaged."""
+"""Errors of users: each ends in one line that names it and a nonzero status, and damages nothing."""
 
 import hashlib
 import os
@@ -13,13 +13,13 @@ GONE = "/nowhere/at/all"
 
 @pytest.fixture
 def coco(coco_folder, tmp_path):
-    """A copy that a test may spoil."""
+    """Return a copy of the COCO folder that a test may spoil."""
     return shutil.copytree(coco_folder, tmp_path / "coco")
 
 
 @pytest.fixture
 def checkpoint(trained, tmp_path):
-    """A copy that a test may spoil."""
+    """Return a copy of the checkpoint that a test may spoil."""
     return shutil.copytree(load_checkpoint(trained).path, tmp_path / "checkpoint")
 
 
@@ -83,7 +83,7 @@ def test_missing_coco_root(failure, tmp_path):
     assert GONE in failure("train", "data=coco_instance", f"data.root={GONE}", f"output_dir={tmp_path}")
 
 
-def test_category_that_the_config_does_not_know(coco, coco_overrides, failure, tmp_path):
+def test_a_category_that_the_config_lacks(coco, coco_overrides, failure, tmp_path):
     line = failure(
         "train", *coco_overrides(coco), "data.class_names=[ellipse,rectangle]", f"output_dir={tmp_path}/out"
     )
@@ -136,7 +136,7 @@ def test_missing_checkpoints(shapes_overrides, failure, tmp_path, coco_folder):
 @pytest.mark.parametrize("name", ["model.safetensors", "metadata.json", "config.yaml"])
 def test_damaged_checkpoint(name, checkpoint, coco_folder, failure, tmp_path):
     if name == "config.yaml":
-        (checkpoint / name).write_text("model: [unclosed\n  x: {")
+        (checkpoint / name).write_text("model: [unclosed\n  x: {", encoding="utf-8")
     else:
         truncate(checkpoint / name)
     before = fingerprint(checkpoint)
@@ -172,10 +172,12 @@ def test_checkpoint_whose_parts_disagree_about_the_classes(checkpoint, edit_json
 
 def test_checkpoint_whose_weights_have_another_number_of_classes(checkpoint, failure, tmp_path):
     config = checkpoint / "config.yaml"
-    config.write_text(config.read_text().replace("num_classes: 3", "num_classes: 4"))
+    config.write_text(config.read_text(encoding="utf-8").replace("num_classes: 3", "num_classes: 4"))
     metadata = checkpoint / "metadata.json"
     metadata.write_text(
-        metadata.read_text().replace('"triangle"', '"triangle", "star"').replace("3\n", "3, 4\n")
+        metadata.read_text(encoding="utf-8")
+        .replace('"triangle"', '"triangle", "star"')
+        .replace("3\n", "3, 4\n")
     )
     line = failure("evaluate", f"checkpoint={checkpoint}", f"output_dir={tmp_path}/out")
     assert str(checkpoint) in line and "4" in line
@@ -198,7 +200,7 @@ def test_checkpoint_of_other_classes(trained, shapes_overrides, command, failure
     assert load_checkpoint(tmp_path / "out").class_names == ("ellipse", "rectangle")
 
 
-def test_evaluating_a_file_with_another_category(trained, coco, edit_json, failure, tmp_path):
+def test_evaluation_of_a_file_with_another_category(trained, coco, edit_json, failure, tmp_path):
     file = coco / "annotations" / "instances_val.json"
     edit_json(file, lambda content: content["categories"].append({"id": 77, "name": "unicorn"}))
     line = failure(
@@ -209,21 +211,21 @@ def test_evaluating_a_file_with_another_category(trained, coco, edit_json, failu
     assert not (tmp_path / "out" / "metrics.json").exists()
 
 
-def test_a_run_does_not_write_over_another(trained, shapes_overrides, failure):
+def test_a_run_does_not_overwrite_another(trained, shapes_overrides, failure):
     before = fingerprint(trained)
     line = failure("train", *shapes_overrides, f"output_dir={trained}")
     assert str(trained) in line and "resume=auto" in line
     assert fingerprint(trained) == before
 
 
-def test_output_dir_that_cannot_be(trained, shapes_overrides, coco_folder, failure, tmp_path):
+def test_output_dir_that_cannot_be_created(trained, shapes_overrides, coco_folder, failure, tmp_path):
     file = tmp_path / "file"
-    file.write_text("mine")
-    for place in (file, file / "below"):
-        assert str(file) in failure("train", *shapes_overrides, f"output_dir={place}")
-        assert str(file) in failure("evaluate", f"checkpoint={trained}", f"output_dir={place}")
+    file.write_text("mine", encoding="utf-8")
+    for output_dir in (file, file / "below"):
+        assert str(file) in failure("train", *shapes_overrides, f"output_dir={output_dir}")
+        assert str(file) in failure("evaluate", f"checkpoint={trained}", f"output_dir={output_dir}")
     line = failure("predict", f"checkpoint={trained}", f"input={coco_folder}/val", f"output_dir={file}")
-    assert str(file) in line and file.read_text() == "mine"
+    assert str(file) in line and file.read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
@@ -235,8 +237,8 @@ def test_output_dir_without_permission(shapes_overrides, failure, tmp_path):
 
 def test_missing_input(trained, failure, tmp_path):
     out = f"output_dir={tmp_path}/out"
-    for wanted in (GONE, f"{tmp_path}/*.jpg"):
-        assert wanted in failure("predict", f"checkpoint={trained}", f"input={wanted}", out)
+    for path in (GONE, f"{tmp_path}/*.jpg"):
+        assert path in failure("predict", f"checkpoint={trained}", f"input={path}", out)
     (tmp_path / "empty").mkdir()
     line = failure("predict", f"checkpoint={trained}", f"input={tmp_path}/empty", out)
     assert "no image" in line and str(tmp_path / "empty") in line
@@ -244,7 +246,7 @@ def test_missing_input(trained, failure, tmp_path):
     assert "score_threshold" in line
 
 
-def test_truncated_image_among_others(trained, coco, failure, tmp_path):
+def test_a_truncated_image_does_not_stop_prediction(trained, coco, failure, tmp_path):
     files = sorted((coco / "val").iterdir())
     truncate(files[1])
     out = tmp_path / "out"

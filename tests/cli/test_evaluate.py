@@ -30,4 +30,6 @@ def test_evaluation_on_other_data(trained, coco_folder, command, tmp_path):
         "backend=pycocotools", f"output_dir={tmp_path}/b",
     )  # fmt: skip
     assert "3 images" in out
-    assert {r["image_id"] for r in json.loads((tmp_path / "b" / "results.json").read_text(encoding="utf-8"))} <= {0, 1, 2, 3}
+    assert {
+        r["image_id"] for r in json.loads((tmp_path / "b" / "results.json").read_text(encoding="utf-8"))
+    } <= {0, 1, 2, 3}

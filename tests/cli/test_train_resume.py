@@ -1,4 +1,4 @@
-"""Runs that end early and go on, through the command line."""
+"""Runs that end early and continue, through the command."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ class Kill(Terminate):
 
 @pytest.fixture
 def endings(tmp_path, monkeypatch):
-    (tmp_path / "run_endings.py").write_text(CALLBACKS)
+    (tmp_path / "run_endings.py").write_text(CALLBACKS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -45,8 +45,8 @@ def options(shapes_overrides):
 
 
 @pytest.fixture(scope="session")
-def in_one_go(options, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("in_one_go")
+def uninterrupted(options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
     assert train.main([*options, f"output_dir={folder}"]) == 0
     return weights(folder, 4)
 
@@ -60,27 +60,27 @@ def assert_same(a, b):
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
-def test_two_runs_of_two_steps_are_one_of_four(options, in_one_go, tmp_path, command):
+def test_two_runs_of_two_steps_equal_one_of_four(options, uninterrupted, tmp_path, command):
     run = [*options, f"output_dir={tmp_path}/run", "resume=auto"]
     command("train", *run, "trainer.max_steps=2")
     command("train", *run)
-    assert_same(weights(tmp_path / "run", 4), in_one_go)
+    assert_same(weights(tmp_path / "run", 4), uninterrupted)
 
 
-def test_terminated_run_goes_on_exactly(options, in_one_go, endings, tmp_path, command):
+def test_a_terminated_run_continues_exactly(options, uninterrupted, endings, tmp_path, command):
     run = [*options, f"output_dir={tmp_path}/run", "callbacks.checkpoints.every=100"]
     with pytest.raises(SystemExit) as ended:
         train.main([*run, "+callbacks.end={_target_: run_endings.Terminate, step: 1}"])
     assert ended.value.code == 143
     command("train", *run, "resume=auto")
-    assert_same(weights(tmp_path / "run", 4), in_one_go)
+    assert_same(weights(tmp_path / "run", 4), uninterrupted)
 
 
-def test_killed_run_goes_on_from_its_last_checkpoint(options, in_one_go, endings, tmp_path, command):
+def test_a_killed_run_continues_from_its_last_checkpoint(options, uninterrupted, endings, tmp_path, command):
     run = [*options, f"output_dir={tmp_path}/run"]
     with pytest.raises(BaseException) as ended:
         train.main([*run, "+callbacks.end={_target_: run_endings.Kill, step: 3}"])
     assert type(ended.value).__name__ == "Killed"
     (tmp_path / "run" / "checkpoints" / ".step_00000004.tmp").mkdir()  # killed while it wrote
     command("train", *run, "resume=auto")
-    assert_same(weights(tmp_path / "run", 4), in_one_go)
+    assert_same(weights(tmp_path / "run", 4), uninterrupted)

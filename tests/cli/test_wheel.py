@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that the commands run from it alone."""
+"""Content of the wheel, and the commands of an installed wheel."""
 
 import importlib.util
 import os
@@ -27,32 +27,32 @@ def wheel(tmp_path_factory):
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("building the wheel needs setuptools (pip install hydet[test])")
     source = tmp_path_factory.mktemp("source")
-    leave_out = shutil.ignore_patterns("*.egg-info", "__pycache__", "build")
+    ignore_patterns = shutil.ignore_patterns("*.egg-info", "__pycache__", "build")
     for name in ("src", "kernels", "conf", "tests"):
-        shutil.copytree(ROOT / name, source / name, ignore=leave_out)
+        shutil.copytree(ROOT / name, source / name, ignore=ignore_patterns)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     done = subprocess.run([sys.executable, "-c", BUILD], cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    (found,) = (source / "dist").glob("*.whl")
-    return found
+    (file,) = (source / "dist").glob("*.whl")
+    return file
 
 
-def test_it_is_pure_python_and_complete(wheel):
+def test_the_wheel_is_pure_python_and_complete(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
-        inside = set(archive.namelist())
-    wanted = {"hydet/py.typed"}
-    wanted |= {f"hydet/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
-    wanted |= {f"hydet/kernels/{p.relative_to(ROOT / 'kernels')}" for p in (ROOT / "kernels").rglob("*.py")}
-    wanted |= {f"hydet/{p.relative_to(ROOT / 'src/hydet')}" for p in (ROOT / "src/hydet").rglob("*.py")}
-    assert sorted(wanted - inside) == []
-    others = {name.split("/")[0] for name in inside if ".dist-info/" not in name}
+        names = set(archive.namelist())
+    expected = {"hydet/py.typed"}
+    expected |= {f"hydet/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
+    expected |= {f"hydet/kernels/{p.relative_to(ROOT / 'kernels')}" for p in (ROOT / "kernels").rglob("*.py")}
+    expected |= {f"hydet/{p.relative_to(ROOT / 'src/hydet')}" for p in (ROOT / "src/hydet").rglob("*.py")}
+    assert sorted(expected - names) == []
+    others = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert others == {"hydet"}
-    assert not [name for name in inside if {"tests", "conftest.py"} & set(name.split("/"))]
+    assert not [name for name in names if {"tests", "conftest.py"} & set(name.split("/"))]
 
 
-def test_the_installed_command_finds_its_configs(wheel, tmp_path):
+def test_an_installed_command_finds_its_configs(wheel, tmp_path):
     target = tmp_path / "installed"
     if importlib.util.find_spec("pip") is not None:
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target"]

@@ -1,3 +1,5 @@
+"""``hydet.compose``."""
+
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -39,7 +41,7 @@ def test_mask_model_is_the_box_model_with_a_mask_head():
     assert mask == box
 
 
-def test_generated_pictures_come_with_slim_heads_and_files_with_the_published_ones():
+def test_generated_images_select_slim_heads_and_files_the_published_heads():
     assert (
         hydet.compose("data=shapes").size.pyramid_channels
         < hydet.compose("data=coco_instance").size.pyramid_channels
@@ -66,28 +68,28 @@ def test_generated_pictures_come_with_slim_heads_and_files_with_the_published_on
         ),
     ],
 )
-def test_wrong_override_names_the_nearest_right_one(override, message):
+def test_an_unknown_override_names_the_nearest_known_one(override, message):
     with pytest.raises(hydet.ConfigError, match=message) as error:
         hydet.compose(override)
     assert "\n" not in str(error.value)
 
 
-def test_config_dir_joins_a_users_own_tree(tmp_path):
+def test_config_dir_adds_a_users_tree(tmp_path):
     (tmp_path / "backbone").mkdir()
-    (tmp_path / "backbone" / "mine.yaml").write_text("_target_: torch.nn.Identity\n")
+    (tmp_path / "backbone" / "mine.yaml").write_text("_target_: torch.nn.Identity\n", encoding="utf-8")
     assert hydet.compose("backbone=mine", config_dir=tmp_path).backbone == {"_target_": "torch.nn.Identity"}
 
 
-def test_config_dir_that_is_not_there_is_named(tmp_path):
+def test_a_missing_config_dir_is_named(tmp_path):
     with pytest.raises(hydet.ConfigError, match="nowhere"):
         hydet.compose(config_dir=tmp_path / "nowhere")
 
 
 def test_a_group_that_only_other_configs_have_is_explained(tmp_path):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "whole.yaml").write_text("_target_: torch.nn.Identity\n")
-    for override, who in (("data=shapes", "preset/quick chooses"), ("backbone=r50", "there is")):
-        with pytest.raises(hydet.ConfigError, match=f"^{who} an option of the group 'backbone'.*: null'$"):
+    (tmp_path / "model" / "whole.yaml").write_text("_target_: torch.nn.Identity\n", encoding="utf-8")
+    for override, origin in (("data=shapes", "preset/quick chooses"), ("backbone=r50", "there is")):
+        with pytest.raises(hydet.ConfigError, match=f"^{origin} an option of the group 'backbone'.*: null'$"):
             hydet.compose(
                 "model=whole",
                 "data=coco_instance" if "backbone" in override else override,
@@ -123,11 +125,11 @@ HEADS = {
 
 
 @pytest.mark.parametrize("model", HEADS)
-def test_a_head_of_ones_own_takes_the_place_of_ours_with_other_arguments(model, tmp_path):
+def test_a_users_head_replaces_one_of_hydet_with_other_arguments(model, tmp_path):
     for group in HEADS[model]:
         file = tmp_path / group.split("@")[0] / "mine.yaml"
         file.parent.mkdir(parents=True)
-        file.write_text("_target_: mine.Head\nwidth: 3\n")
+        file.write_text("_target_: mine.Head\nwidth: 3\n", encoding="utf-8")
     cfg = hydet.compose(f"model={model}", *(f"{g}=mine" for g in HEADS[model]), config_dir=tmp_path)
     for group in HEADS[model]:
         path = group.split("@")[-1].replace("/", ".")

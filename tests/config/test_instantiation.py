@@ -1,3 +1,5 @@
+"""``hydet.instantiate`` and ``check_targets``."""
+
 import copy
 import pickle
 
@@ -23,8 +25,8 @@ def test_builds_nested_targets_with_plain_arguments():
 
 
 def test_no_omegaconf_object_reaches_a_component():
-    found = hydet.instantiate(OmegaConf.create({"_target_": "builtins.dict", "a": [1, {"b": [2]}]}))
-    assert type(found["a"]) is list and type(found["a"][1]) is dict and type(found["a"][1]["b"]) is list
+    built = hydet.instantiate(OmegaConf.create({"_target_": "builtins.dict", "a": [1, {"b": [2]}]}))
+    assert type(built["a"]) is list and type(built["a"][1]) is dict and type(built["a"][1]["b"]) is list
 
 
 def test_partial_waits_for_its_last_argument():
@@ -42,7 +44,7 @@ def test_unknown_argument_names_the_key_and_the_nearest():
         hydet.instantiate(config.model)
 
 
-def test_unknown_argument_that_a_class_hands_to_its_base_names_the_nearest():
+def test_unknown_argument_that_a_class_passes_to_its_base_names_the_nearest():
     with pytest.raises(
         hydet.ConfigError,
         match=r"^model.roi_heads: StandardROIHeads has no argument 'num_clases'; nearest: 'num_classes'",
@@ -56,7 +58,7 @@ def test_target_that_does_not_exist_is_named_with_the_nearest():
         hydet.instantiate({"_target_": "torch.nn.Linaer"})
 
 
-def test_an_error_of_the_constructor_keeps_its_words_and_gains_the_key():
+def test_an_error_of_a_constructor_is_prefixed_with_its_key():
     config = OmegaConf.create(
         {
             "a": {
@@ -72,7 +74,7 @@ def test_an_error_of_the_constructor_keeps_its_words_and_gains_the_key():
         hydet.instantiate(config.a)
 
 
-def test_targets_outside_the_allowed_prefixes_are_refused_wherever_they_hide():
+def test_nested_targets_outside_the_allowed_prefixes_are_refused():
     config = {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "os.system", "command": "true"}]}
     with pytest.raises(hydet.ConfigError, match=r"os.system is outside"):
         hydet.instantiate(config, allowed=["torch.nn", "hydet"])
@@ -91,12 +93,12 @@ def test_a_prefix_allows_whole_names_only():
         "hydet.config.composition.copy.copy",
     ],
 )
-def test_what_an_allowed_package_merely_imports_is_not_allowed(target):
+def test_objects_that_an_allowed_package_only_imports_are_refused(target):
     with pytest.raises(hydet.ConfigError, match=f"{target} is outside.*allow="):
         check_targets({"part": [{"_target_": target}]}, ["hydet", "torch.nn"])
 
 
-def test_what_an_allowed_package_defines_is_allowed_wherever_it_is_exported():
+def test_objects_that_an_allowed_package_defines_are_allowed():
     names = (
         "hydet.modeling.FPN",
         "hydet.modeling.ResNet.make_stage",
@@ -130,3 +132,26 @@ def test_partial_can_be_copied_and_pickled():
     make = hydet.instantiate({"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 3})
     for again in (copy.deepcopy(make), pickle.loads(pickle.dumps(make))):
         assert again(out_features=2).weight.shape == (2, 3)
+
+
+def test_a_resolved_string_is_not_resolved_again():
+    config = OmegaConf.create({"_target_": "builtins.dict", "a": r"\${oc.env:HOME}"})
+    assert hydet.instantiate(config) == {"a": "${oc.env:HOME}"}
+
+
+def test_arguments_are_built_in_the_order_of_the_config():
+    torch.manual_seed(0)
+    expected = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)]
+    linear = {"_target_": "torch.nn.Linear", "in_features": 2}
+    torch.manual_seed(0)
+    built = hydet.instantiate(
+        {"_target_": "builtins.dict", "b": {**linear, "out_features": 2}, "a": {**linear, "out_features": 3}}
+    )
+    for module, layer in zip(expected, (built["b"], built["a"]), strict=True):
+        assert torch.equal(module.weight, layer.weight)
+
+
+@pytest.mark.parametrize(("key", "value"), [("_partial_", "yes"), ("_args_", "abc"), ("_recursive_", 1)])
+def test_special_keys_have_types(key, value):
+    with pytest.raises(hydet.ConfigError, match=f"^{key} must be"):
+        hydet.instantiate({"_target_": "builtins.dict", key: value})

@@ -1,4 +1,4 @@
-"""What is typed is taken as it was meant: arguments at their defaults, folders of configs, sweeps over options."""
+"""Overrides as typed: arguments that a YAML leaves at the default, folders of configs, sweeps over options."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -43,11 +43,11 @@ def complete(*arguments):
         ("width=2", False),
     ],
 )
-def test_an_argument_that_yaml_leaves_out_is_told_from_a_misspelt_key(override, missing):
+def test_an_argument_that_the_yaml_leaves_out_differs_from_a_misspelled_key(override, missing):
     assert missing_arguments([override], CONFIG) == [override] * missing
 
 
-def test_arguments_of_a_class_are_those_of_its_bases_as_far_as_they_are_handed_on():
+def test_arguments_of_a_class_include_those_it_passes_to_its_base():
     import torch
 
     class Base:
@@ -69,7 +69,7 @@ def test_arguments_of_a_class_are_those_of_its_bases_as_far_as_they_are_handed_o
     assert arguments_of(lambda x, **rest: x) is None
 
 
-def test_choices_are_options_and_root_keys_and_of_a_sweep_the_first():
+def test_choices_are_options_and_root_keys_and_the_first_of_a_sweep():
     typed = [
         "model=fcos,retinanet",
         "model/roi_heads/box_head@model.x=mine",
@@ -81,25 +81,25 @@ def test_choices_are_options_and_root_keys_and_of_a_sweep_the_first():
     assert choices(typed) == ["model=fcos", "model/roi_heads/box_head@model.x=mine", "seed=3"]
 
 
-def test_folders_join_a_search_path_that_is_there():
-    found = with_search_path(["a=1", "hydra.searchpath=[pkg://mine]"], ["/x y/o'clock"])
-    assert found == ["hydra.searchpath=['file:///x y/o\\'clock','pkg://mine']", "a=1"]
+def test_folders_precede_an_existing_search_path():
+    overrides = with_search_path(["a=1", "hydra.searchpath=[pkg://mine]"], ["/x y/o'clock"])
+    assert overrides == ["hydra.searchpath=['file:///x y/o\\'clock','pkg://mine']", "a=1"]
 
 
-def test_flags_are_told_from_overrides(tmp_path):
-    wanted = [f"hydra.searchpath=['file://{tmp_path}']", "model=fcos"]
-    assert split_command_line(["--config-dir", str(tmp_path), "model=fcos", "--cfg", "job"]) == wanted
-    assert split_command_line([f"--config-dir={tmp_path}", "-m", "model=fcos"]) == wanted
+def test_flags_are_separated_from_overrides(tmp_path):
+    expected = [f"hydra.searchpath=['file://{tmp_path}']", "model=fcos"]
+    assert split_command_line(["--config-dir", str(tmp_path), "model=fcos", "--cfg", "job"]) == expected
+    assert split_command_line([f"--config-dir={tmp_path}", "-m", "model=fcos"]) == expected
 
 
-def test_an_odd_folder_name_is_no_obstacle(tmp_path):
+def test_folder_names_with_special_characters(tmp_path):
     folder = tmp_path / "my conf, it's [mine]"
     (folder / "backbone").mkdir(parents=True)
-    (folder / "backbone" / "mine.yaml").write_text("_target_: torch.nn.Identity\n")
+    (folder / "backbone" / "mine.yaml").write_text("_target_: torch.nn.Identity\n", encoding="utf-8")
     assert hydet.compose("backbone=mine", config_dir=folder).backbone._target_ == "torch.nn.Identity"
 
 
-def test_command_lines_get_the_plus_that_hydra_wants():
+def test_command_lines_receive_the_plus_that_hydra_needs():
     beta = "model.roi_heads.box_predictor.smooth_l1_beta=0.1"
     assert complete("model=faster_rcnn_fpn", beta, "--cfg", "job") == [
         "model=faster_rcnn_fpn",
@@ -114,12 +114,12 @@ def test_command_lines_get_the_plus_that_hydra_wants():
     assert complete("-m", "seed=1,2") == ["-m", "seed=1,2"]
 
 
-def test_a_sweep_over_models_may_set_what_only_they_have():
+def test_a_sweep_over_models_can_set_keys_that_only_they_have():
     assert complete("-m", "model=fcos,retinanet", "model.num_classes=2", "optimizer.lr=1,2", "batch_size=4") == [
         "-m", "model=fcos,retinanet", "++model.num_classes=2", "optimizer.lr=1,2", "batch_size=4"
     ]  # fmt: skip
 
 
-def test_what_cannot_be_read_is_left_to_hydra():
+def test_hydra_reports_what_cannot_be_parsed():
     for arguments in (["optimizer.lr=["], ["model=no_such_model", "a.b=1"], ["--no-such-flag", "a.b=1"]):
         assert complete(*arguments) == arguments

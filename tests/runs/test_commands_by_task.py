@@ -88,7 +88,9 @@ def test_proposals_of_one_model_train_another(runs, shapes_overrides, command, f
     assert sorted(written.image_ids.tolist()) == sorted(dataset.image_ids.tolist())
 
     fast = [*shapes_overrides, "model=fast_rcnn_fpn"]
-    assert "proposals.train=FILE" in failure("train", *fast, "data.num_proposals=0", f"output_dir={tmp_path}/none")
+    assert "proposals.train=FILE" in failure(
+        "train", *fast, "data.num_proposals=0", f"output_dir={tmp_path}/none"
+    )
     given = [f"proposals.{split}={file}" for split, file in files.items()]
     command("train", *fast, *given, f"output_dir={tmp_path}/run")
     assert "box/AP" in json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))

@@ -47,7 +47,13 @@ def test_configs_of_version_0_1_build_the_same_parts(name):
 
 def test_the_old_configs_cover_what_they_must():
     text = json.dumps(OLD_CONFIGS)
-    for target in ("make_resnet", "channels_at_stride", "ResNet.make_stage", "SimpleFeaturePyramid", "PanopticFPN"):
+    for target in (
+        "make_resnet",
+        "channels_at_stride",
+        "ResNet.make_stage",
+        "SimpleFeaturePyramid",
+        "PanopticFPN",
+    ):
         assert f"hydet.modeling.{target}" in text
 
 
@@ -76,7 +82,11 @@ def test_a_checkpoint_of_version_0_1_evaluates_as_then(command, tmp_path):
 
 def test_a_checkpoint_of_version_0_1_predicts(coco_folder, command, tmp_path):
     out = command(
-        "predict", f"checkpoint={OLD_CHECKPOINT}", "device=cpu", f"input={coco_folder}/val", f"output_dir={tmp_path}"
+        "predict",
+        f"checkpoint={OLD_CHECKPOINT}",
+        "device=cpu",
+        f"input={coco_folder}/val",
+        f"output_dir={tmp_path}",
     )
     assert "3 images" in out
     assert len(list((tmp_path / "pictures").iterdir())) == 3
@@ -84,7 +94,11 @@ def test_a_checkpoint_of_version_0_1_predicts(coco_folder, command, tmp_path):
 
 def test_a_checkpoint_of_version_0_1_initializes_a_run(shapes_overrides, command, tmp_path):
     out = command(
-        "train", *shapes_overrides, "trainer.max_steps=1", f"init_from={OLD_CHECKPOINT}", f"output_dir={tmp_path}/run"
+        "train",
+        *shapes_overrides,
+        "trainer.max_steps=1",
+        f"init_from={OLD_CHECKPOINT}",
+        f"output_dir={tmp_path}/run",
     )
     assert "not loaded because of their shape" in out
 
@@ -93,8 +107,12 @@ def test_targets_keys_and_arguments_are_renamed(monkeypatch):
     from hydet.runs import config_migration
 
     monkeypatch.setattr(config_migration, "RENAMED_TARGETS", {"old.Part": "new.Part"})
-    monkeypatch.setattr(config_migration, "RENAMED_KEYS", {"test.size": "evaluation.batch_size", "gone": "a.b.c"})
-    monkeypatch.setattr(config_migration, "RENAMED_ARGUMENTS", {"new.Part": {"width": "channels", "dropped": None}})
+    monkeypatch.setattr(
+        config_migration, "RENAMED_KEYS", {"test.size": "evaluation.batch_size", "gone": "a.b.c"}
+    )
+    monkeypatch.setattr(
+        config_migration, "RENAMED_ARGUMENTS", {"new.Part": {"width": "channels", "dropped": None}}
+    )
     old = {
         "model": {"parts": [{"_target_": "old.Part", "width": 3, "dropped": 1, "depth": 2}]},
         "test": {"size": 4, "other": 5},

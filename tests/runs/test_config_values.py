@@ -45,9 +45,7 @@ def test_values_of_train(override, words):
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "override", ["optimizer.lr=abc", "seed=null", "trainer.max_steps=x", "batch_size=0"]
-)
+@pytest.mark.parametrize("override", ["optimizer.lr=abc", "seed=null", "trainer.max_steps=x", "batch_size=0"])
 def test_train_checks_values_before_it_loads_data(override, failure, tmp_path):
     line = failure("train", "data=coco_instance", "data.root=/nowhere", override, f"output_dir={tmp_path}")
     assert override.split("=")[0] in line and "nowhere" not in line

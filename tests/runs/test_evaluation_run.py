@@ -24,7 +24,9 @@ def test_null_keeps_the_settings_of_the_checkpoint(detector):
 
 
 def test_values_of_the_command_line(detector):
-    settings = settings_of(detector, "batch_size=3", "num_workers=1", "backend=pycocotools", "proposals.val=x.npz")
+    settings = settings_of(
+        detector, "batch_size=3", "num_workers=1", "backend=pycocotools", "proposals.val=x.npz"
+    )
     assert (settings.evaluation.batch_size, settings.num_workers) == (3, 1)
     assert settings.evaluation.backend == "pycocotools"
     assert (settings.proposals.val, settings.proposals.train) == ("x.npz", None)

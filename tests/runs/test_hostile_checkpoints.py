@@ -32,7 +32,14 @@ RUNS_CODE = (
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "os.startfile", "pty.spawn",
     "subprocess.Popen", "pickle.find_class", "os.kill", "os.putenv", "webbrowser.open",
 )  # fmt: skip
-CONNECTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Request", "http.client.connect", "ftplib.connect")
+CONNECTS = (
+    "socket.connect",
+    "socket.bind",
+    "socket.getaddrinfo",
+    "urllib.Request",
+    "http.client.connect",
+    "ftplib.connect",
+)
 CHANGES_FILES = (
     "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown",
     "os.utime", "tempfile.mkdtemp", "tempfile.mkstemp", "shutil.rmtree", "shutil.move", "shutil.copyfile",
@@ -476,12 +483,16 @@ HOSTILE_WEIGHTS = {
     "list": safetensors([]),
     "no tensors": safetensors({}),
     "unknown dtype": safetensors({"a": {"dtype": "OBJECT", "shape": [1], "data_offsets": [0, 8]}}, bytes(8)),
-    "offsets beyond the file": safetensors({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}, bytes(4)),
+    "offsets beyond the file": safetensors(
+        {"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}, bytes(4)
+    ),
     "negative offsets": safetensors({"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}, bytes(4)),
     "overlap": safetensors(
         {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in ("a", "b")}, bytes(4)
     ),
-    "huge shape": safetensors({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)),
+    "huge shape": safetensors(
+        {"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, bytes(4)
+    ),
     "other names": safetensors({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(4)),
     "invalid UTF-8": safetensors(b'{"\xff": {}}'),
     "deep header": safetensors(b"[" * 100_000),
@@ -587,5 +598,7 @@ def test_an_unhandled_error_of_a_part_names_the_checkpoint(edit_config, verdict,
         raise KeyError("x")
 
     monkeypatch.setattr(RandomHorizontalFlip, "forward", fail)
-    edit_config(lambda config: put(config, "augment.test.trap", {"_target_": "hydet.data.RandomHorizontalFlip"}))
+    edit_config(
+        lambda config: put(config, "augment.test.trap", {"_target_": "hydet.data.RandomHorizontalFlip"})
+    )
     assert re.search(r"KeyError: .*HYDRA_FULL_ERROR", verdict())

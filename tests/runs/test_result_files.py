@@ -10,7 +10,9 @@ from hydet.data import Metadata, ProposalFile
 from hydet.runs.result_files import ResultFiles
 from hydet.structures import Boxes, Instances
 
-METADATA = Metadata(thing_classes=("a", "b"), thing_ids=(7, 9), stuff_classes=("things", "sky"), stuff_ids=(0, 40))
+METADATA = Metadata(
+    thing_classes=("a", "b"), thing_ids=(7, 9), stuff_classes=("things", "sky"), stuff_ids=(0, 40)
+)
 
 
 def instances(**fields):
@@ -24,7 +26,9 @@ def test_detections_have_the_category_ids_of_the_metadata(tmp_path):
     files = ResultFiles(tmp_path / "out", METADATA)
     assert not (tmp_path / "out").exists()
     detections = instances(
-        pred_boxes=Boxes(torch.tensor([[0.0, 1.0, 2.0, 3.0]])), scores=torch.tensor([0.5]), pred_classes=torch.tensor([1])
+        pred_boxes=Boxes(torch.tensor([[0.0, 1.0, 2.0, 3.0]])),
+        scores=torch.tensor([0.5]),
+        pred_classes=torch.tensor([1]),
     )
     files.update([{"image": torch.zeros(3, 4, 6), "image_id": 3}], [{"instances": detections}])
     assert files.compute() == {} and files.tables() == []
@@ -62,7 +66,9 @@ def test_proposals_are_readable_and_rotated_ones_are_left_out(tmp_path):
     files = ResultFiles(tmp_path, METADATA)
     for image_id, columns in ((1, 4), (2, 5)):
         proposals = instances(
-            proposal_boxes=Boxes(torch.ones(1, 4)) if columns == 4 else type("R", (), {"tensor": torch.ones(1, 5), "to": lambda s, d: s, "__len__": lambda s: 1})(),
+            proposal_boxes=Boxes(torch.ones(1, 4))
+            if columns == 4
+            else type("R", (), {"tensor": torch.ones(1, 5), "to": lambda s, d: s, "__len__": lambda s: 1})(),
             objectness_logits=torch.zeros(1),
         )
         files.update([{"image": torch.zeros(3, 4, 6), "image_id": image_id}], [{"proposals": proposals}])

@@ -1,4 +1,4 @@
-"""What reading a stored config returns; tests of hostile ones are in test_hostile_checkpoints.py."""
+"""Stored configs after the check; hostile ones are in test_hostile_checkpoints.py."""
 
 import pytest
 

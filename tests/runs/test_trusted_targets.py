@@ -79,7 +79,11 @@ def test_an_allowed_prefix_is_a_dotted_name(prefix):
 
 def test_weights_of_other_libraries_are_neither_downloaded_nor_read():
     timm = {"_target_": "hydet.modeling.TimmBackbone", "model_name": "resnet18", "pretrained": True}
-    torchvision = {"_target_": "hydet.modeling.TorchvisionBackbone", "model_name": "resnet18", "weights": "DEFAULT"}
+    torchvision = {
+        "_target_": "hydet.modeling.TorchvisionBackbone",
+        "model_name": "resnet18",
+        "weights": "DEFAULT",
+    }
     config = {"parts": [timm, torchvision]}
     disarm(config)
     assert "pretrained" not in timm and "weights" not in torchvision

@@ -58,9 +58,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
         predictions = predict_files(
             detector.model, mapper, files, batch_size=config.batch_size, failed=failed
         )
-        for prediction in track(
-            predictions, "predicting", total=len(files), console=console, transient=True
-        ):
+        for prediction in track(predictions, "predicting", total=len(files), console=console, transient=True):
             record = prediction.record
             drawing = draw_predictions(
                 record.image, prediction.output, detector.metadata, score_threshold=config.score_threshold

@@ -34,9 +34,7 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
     started = time.monotonic()
     with distributed_session(OmegaConf.select(config, "trainer.device") or "auto") as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
-        run = build_training_run(
-            config, output_dir=Path(broadcast_from_main(str(output_dir))), device=device
-        )
+        run = build_training_run(config, output_dir=Path(broadcast_from_main(str(output_dir))), device=device)
         _print_start(run)
         run.trainer.fit(resume=config.resume)
         if is_main_process():
@@ -77,7 +75,9 @@ def _print_start(run: TrainingRun) -> None:
 
 
 def _write_metrics(run: TrainingRun, *, seconds: float) -> None:
-    metrics = {name: value for name, value in run.trainer.metrics.items() if value == value}  # JSON has no NaN
+    metrics = {
+        name: value for name, value in run.trainer.metrics.items() if value == value
+    }  # JSON has no NaN
     content = {**metrics, "metric": run.metric, "seconds": seconds, "step": run.trainer.step}
     (run.trainer.output_dir / METRICS_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
 

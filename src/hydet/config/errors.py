@@ -43,7 +43,9 @@ def explain(error: Exception, config: DictConfig | None = None, overrides: Seque
     if isinstance(error, MissingConfigException):
         return _explain_missing_option(str(error))
     if "Config group override must be a string or a list. Got NoneType" in text:
-        empty = next((o.partition("=")[0] for o in overrides if re.fullmatch(r"[\w/@.]+=(null)?", o)), "GROUP")
+        empty = next(
+            (o.partition("=")[0] for o in overrides if re.fullmatch(r"[\w/@.]+=(null)?", o)), "GROUP"
+        )
         return f"{empty}=null: a group takes the name of an option; ~{empty} leaves the group out"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown and "Did you mean to override" in text:

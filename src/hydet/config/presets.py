@@ -35,9 +35,7 @@ def preset_override(config: DictConfig | None, overrides: Sequence[str]) -> list
     return [f"preset={name}"]
 
 
-def with_preset(
-    arguments: Sequence[str], overrides: Sequence[str], config: DictConfig | None
-) -> list[str]:
+def with_preset(arguments: Sequence[str], overrides: Sequence[str], config: DictConfig | None) -> list[str]:
     """Insert the chosen preset before the first override of a command line; argparse needs adjacent overrides."""
     arguments, overrides = _without_auto(arguments), _without_auto(overrides)
     first = next((i for i, argument in enumerate(arguments) if argument in overrides), len(arguments))

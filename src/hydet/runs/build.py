@@ -75,9 +75,13 @@ def build_model(config: DictConfig, *, allowed: TargetCheck | None = None) -> nn
     """
     model = instantiate(config.model, allowed=allowed)
     # A user's model may be any module; of the modules of hydet and torch, only meta-architectures take model inputs.
-    is_part = type(model).__module__.split(".")[0] in _OWN_PACKAGES and not isinstance(model, MetaArchitecture)
+    is_part = type(model).__module__.split(".")[0] in _OWN_PACKAGES and not isinstance(
+        model, MetaArchitecture
+    )
     if not isinstance(model, nn.Module) or is_part:
-        raise ConfigError(f"model: {config.model.get('_target_')} is a {type(model).__name__}, not a detector")
+        raise ConfigError(
+            f"model: {config.model.get('_target_')} is a {type(model).__name__}, not a detector"
+        )
     return model
 
 

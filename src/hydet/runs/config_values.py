@@ -41,7 +41,9 @@ class ValueType:
 def _whole(minimum: int, maximum: int = _LARGEST) -> ValueType:
     limit = f" up to {maximum}" if maximum < _LARGEST else ""
     return ValueType(
-        f"a whole number from {minimum}{limit}" if minimum or limit else "a whole number that is not negative",
+        f"a whole number from {minimum}{limit}"
+        if minimum or limit
+        else "a whole number that is not negative",
         lambda value: isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum,
     )
 
@@ -60,7 +62,9 @@ _NOT_NEGATIVE = ValueType("a number that is not negative", lambda value: _is_num
 _FRACTION = ValueType("a number in [0, 1]", lambda value: _is_number(value) and 0 <= value <= 1)
 _SWITCH = ValueType("true or false", lambda value: isinstance(value, bool))
 _TEXT = ValueType("text", lambda value: isinstance(value, str))
-_PATH = ValueType("a path", lambda value: isinstance(value, str | int) and not isinstance(value, bool) and value != "")
+_PATH = ValueType(
+    "a path", lambda value: isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+)
 _SECTION = ValueType("a section", lambda value: isinstance(value, Mapping))
 _BACKEND = _either("faster_coco_eval", "pycocotools")
 _NAMES = ValueType(
@@ -68,7 +72,9 @@ _NAMES = ValueType(
 )
 _TWO_COUNTS = ValueType(
     "two whole numbers, for training and evaluation",
-    lambda value: isinstance(value, list) and len(value) == 2 and all(_POSITIVE_COUNT.accepts(v) for v in value),
+    lambda value: (
+        isinstance(value, list) and len(value) == 2 and all(_POSITIVE_COUNT.accepts(v) for v in value)
+    ),
 )
 _RESUME = ValueType(
     "true, false, auto or the path of a checkpoint",
@@ -76,7 +82,9 @@ _RESUME = ValueType(
 )
 _SIDES = ValueType(
     "a list of whole numbers",
-    lambda value: isinstance(value, list) and len(value) > 0 and all(_POSITIVE_COUNT.accepts(v) for v in value),
+    lambda value: (
+        isinstance(value, list) and len(value) > 0 and all(_POSITIVE_COUNT.accepts(v) for v in value)
+    ),
 )
 _SCALES = ValueType(
     "a list of numbers above 0",

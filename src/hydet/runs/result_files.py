@@ -48,7 +48,9 @@ class _Collected(NamedTuple):
 
 
 class ResultFiles:
-    """An evaluator without metrics that writes the results::
+    """An evaluator without metrics that writes the results as files.
+
+    The files are::
 
         folder/results.json      instances: COCO's results format
         folder/panoptic.json     segments: COCO's panoptic format, with ids as colors in folder/panoptic/*.png

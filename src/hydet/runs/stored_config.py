@@ -18,7 +18,14 @@ __all__ = ["BUILT_SECTIONS", "checked_config", "read_stored_config"]
 # Sections of a stored config whose targets are built; the other sections are read as values or not at all.
 BUILT_SECTIONS = ("model", "augment", "data", "evaluators")
 # Sections that are read as values. A target in them could be built as the argument of something else.
-_VALUE_SECTIONS = ("evaluation", "proposals", "num_workers", "num_classes", "num_keypoints", "num_stuff_classes")
+_VALUE_SECTIONS = (
+    "evaluation",
+    "proposals",
+    "num_workers",
+    "num_classes",
+    "num_keypoints",
+    "num_stuff_classes",
+)
 
 
 def read_stored_config(
@@ -37,7 +44,11 @@ def read_stored_config(
 
 
 def checked_config(
-    config: Mapping[str, Any], *, name: str, allow: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    allow: Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a stored config as plain containers whose targets are safe to build.
 
@@ -76,4 +87,3 @@ def _merged(config: Any, changes: Any) -> Any:
     if not isinstance(config, Mapping) or not isinstance(changes, Mapping):
         return changes
     return {**config, **{key: _merged(config.get(key), value) for key, value in changes.items()}}
-

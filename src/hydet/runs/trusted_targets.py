@@ -38,7 +38,7 @@ from torchvision.transforms import v2
 
 from hydet.config import ConfigError, TargetCheck
 
-__all__ = ["NEVER_BUILT", "NEEDS_PERMISSION", "TRUSTED_TARGETS", "disarm", "trusted"]
+__all__ = ["NEEDS_PERMISSION", "NEVER_BUILT", "TRUSTED_TARGETS", "disarm", "trusted"]
 
 # Section of the config -> targets of conf/ in it that no package in _EXPORTING covers: factories, plain classes, datasets
 # and evaluators. tests/runs/test_trusted_targets.py compares the lists with conf/.
@@ -148,7 +148,9 @@ def trusted(section: str, allow: Sequence[str] = ()) -> TargetCheck:
             return _advice(section, target.split(".")[0])
         imported = _import(target)
         module = str(getattr(imported, "__module__", None))
-        if _is_below(module, prefixes) or any(_is_part(imported, *rule) for rule in _EXPORTING[section].values()):
+        if _is_below(module, prefixes) or any(
+            _is_part(imported, *rule) for rule in _EXPORTING[section].values()
+        ):
             return None
         return _advice(section, module.split(".")[0])
 
@@ -219,7 +221,9 @@ _TIMM = "hydet.modeling.TimmBackbone"
 _TORCHVISION = "hydet.modeling.TorchvisionBackbone"
 _CHANNELS = "hydet.modeling.channels_at_stride"
 # Arguments of timm.create_model and torchvision.models.get_model that name files, addresses or functions.
-_LOADING_OPTIONS = re.compile(r"(pretrained|checkpoint|cache|weights|kwargs_filter|feature_cfg|model_cfg|scriptable).*")
+_LOADING_OPTIONS = re.compile(
+    r"(pretrained|checkpoint|cache|weights|kwargs_filter|feature_cfg|model_cfg|scriptable).*"
+)
 
 
 def _disarm_backbone(node: dict[str, Any], key: str) -> None:
@@ -254,7 +258,9 @@ def _check_torchvision(node: Mapping[str, Any], key: str) -> None:
         # torch.fx writes Python code that contains the names of a network's modules.
         raise ConfigError(f"{key}: a stored config may not trace (return_nodes) a network of its own (model)")
     names = [*nodes, *nodes.values()] if isinstance(nodes, Mapping) else nodes
-    if not isinstance(names, list) or not all(isinstance(n, str) and re.fullmatch(r"[\w.]+", n) for n in names):
+    if not isinstance(names, list) or not all(
+        isinstance(n, str) and re.fullmatch(r"[\w.]+", n) for n in names
+    ):
         raise ConfigError(f"{key}.return_nodes: names consist of letters, digits, '_' and '.'")
 
 
