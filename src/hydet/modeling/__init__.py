@@ -38,8 +38,8 @@ __all__ = [
     *box_regression.__all__,
     *matcher.__all__,
     *meta_arch.__all__,
-    "MMDetBackbone",  # noqa: F405
-    "MMDetDetector",  # noqa: F405
+    "MMDetBackbone",
+    "MMDetDetector",
     *poolers.__all__,
     *postprocessing.__all__,
     *proposal_generators.__all__,

@@ -1,11 +1,11 @@
-"""Boxes at fixed places, from which detectors regress."""
+"""Anchors: boxes at fixed positions, from which detectors regress."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +18,32 @@ SIZES, ASPECT_RATIOS = (32, 64, 128, 256, 512), (0.5, 1, 2)
 ANGLES = (-90, -60, -30, 0, 30, 60, 90)
 
 
-def _for_each_level(values: Sequence[Any], num_levels: int, name: str) -> list[list[float]]:
-    """One list a level, where a flat list or a list of one list stands for all levels."""
+def _for_each_level(
+    values: Sequence[Sequence[float]] | Sequence[float], num_levels: int, name: str
+) -> list[list[float]]:
+    """Return one list per level; a flat list, or a list of one list, applies to all levels."""
     if len(values) == 0:
         raise ValueError(f"{name} must not be empty")
-    if not isinstance(values[0], Sequence):
-        return [list(values)] * num_levels
-    if any(len(v) == 0 for v in values):
+    levels = [list(level) for level in values if isinstance(level, Sequence)]
+    numbers = [number for number in values if not isinstance(number, Sequence)]
+    if levels and numbers:
+        raise ValueError(f"{name} must be a list of numbers or a list of lists, got {values}")
+    if numbers:
+        return [numbers] * num_levels
+    if any(len(level) == 0 for level in levels):
         raise ValueError(f"{name} must have a number for every level, got {values}")
-    if len(values) == 1:
-        return [list(values[0])] * num_levels
-    if len(values) != num_levels:
-        raise ValueError(f"{name} is given for {len(values)} levels, strides for {num_levels}")
-    return [list(v) for v in values]
+    if len(levels) == 1:
+        return levels * num_levels
+    if len(levels) != num_levels:
+        raise ValueError(f"{name} has {len(levels)} levels, strides has {num_levels}")
+    return levels
 
 
-class _AnchorGenerator(nn.Module):
-    """Places the anchors of a cell, which subclasses define, on grids.
+class _AnchorGenerator(nn.Module, ABC):
+    """Base of anchor generators: places the anchors of a cell, which subclasses define, on the grid of each level.
 
-    The cells are buffers outside of the state dict: they follow the module to its device, stay float32 in a model of
-    another precision, and are computed anew when a model leaves the meta device.
+    The anchors of a cell are buffers outside the state dict. They follow the module to its device, stay float32 in a
+    model of another precision, and are computed again when a model leaves the meta device.
     """
 
     box_dim: int
@@ -49,8 +55,9 @@ class _AnchorGenerator(nn.Module):
         self.strides = list(strides)
         self.offset = offset
 
+    @abstractmethod
     def _make_cells(self) -> list[Tensor]:
-        raise NotImplementedError
+        """Return the anchors of a cell of each level, around the origin."""
 
     def _register_cells(self) -> None:
         for i, cell in enumerate(self._make_cells()):
@@ -67,12 +74,12 @@ class _AnchorGenerator(nn.Module):
 
     @property
     def cell_anchors(self) -> list[Tensor]:
-        """``(A, box_dim)`` anchors of each level around the origin."""
+        """Anchors of a cell, ``(A, box_dim)`` per level, around the origin."""
         return [self.get_buffer(f"cell_anchors_{i}") for i in range(len(self.strides))]
 
     @property
     def num_cell_anchors(self) -> list[int]:
-        """Anchors at each place, by level."""
+        """Number of anchors per cell, by level."""
         return [cell.shape[0] for cell in self.cell_anchors]
 
     @property
@@ -83,31 +90,35 @@ class _AnchorGenerator(nn.Module):
     def _grid_anchors(self, features: Sequence[Tensor]) -> list[Tensor]:
         if len(features) > len(self.strides):
             raise ValueError(
-                f"anchors are made for {len(self.strides)} levels, got {len(features)} feature maps"
+                f"anchors are defined for {len(self.strides)} levels, got {len(features)} feature maps"
             )
-        found = []
+        anchors = []
         for feature, stride, cell in zip(features, self.strides, self.cell_anchors, strict=False):
             height, width = feature.shape[-2:]
             x = (torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset) * stride
             y = (torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset) * stride
             y, x = torch.meshgrid(y, x, indexing="ij")
-            found.append((self._shifts(x, y)[:, :, None] + cell).reshape(-1, self.box_dim))
-        return found
+            anchors.append((self._shifts(x, y)[:, :, None] + cell).reshape(-1, self.box_dim))
+        return anchors
 
+    @abstractmethod
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the ``(H, W, box_dim)`` offsets of the anchors in cells whose centers are x and y, ``(H, W)`` each."""
 
 
 class DefaultAnchorGenerator(_AnchorGenerator):
     """Upright anchors.
 
     Args:
-        sizes: square roots of the areas, in input pixels: a list for each level, or one for all.
-        aspect_ratios: height / width, likewise.
-        strides: input pixels a cell, one for each level.
-        offset: of the first anchor's centre, in strides.
+        sizes: square roots of the areas in input pixels: one list per level, or one list for all levels.
+        aspect_ratios: height / width: one list per level, or one list for all levels.
+        strides: input pixels per cell, one number per level.
+        offset: center of the first anchor, in strides.
 
-    Nothing of it enters ``state_dict``.
+    Raises:
+        ValueError: if ``offset`` is not in [0, 1), or the lists do not fit ``strides``.
+
+    ``state_dict`` contains nothing of it.
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.1; Lin et al. 2016 (arXiv:1612.03144), section 4.1.
     """
@@ -135,7 +146,7 @@ class DefaultAnchorGenerator(_AnchorGenerator):
     def generate_cell_anchors(
         self, sizes: Sequence[float] = SIZES, aspect_ratios: Sequence[float] = ASPECT_RATIOS
     ) -> Tensor:
-        """``(len(sizes) * len(aspect_ratios), 4)`` boxes around the origin, sizes varying slowest."""
+        """Return ``(len(sizes) * len(aspect_ratios), 4)`` boxes around the origin; sizes vary slowest."""
         boxes = []
         for size, ratio in itertools.product(sizes, aspect_ratios):
             width = math.sqrt(size**2 / ratio)
@@ -147,7 +158,7 @@ class DefaultAnchorGenerator(_AnchorGenerator):
         return torch.stack([x, y, x, y], dim=2)
 
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
-        """Anchors for feature maps, of which there may be fewer than strides: they are then the first ones.
+        """Compute the anchors of feature maps. If there are fewer maps than strides, the first strides apply.
 
         Args:
             features: per level, ``(..., H, W)``.
@@ -165,11 +176,14 @@ class RotatedAnchorGenerator(_AnchorGenerator):
     """Rotated anchors (cx, cy, w, h, degrees).
 
     Args:
-        sizes: square roots of the areas, in input pixels: a list for each level, or one for all.
-        aspect_ratios: height / width, likewise.
-        strides: input pixels a cell, one for each level.
-        angles: in degrees counter-clockwise, likewise a list for each level or for all.
-        offset: of the first anchor's centre, in strides.
+        sizes: square roots of the areas in input pixels: one list per level, or one list for all levels.
+        aspect_ratios: height / width: one list per level, or one list for all levels.
+        strides: input pixels per cell, one number per level.
+        angles: degrees counter-clockwise: one list per level, or one list for all levels.
+        offset: center of the first anchor, in strides.
+
+    Raises:
+        ValueError: if ``offset`` is not in [0, 1), or the lists do not fit ``strides``.
 
     Source: Ma et al. 2017 (arXiv:1703.01086), section III-C.
     """
@@ -201,7 +215,7 @@ class RotatedAnchorGenerator(_AnchorGenerator):
         aspect_ratios: Sequence[float] = ASPECT_RATIOS,
         angles: Sequence[float] = ANGLES,
     ) -> Tensor:
-        """``(n, 5)`` boxes around the origin, sizes varying slowest and angles fastest."""
+        """Return ``(A, 5)`` boxes around the origin; sizes vary slowest and angles fastest."""
         boxes = []
         for size, ratio, angle in itertools.product(sizes, aspect_ratios, angles):
             width = math.sqrt(size**2 / ratio)
@@ -213,7 +227,7 @@ class RotatedAnchorGenerator(_AnchorGenerator):
         return torch.stack([x, y, zero, zero, zero], dim=2)
 
     def forward(self, features: Sequence[Tensor]) -> list[RotatedBoxes]:
-        """Anchors for feature maps; see ``DefaultAnchorGenerator.forward``.
+        """Compute the anchors of feature maps; see ``DefaultAnchorGenerator.forward``.
 
         Args:
             features: per level, ``(..., H, W)``.

@@ -1,4 +1,4 @@
-"""Between boxes and what a network predicts: deltas that move a source box onto a target, and their loss."""
+"""Box deltas: the numbers that move a source box onto a target box, and their regression loss."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ __all__ = [
     "dense_box_regression_loss",
 ]
 
+# A network may predict any log ratio, and its exponential would overflow to infinity. log(1000 / 16) lets a source of 16
+# pixels grow to 1000 pixels, about the largest side of an image, so no useful prediction is cut.
 SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 class Box2BoxTransform:
-    """Centre offsets relative to the source's size, and logarithms of the size ratios.
+    """Center offsets relative to the size of the source, and logarithms of the size ratios.
 
     Args:
-        weights: factors of (dx, dy, dw, dh).
+        weights: factors of (dx, dy, dw, dh). Factors above 1 bring deltas, which are small numbers, to about unit
+            variance, so that their loss has a weight similar to that of the classification.
         scale_clamp: upper bound of dw and dh before exponentiation.
 
     Source: Girshick et al. 2014 (arXiv:1311.2524), appendix C.
     """
 
     def __init__(self, weights: Sequence[float], scale_clamp: float = SCALE_CLAMP) -> None:
-        self.weights = _checked_weights(weights, 4)
+        self.weights = _check_weights(weights, 4)
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """The deltas that ``apply_deltas`` turns back into ``target_boxes``.
+        """Compute the deltas that ``apply_deltas`` turns back into ``target_boxes``.
 
         Args:
             src_boxes: ``(..., 4)`` with positive sides.
@@ -62,17 +65,17 @@ class Box2BoxTransform:
         """Move and scale boxes.
 
         Args:
-            deltas: ``(..., k * 4)``, k predictions for each box.
+            deltas: ``(..., k * 4)``, k predictions per box.
             boxes: ``(..., 4)``.
 
         Returns:
-            ``(..., k * 4)`` boxes in the frame of ``boxes``, not clipped; float32 whatever came in.
+            ``(..., k * 4)`` boxes in the frame of ``boxes``, not clipped; always float32.
 
         Raises:
             ValueError: if the last axis of ``deltas`` is not a multiple of 4.
         """
         width, height, x, y = _sizes_and_center(boxes.float().unsqueeze(-2))  # (..., 1)
-        dx, dy, dw, dh = _predictions(deltas, 4).unbind(-1)  # (..., k)
+        dx, dy, dw, dh = _split_predictions(deltas, 4).unbind(-1)  # (..., k)
         wx, wy, ww, wh = self.weights
         x, y = x + dx / wx * width, y + dy / wy * height
         half_width = 0.5 * width * (dw / ww).clamp(max=self.scale_clamp).exp()
@@ -85,23 +88,23 @@ class Box2BoxTransform:
 
 
 class Box2BoxTransformRotated:
-    """As ``Box2BoxTransform`` for (cx, cy, w, h, degrees), with the angle's difference in radians.
+    """``Box2BoxTransform`` for boxes (cx, cy, w, h, degrees), with the difference of the angles in radians.
 
     Args:
         weights: factors of (dx, dy, dw, dh, da).
         scale_clamp: upper bound of dw and dh before exponentiation.
 
-    Angle differences are wrapped to [-180, 180) degrees both ways.
+    Angle differences are wrapped to [-180, 180) degrees in both directions.
 
     Source: Ma et al. 2017 (arXiv:1703.01086), section III-D.
     """
 
     def __init__(self, weights: Sequence[float], scale_clamp: float = SCALE_CLAMP) -> None:
-        self.weights = _checked_weights(weights, 5)
+        self.weights = _check_weights(weights, 5)
         self.scale_clamp = scale_clamp
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """The deltas that ``apply_deltas`` turns back into ``target_boxes``, turning the shorter way.
+        """Compute the deltas that ``apply_deltas`` turns back into ``target_boxes``, with the smaller rotation.
 
         Args:
             src_boxes: ``(..., 5)`` with positive sides.
@@ -126,17 +129,17 @@ class Box2BoxTransformRotated:
         """Move, scale and turn boxes.
 
         Args:
-            deltas: ``(..., k * 5)``, k predictions for each box.
+            deltas: ``(..., k * 5)``, k predictions per box.
             boxes: ``(..., 5)``.
 
         Returns:
-            ``(..., k * 5)`` boxes with angles in [-180, 180); float32 whatever came in.
+            ``(..., k * 5)`` boxes with angles in [-180, 180); always float32.
 
         Raises:
             ValueError: if the last axis of ``deltas`` is not a multiple of 5.
         """
         x, y, width, height, angle = boxes.float().unsqueeze(-2).unbind(-1)  # (..., 1)
-        dx, dy, dw, dh, da = _predictions(deltas, 5).unbind(-1)  # (..., k)
+        dx, dy, dw, dh, da = _split_predictions(deltas, 5).unbind(-1)  # (..., k)
         wx, wy, ww, wh, wa = self.weights
         moved = [
             x + dx / wx * width,
@@ -152,10 +155,10 @@ class Box2BoxTransformRotated:
 
 
 class Box2BoxTransformLinear:
-    """Distances from the centre of a square source to the target's left, top, right and bottom edge.
+    """Distances from the center of a square source to the left, top, right and bottom edge of the target.
 
     Args:
-        normalize_by_size: measure them in sides of the source box instead of pixels.
+        normalize_by_size: measure distances in sides of the source box instead of pixels.
 
     Source: Tian et al. 2019, FCOS (arXiv:1904.01355), section 3.1.
     """
@@ -164,7 +167,7 @@ class Box2BoxTransformLinear:
         self.normalize_by_size = normalize_by_size
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Distances to the edges; negative where the centre lies outside of the target.
+        """Compute the distances to the edges; negative where the center lies outside the target.
 
         Args:
             src_boxes: ``(..., 4)`` square boxes.
@@ -181,20 +184,20 @@ class Box2BoxTransformLinear:
         return torch.stack([left, top, right, bottom], dim=-1)
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes whose edges are at given distances from the centres of ``boxes``.
+        """Compute the boxes whose edges are at given distances from the centers of ``boxes``.
 
         Args:
-            deltas: ``(..., k * 4)``, k predictions for each box; negative ones count as 0.
+            deltas: ``(..., k * 4)``, k predictions per box; negative distances count as 0.
             boxes: ``(..., 4)`` square boxes.
 
         Returns:
-            ``(..., k * 4)`` boxes; float32 whatever came in.
+            ``(..., k * 4)`` boxes; always float32.
 
         Raises:
             ValueError: if the last axis of ``deltas`` is not a multiple of 4.
         """
         width, height, x, y = _sizes_and_center(boxes.float().unsqueeze(-2))  # (..., 1)
-        left, top, right, bottom = _predictions(deltas, 4).relu().unbind(-1)  # (..., k)
+        left, top, right, bottom = _split_predictions(deltas, 4).relu().unbind(-1)  # (..., k)
         if self.normalize_by_size:
             left, top, right, bottom = left * width, top * height, right * width, bottom * height
         return torch.stack([x - left, y - top, x + right, y + bottom], dim=-1).flatten(-2)
@@ -215,15 +218,15 @@ def box_regression_loss(
     loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
-    """The summed regression loss of matched boxes.
+    """Compute the regression loss of matched boxes, summed over boxes.
 
     Args:
         sources: ``(P, D)`` anchors or proposals, D is 4 or 5.
         deltas: ``(P, D)`` predictions.
         targets: ``(P, D)`` ground-truth boxes.
-        transform: relates the three.
+        transform: relates sources, deltas and targets.
         loss_type: ``smooth_l1`` compares deltas; ``giou``, ``diou`` and ``ciou`` compare boxes.
-        smooth_l1_beta: where smooth L1 becomes linear; 0 for plain L1.
+        smooth_l1_beta: error at which smooth L1 becomes linear; 0 for plain L1.
 
     Returns:
         A scalar, computed in float32; a connected 0 if there are no boxes.
@@ -232,8 +235,8 @@ def box_regression_loss(
         ValueError: if ``loss_type`` is unknown.
     """
     if loss_type == "smooth_l1":
-        wanted = transform.get_deltas(sources, targets)
-        return smooth_l1_loss(deltas.float(), wanted, beta=smooth_l1_beta, reduction="sum")
+        target_deltas = transform.get_deltas(sources, targets)
+        return smooth_l1_loss(deltas.float(), target_deltas, beta=smooth_l1_beta, reduction="sum")
     if loss_type not in IOU_LOSSES:
         raise ValueError(f"box_reg_loss_type must be smooth_l1, giou, diou or ciou, got {loss_type!r}")
     return IOU_LOSSES[loss_type](transform.apply_deltas(deltas, sources), targets, reduction="sum")
@@ -248,20 +251,20 @@ def dense_box_regression_loss(
     box_reg_loss_type: str = "smooth_l1",
     smooth_l1_beta: float = 0.0,
 ) -> Tensor:
-    """The summed regression loss of dense predictions.
+    """Compute the regression loss of dense predictions, summed over the anchors of ``fg_mask``.
 
     Args:
         anchors: per level, ``(R_i, D)`` boxes; R over all levels.
         box2box_transform: relates anchors, deltas and boxes.
         pred_anchor_deltas: per level, ``(N, R_i, D)``.
         gt_boxes: per image, the ``(R, D)`` boxes that the anchors were matched to; arbitrary where ``fg_mask`` is
-            false.
-        fg_mask: ``(N, R)`` bool, the anchors that count.
+            False.
+        fg_mask: ``(N, R)`` bool, True for anchors with a box loss.
         box_reg_loss_type: see ``box_regression_loss``.
-        smooth_l1_beta: likewise.
+        smooth_l1_beta: see ``box_regression_loss``.
 
     Returns:
-        A scalar, computed in float32; a connected 0 if no anchor counts.
+        A scalar, computed in float32; a connected 0 if ``fg_mask`` is False everywhere.
     """
     image, anchor = fg_mask.nonzero(as_tuple=True)
     sources = torch.cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])  # (R, D)
@@ -276,21 +279,22 @@ def dense_box_regression_loss(
     )
 
 
-def _checked_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
+def _check_weights(weights: Sequence[float], count: int) -> tuple[float, ...]:
     if len(weights) != count or any(w <= 0 for w in weights):
         raise ValueError(f"weights must be {count} positive numbers, got {list(weights)}")
     return tuple(float(w) for w in weights)
 
 
 def _sizes_and_center(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Width, height and centre (x, y) of xyxy boxes."""
+    """Return width, height, and center (x, y) of xyxy boxes."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     width, height = x2 - x1, y2 - y1
     return width, height, x1 + 0.5 * width, y1 + 0.5 * height
 
 
-def _predictions(deltas: Tensor, dim: int) -> Tensor:
-    """``(..., k * dim)`` of any type to ``(..., k, dim)`` float32."""
+def _split_predictions(deltas: Tensor, dim: int) -> Tensor:
+    """Reshape ``(..., k * dim)`` deltas of any type to ``(..., k, dim)`` float32."""
     if deltas.shape[-1] % dim:
         raise ValueError(f"deltas must have a multiple of {dim} columns, got {tuple(deltas.shape)}")
-    return deltas.float().unflatten(-1, (deltas.shape[-1] // dim, dim))
+    split: Tensor = deltas.float().unflatten(-1, (deltas.shape[-1] // dim, dim))
+    return split

@@ -39,7 +39,7 @@ def build_proposal_generator(part: T | partial[T], shapes: Shapes) -> T:
         shapes: output shapes of the backbone.
     """
     if not isinstance(part, partial):
-        return part  # type: ignore[return-value]
+        return part
     built: dict[str, Any] = {}
     head = part.keywords.get("head")
     if isinstance(head, partial):
@@ -51,12 +51,12 @@ def build_proposal_generator(part: T | partial[T], shapes: Shapes) -> T:
 
 def build_dense_head(part: T | partial[T], shapes: Sequence[ShapeSpec]) -> T:
     """Build the head of a one-stage detector with ``input_shape``, one shape per level."""
-    return part(input_shape=list(shapes)) if isinstance(part, partial) else part  # type: ignore[return-value]
+    return part(input_shape=list(shapes)) if isinstance(part, partial) else part
 
 
 def build_sem_seg_head(part: T | partial[T], shapes: Shapes) -> T:
     """Build a semantic head with ``input_shape``, the shapes by name."""
-    return part(input_shape=dict(shapes)) if isinstance(part, partial) else part  # type: ignore[return-value]
+    return part(input_shape=dict(shapes)) if isinstance(part, partial) else part
 
 
 def build_top_block(part: Any, shapes: Shapes, out_channels: int) -> Any:
@@ -84,7 +84,7 @@ def build_roi_heads(part: T | partial[T], shapes: Shapes) -> T:
         shapes: output shapes of the backbone.
     """
     if not isinstance(part, partial):
-        return part  # type: ignore[return-value]
+        return part
     arguments: dict[str, Any] = dict(part.keywords)
     if "res5" in arguments:
         roi_heads: T = part(**_build_res5_parts(arguments, shapes, _name(part)))

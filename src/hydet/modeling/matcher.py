@@ -1,4 +1,4 @@
-"""Which prediction answers for which ground truth."""
+"""Assignment of predictions to ground truth."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ __all__ = ["Matcher", "match_boxes"]
 
 
 class Matcher:
-    """Gives every prediction the ground truth it overlaps best, and a label by how well it does.
+    """Assigns each prediction to the ground truth that it overlaps best, and labels it by the quality of the match.
 
     Args:
         thresholds: ascending bounds that divide qualities into ``len(thresholds) + 1`` ranges; the lower bound of a
             range belongs to it.
-        labels: one for each range: -1 (ignore), 0 (background) or 1 (match).
-        allow_low_quality_matches: a prediction that is the best for some ground truth, ties included, is labelled 1
-            whatever the quality, as long as that is above 0. It keeps the ground truth it overlaps best itself.
+        labels: label of each range: -1 (ignore), 0 (background) or 1 (match).
+        allow_low_quality_matches: also label a prediction 1 if it is the best one of some ground truth, ties included,
+            and its quality is above 0. Each object then has at least one match, even if no anchor fits it well. The
+            prediction stays assigned to the ground truth that it overlaps best.
+
+    Raises:
+        ValueError: if thresholds do not ascend, or labels do not fit them.
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.2.
     """
@@ -42,14 +46,14 @@ class Matcher:
         self.allow_low_quality_matches = allow_low_quality_matches
 
     def __call__(self, match_quality_matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """Match.
+        """Assign predictions to ground truth.
 
         Args:
             match_quality_matrix: ``(M, N)`` qualities, such as IoU, of M ground truths and N predictions.
 
         Returns:
-            ``(N,)`` int64 index of the best ground truth, 0 where there is none, and ``(N,)`` int8 labels; without
-            ground truth all labels are the lowest range's.
+            ``(N,)`` int64 indices of the best ground truth, and ``(N,)`` int8 labels. Without ground truth, all indices
+            are 0 and all labels are that of the lowest range.
         """
         if match_quality_matrix.ndim != 2:
             raise ValueError(f"expected an (M, N) matrix, got shape {tuple(match_quality_matrix.shape)}")
@@ -66,7 +70,7 @@ class Matcher:
         return matches, labels
 
     def set_low_quality_matches_(self, match_labels: Tensor, match_quality_matrix: Tensor) -> None:
-        """Set the labels of predictions that are the best for some ground truth to 1, in place."""
+        """Label the best predictions of each ground truth 1, in place."""
         best = match_quality_matrix.amax(dim=1, keepdim=True)  # (M, 1)
         is_best = ((match_quality_matrix == best) & (best > 0)).any(dim=0)
         match_labels.masked_fill_(is_best, 1)
@@ -75,10 +79,12 @@ class Matcher:
 def match_boxes(
     matcher: Callable[[Tensor], tuple[Tensor, Tensor]], gt_boxes: Boxes, predictions: Boxes
 ) -> tuple[Tensor, Tensor]:
-    """Match upright boxes by IoU; a plain ``Matcher`` does so without the ``(M, N)`` matrix.
+    """Assign upright boxes to ground-truth boxes by IoU.
+
+    For a plain ``Matcher``, the ``(M, N)`` matrix of IoUs is never stored.
 
     Args:
-        matcher: a ``Matcher``, a subclass of it, or anything that is called like one.
+        matcher: a ``Matcher``, a subclass, or another callable with the same argument and result.
         gt_boxes: M boxes.
         predictions: N boxes.
 

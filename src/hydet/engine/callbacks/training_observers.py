@@ -18,6 +18,7 @@ from hydet.modeling import (
     ProposalNetwork,
     SemanticSegmentor,
 )
+from hydet.modeling.meta_arch.semantic_segmentor import predict_logits
 from hydet.structures import Instances
 from hydet.visualization import draw_masks_beside_ground_truth
 
@@ -161,7 +162,7 @@ class LabelObserver(TrainingObserver):
     def draw_call(self, batch: Batch, call: Call) -> NamedImage:
         """Run the head again, since it returns only losses when it gets targets, and draw its labels."""
         with _without_statistics_update(self._head):
-            logits, _ = self._head(call.args[0])
+            logits = predict_logits(self._head, call.args[0])
         image = self._model.visualize_training(batch, logits)
         return NamedImage("Left: true labels. Right: predicted labels", image)
 

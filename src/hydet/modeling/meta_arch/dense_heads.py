@@ -1,4 +1,4 @@
-"""Heads that predict at every place of every feature map, with the same weights on all levels."""
+"""Heads that predict at every position of every feature map, with the same weights on all levels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ Norm = str | Callable[[int], nn.Module]
 
 
 class RetinaNetHead(nn.Module):
-    """One stack of convolutions for classes and one for boxes.
+    """One stack of convolutions for classes, and one for boxes.
 
     Args:
-        input_shape: of every feature map; all have equally many channels.
-        num_classes: foreground classes.
-        num_anchors: anchors a cell.
+        input_shape: shape of each feature map; all have equally many channels.
+        num_classes: number of foreground classes.
+        num_anchors: number of anchors per cell.
         conv_dims: output channels of the convolutions of either stack.
-        norm: see ``get_norm``. ``BN`` and ``SyncBN`` keep statistics of each level and share the affine parameters,
-            since levels differ in their distributions.
-        prior_prob: probability of a class at the start, small because nearly everything is background.
+        norm: see ``get_norm``. ``BN`` and ``SyncBN`` keep statistics per level and share the affine parameters, since
+            the distributions of the levels differ.
+        prior_prob: probability of each class at initialization. It is small because nearly all anchors are background;
+            with 0.5, their loss would dominate the first steps and make training unstable.
 
     Raises:
         ValueError: if channels differ between levels, or ``prior_prob`` is not a probability.
@@ -45,19 +46,19 @@ class RetinaNetHead(nn.Module):
         prior_prob: float = 0.01,
     ) -> None:
         super().__init__()
-        found = {shape.channels for shape in input_shape}
-        if len(found) != 1:
+        level_channels = {shape.channels for shape in input_shape}
+        if len(level_channels) != 1:
             raise ValueError(
-                f"{type(self).__name__} shares weights, so levels need equal channels, got {found}"
+                f"{type(self).__name__} shares weights, so levels need equal channels, got {level_channels}"
             )
         if not 0 < prior_prob < 1:
             raise ValueError(f"prior_prob must lie in (0, 1), got {prior_prob}")
         self.num_levels = len(input_shape)
         self.num_classes = num_classes
         self.num_anchors = num_anchors
-        channels = [_known(found.pop()), *conv_dims]
-        self.cls_subnet = self._subnet(channels, norm)
-        self.bbox_subnet = self._subnet(channels, norm)
+        channels = [_require_channels(level_channels.pop()), *conv_dims]
+        self.cls_subnet = self._make_subnet(channels, norm)
+        self.bbox_subnet = self._make_subnet(channels, norm)
         self.cls_score = nn.Conv2d(channels[-1], num_anchors * num_classes, kernel_size=3, padding=1)
         self.bbox_pred = nn.Conv2d(channels[-1], num_anchors * 4, kernel_size=3, padding=1)
         for layer in self.modules():
@@ -65,7 +66,7 @@ class RetinaNetHead(nn.Module):
                 _initialize(layer)
         _initialize(self.cls_score, bias=-math.log((1 - prior_prob) / prior_prob))
 
-    def _subnet(self, channels: Sequence[int], norm: Norm) -> nn.Sequential:
+    def _make_subnet(self, channels: Sequence[int], norm: Norm) -> nn.Sequential:
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             layers.append(nn.Conv2d(before, after, kernel_size=3, padding=1))
@@ -80,23 +81,23 @@ class RetinaNetHead(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Predict for every anchor.
+        """Predict classes and deltas of every anchor.
 
         Args:
             features: per level, ``(N, C, H, W)``.
 
         Returns:
-            Per level, ``(N, A * num_classes, H, W)`` logits and ``(N, A * 4, H, W)`` deltas, the anchor changing
-            slowest.
+            Per level, ``(N, A * num_classes, H, W)`` logits and ``(N, A * 4, H, W)`` deltas; in the
+            second axis the anchor varies slowest.
         """
         logits, deltas, _ = self._predict(features)
         return logits, deltas
 
     def _predict(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Logits, deltas and what the deltas were computed from."""
+        """Return logits, deltas, and the features that the deltas are computed from."""
         if len(features) != self.num_levels:
             raise ValueError(
-                f"{type(self).__name__} was made for {self.num_levels} levels, got {len(features)} feature maps"
+                f"{type(self).__name__} was built for {self.num_levels} levels, got {len(features)} feature maps"
             )
         hidden = [self.bbox_subnet(x) for x in features]
         logits = [self.cls_score(self.cls_subnet(x)) for x in features]
@@ -104,14 +105,14 @@ class RetinaNetHead(nn.Module):
 
 
 class FCOSHead(RetinaNetHead):
-    """``RetinaNetHead`` for one anchor a cell that also predicts how central a cell is in its object.
+    """``RetinaNetHead`` with one anchor per cell that also predicts the centerness of each cell.
 
     Args:
         input_shape: see ``RetinaNetHead``.
-        conv_dims: likewise.
-        **kwargs: its other arguments, without ``num_anchors``.
+        conv_dims: see ``RetinaNetHead``.
+        **kwargs: other arguments of ``RetinaNetHead``, without ``num_anchors``.
 
-    Levels share the scale of their deltas too; the paper's learnt scale of each level is not there.
+    Deltas have the same scale on all levels; the learned scale per level of the paper is left out.
 
     Source: Tian et al. 2019 (arXiv:1904.01355), figure 2, with centerness on the branch of the boxes.
     """
@@ -122,7 +123,7 @@ class FCOSHead(RetinaNetHead):
         _initialize(self.ctrness)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:  # type: ignore[override]
-        """Predict for every cell.
+        """Predict classes, deltas and centerness of every cell.
 
         Args:
             features: per level, ``(N, C, H, W)``.
@@ -135,9 +136,9 @@ class FCOSHead(RetinaNetHead):
         return logits, deltas, [self.ctrness(x) for x in hidden]
 
 
-def _known(channels: int | None) -> int:
+def _require_channels(channels: int | None) -> int:
     if channels is None:
-        raise ValueError("input_shape must say how many channels feature maps have")
+        raise ValueError("input_shape must state the number of channels")
     return channels
 
 

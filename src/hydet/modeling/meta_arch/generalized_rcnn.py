@@ -59,12 +59,14 @@ class GeneralizedRCNN(MetaArchitecture):
             vis_period=vis_period,
         )
         shapes = backbone.output_shape()
-        self.proposal_generator = build_proposal_generator(proposal_generator, shapes)
+        self.proposal_generator = (
+            None if proposal_generator is None else build_proposal_generator(proposal_generator, shapes)
+        )
         self.roi_heads = build_roi_heads(roi_heads, shapes)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the ROI heads predict."""
+        """Tasks of the ROI heads."""
         return self.roi_heads.tasks
 
     @property

@@ -77,7 +77,7 @@ class MetaArchitecture(nn.Module, ABC):
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """What the model predicts, most important first. It decides which labels and metrics fit the model."""
+        """Tasks of the model, most important first. They decide which labels and metrics fit the model."""
         return ("box",)
 
     @property

@@ -1,4 +1,4 @@
-"""The semantic branch of a panoptic feature pyramid."""
+"""Semantic branch of a panoptic feature pyramid."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
+from hydet.structures import Losses
 
 __all__ = ["SemSegFPNHead"]
 
@@ -17,14 +18,17 @@ class SemSegFPNHead(nn.Module):
     """Brings every pyramid level to one stride by convolutions and upsampling, and classifies their sum.
 
     Args:
-        input_shape: name to shape of the levels; channels and stride are used.
-        num_classes: classes to tell apart, stuff and whatever stands for things.
-        conv_dims: channels of the convolutions.
-        common_stride: stride at which levels are added and classified.
+        input_shape: shapes of the levels by name; channels and stride are used.
+        num_classes: number of labels: stuff classes and, in a panoptic model, one label for all things.
+        conv_dims: number of channels of the convolutions.
+        common_stride: stride at which the levels are added and classified.
         loss_weight: factor of the loss.
-        norm: of the convolutions, see ``get_norm``.
-        ignore_value: label of pixels that do not count.
+        norm: normalization of the convolutions; see ``get_norm``.
+        ignore_value: label of pixels without loss.
         in_features: names of the levels in ``input_shape`` to use; all by default.
+
+    Raises:
+        ValueError: if there is no level, or one with a smaller stride than ``common_stride``.
 
     Source: Kirillov et al. 2019 (arXiv:1901.02446), section 3.1 and figure 3.
     """
@@ -79,11 +83,11 @@ class SemSegFPNHead(nn.Module):
 
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Losses where targets are given, otherwise logits.
+    ) -> tuple[Tensor | None, Losses]:
+        """Compute losses if targets are given, else logits.
 
         Args:
-            features: level name to ``(B, C, H / stride, W / stride)``.
+            features: by name, ``(B, C, H / stride, W / stride)``.
             targets: ``(B, H, W)`` class indices.
 
         Returns:
@@ -95,27 +99,28 @@ class SemSegFPNHead(nn.Module):
         return self.upsample(predictions), {}
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
-        """``(B, num_classes, H / common_stride, W / common_stride)`` logits."""
+        """Compute logits at the common stride: ``(B, num_classes, H / common_stride, W / common_stride)``."""
         branches = [getattr(self, name)(features[name]) for name in self.in_features]
         total = branches[0]
         for branch in branches[1:]:
             total = total + branch
-        return self.predictor(total)
+        logits: Tensor = self.predictor(total)
+        return logits
 
     def upsample(self, predictions: Tensor) -> Tensor:
-        """From the common stride to input resolution, bilinearly."""
+        """Upsample from the common stride to input resolution, bilinearly."""
         return F.interpolate(
             predictions, scale_factor=self.common_stride, mode="bilinear", align_corners=False
         )
 
-    def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy over the pixels that count; a connected zero where none does.
+    def losses(self, predictions: Tensor, targets: Tensor) -> Losses:
+        """Compute the mean cross-entropy over all pixels but the ignored ones; a connected zero if all are ignored.
 
         Args:
-            predictions: from ``layers``; computed in float32 even under autocast.
+            predictions: logits from ``layers``. The loss is computed in float32 even under autocast.
             targets: ``(B, H, W)`` class indices or ``ignore_value``.
         """
         logits = self.upsample(predictions.float())
         total = F.cross_entropy(logits, targets.long(), reduction="sum", ignore_index=self.ignore_value)
-        counted = (targets != self.ignore_value).sum().clamp(min=1)
-        return {"loss_sem_seg": total / counted * self.loss_weight}
+        num_pixels = (targets != self.ignore_value).sum().clamp(min=1)
+        return {"loss_sem_seg": total / num_pixels * self.loss_weight}
