@@ -17,7 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DEFAULT = ("src", "kernels", "conf", "tests", "benchmarks", "docs", "examples", "noxfile.py", "setup.py", "*.md")
+DEFAULT = (
+    "src",
+    "kernels",
+    "conf",
+    "tests",
+    "benchmarks",
+    "docs",
+    "examples",
+    "noxfile.py",
+    "setup.py",
+    "*.md",
+)
 # Copies of files that other projects own, generated files, and this file, which holds the words themselves.
 EXCLUDED = re.compile(
     r"tests/parity/(cases_\w+|parity|d\w+)\.py|tests/parity/goldens/|docs/configs/|benchmarks/results/|"
@@ -82,7 +93,11 @@ def python_findings(source: str) -> Iterator[Finding]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 docstrings.add(id(first.value))
                 paragraphs = re.split(r"\n\s*\n", first.value.value)
                 line = first.lineno
@@ -103,9 +118,9 @@ def python_findings(source: str) -> Iterator[Finding]:
         if name in VAGUE_NAMES:
             yield node.lineno, f"vague name {name!r}"
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            if " " in node.value.strip():
-                yield from prose_findings(node.value, node.lineno, sentences=False)
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        if is_text and " " in node.value.strip():
+            yield from prose_findings(node.value, node.lineno, sentences=False)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield from prose_findings(token.string.lstrip("# "), token.start[0], sentences=True)
@@ -113,7 +128,9 @@ def python_findings(source: str) -> Iterator[Finding]:
 
 def markdown_findings(text: str) -> Iterator[Finding]:
     """Yield findings in Markdown, outside of code blocks."""
-    text = re.sub(r"^```.*?^```", lambda match: "\n" * match[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^```.*?^```", lambda match: "\n" * match[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL
+    )
     yield from prose_findings(text, 1, sentences=False)
 
 

@@ -119,7 +119,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def meta():
-    """Return ``on_meta``, for ``with meta(): ...``."""
+    """Context manager that builds modules on the meta device."""
     return on_meta
 
 

@@ -1,1 +1,3 @@
+"""Export of models."""
+
 __all__: list[str] = []

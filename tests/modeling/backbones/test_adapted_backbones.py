@@ -72,7 +72,7 @@ def test_timm_network_of_one_size_asks_for_it():
 
 def test_timm_unknown_network_names_a_close_one():
     pytest.importorskip("timm")
-    with pytest.raises(ValueError, match=r"'resnet5'.*close: .*resnet50"):
+    with pytest.raises(ValueError, match=r"'resnet5'.*similar names: .*resnet50"):
         TimmBackbone(model_name="resnet5")
 
 
@@ -173,8 +173,8 @@ def test_torchvision_on_the_meta_device_and_compiled():
     [
         ({}, "either model_name or model"),
         ({"model_name": "resnet18", "model": nn.Identity()}, "either model_name or model"),
-        ({"model": nn.Conv2d(3, 3, 1), "weights": "DEFAULT"}, "built already"),
-        ({"model": nn.Sequential(nn.Conv2d(3, 3, 1))}, "name them by return_nodes"),
+        ({"model": nn.Conv2d(3, 3, 1), "weights": "DEFAULT"}, "apply to model_name only"),
+        ({"model": nn.Sequential(nn.Conv2d(3, 3, 1))}, "name them with return_nodes"),
         ({"model": nn.Sequential(nn.Linear(3, 3))}, "no convolution"),
         ({"model_name": "resnet18", "out_features": ["res9"]}, "res9"),
         ({"model_name": "resnet18", "return_nodes": ["layer1"], "use_act_checkpoint": True}, "checkpointing"),
@@ -239,9 +239,9 @@ def test_inflation_repeats_colours():
 
 
 def test_inflation_errors():
-    with pytest.raises(ValueError, match="name it by key"):
+    with pytest.raises(ValueError, match="pass its name as key"):
         inflate_input_weights({"w": torch.zeros(2, 4, 1, 1)}, 4)
-    with pytest.raises(ValueError, match="no weight is called 'z'"):
+    with pytest.raises(ValueError, match="has no weight 'z'"):
         inflate_input_weights({"w": torch.zeros(2, 3, 1, 1)}, 4, key="z")
     with pytest.raises(ValueError, match="at least one channel"):
         inflate_input_weights({"w": torch.zeros(2, 3, 1, 1)}, 0)

@@ -88,7 +88,7 @@ def test_biases_only_without_norm():
     [
         ({"in_features": ["a", "z"]}, r"FPN: in_features has \['z'\]; Steps produces \['a', 'b', 'c'\]"),
         ({"in_features": []}, "no name"),
-        ({"in_features": ["a", "c"]}, r"twice the one before; got \[4, 12\]"),
+        ({"in_features": ["a", "c"]}, r"twice the previous one; got \[4, 12\]"),
         ({"in_features": ["b", "a"]}, r"got \[8, 4\]"),
         ({"in_features": ["a"], "fuse_type": "mean"}, "'sum' or 'avg', got 'mean'"),
     ],
@@ -111,8 +111,8 @@ def test_simple_pyramid_without_norm_at_all_scales():
     ("options", "message"),
     [
         ({"in_feature": "z", "scale_factors": [1.0]}, "no feature 'z'"),
-        ({"in_feature": "a", "scale_factors": [8.0]}, "scale factors are 4, 2, 1 and 0.5, got 8"),
-        ({"in_feature": "a", "scale_factors": [1.0, 2.0]}, "twice the one before"),
+        ({"in_feature": "a", "scale_factors": [8.0]}, "a scale factor must be 4, 2, 1 or 0.5, got 8"),
+        ({"in_feature": "a", "scale_factors": [1.0, 2.0]}, "twice the previous one"),
     ],
 )
 def test_simple_pyramid_errors(options, message):

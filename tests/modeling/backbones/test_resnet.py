@@ -80,8 +80,8 @@ def test_make_resnet_options():
     ("options", "message"),
     [
         ({"depth": 51}, "depth must be one of"),
-        ({"depth": 18, "num_groups": 2}, "has no groups"),
-        ({"depth": 34, "deform_on_per_stage": (False, False, False, True)}, "no deformable stages"),
+        ({"depth": 18, "num_groups": 2}, "supports neither groups"),
+        ({"depth": 34, "deform_on_per_stage": (False, False, False, True)}, "nor deformable stages"),
         ({"depth": 50, "res5_dilation": 4}, "res5_dilation must be 1 or 2"),
         ({"depth": 50, "deform_on_per_stage": (True,)}, "deform_on_per_stage needs 4"),
         ({"depth": 50, "out_features": ["res6"]}, "res6"),
@@ -103,7 +103,7 @@ def test_constructors_take_keywords_only():
 
 def test_stages_must_fit():
     stage = ResNet.make_stage(BasicBlock, 1, in_channels=4, out_channels=8)
-    with pytest.raises(ValueError, match="takes 4 channels, gets 8"):
+    with pytest.raises(ValueError, match="takes 4 channels, but its input has 8"):
         ResNet(stem=BasicStem(out_channels=8), stages=[stage])
     with pytest.raises(TypeError, match="Linear"):
         ResNet(stem=BasicStem(out_channels=8), stages=[[nn.Linear(8, 8)]])
@@ -112,7 +112,7 @@ def test_stages_must_fit():
 
 
 def test_out_features_must_exist():
-    with pytest.raises(ValueError, match=r"\['res4'\]; there are \['stem', 'res2', 'res3'\]"):
+    with pytest.raises(ValueError, match=r"\['res4'\]; available are \['stem', 'res2', 'res3'\]"):
         small(out_features=["res3", "res4"])
     with pytest.raises(TypeError, match="list of names"):
         small(out_features="res3")

@@ -57,7 +57,7 @@ def test_absolute_positions_skip_the_class_token():
     found = absolute_positions(positions, True, (2, 2))
     torch.testing.assert_close(found, torch.arange(8.0).view(1, 2, 2, 2))
     assert absolute_positions(positions, True, (3, 5)).shape == (1, 3, 5, 2)
-    with pytest.raises(ValueError, match="5 positions"):
+    with pytest.raises(ValueError, match="5 position embeddings"):
         absolute_positions(positions, False, (2, 2))
 
 
@@ -100,11 +100,11 @@ def test_residual_blocks_start_as_the_identity():
 
 
 def test_vit_errors():
-    with pytest.raises(ValueError, match="10 channels cannot have 3 heads"):
+    with pytest.raises(ValueError, match="num_heads=3 does not divide dim=10"):
         ViT(embed_dim=10, num_heads=3, depth=1)
     with pytest.raises(ValueError, match=r"window_block_indexes must lie in \[0, 1\)"):
         ViT(embed_dim=8, num_heads=1, depth=1, window_size=2, window_block_indexes=[1])
-    with pytest.raises(ValueError, match="window_size is 0"):
+    with pytest.raises(ValueError, match="needs window_size > 0"):
         ViT(embed_dim=8, num_heads=1, depth=1, window_block_indexes=[0])
 
 
@@ -163,7 +163,7 @@ def test_swin_errors():
 
 
 def test_mvit_errors():
-    with pytest.raises(ValueError, match="must rise"):
+    with pytest.raises(ValueError, match="must increase"):
         MViT(depth=4, last_block_indexes=(2, 1))
     with pytest.raises(ValueError, match="scale9"):
         MViT(out_features=["scale9"])

@@ -33,9 +33,11 @@ def run_checkpointed(block: nn.Module, *args: Any) -> Tensor:
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _frozen_statistics(norms)
 
-    # Without batch norms the default contexts are cheaper, and torch.compile supports them.
-    options = {"context_fn": contexts} if norms else {}
-    output: Tensor = checkpoint(block, *args, use_reentrant=False, **options)
+    output: Tensor
+    if norms:
+        output = checkpoint(block, *args, use_reentrant=False, context_fn=contexts)
+    else:  # the default contexts are cheaper, and torch.compile supports them
+        output = checkpoint(block, *args, use_reentrant=False)
     return output
 
 

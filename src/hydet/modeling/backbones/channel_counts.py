@@ -47,4 +47,5 @@ def resnet_channels(*, res2_out_channels: int, feature: str) -> int:
     """
     if feature not in STAGES:
         raise ValueError(f"feature must be one of {', '.join(STAGES)}, got {feature!r}")
-    return res2_out_channels * 2 ** STAGES.index(feature)
+    value: int = res2_out_channels * 2 ** STAGES.index(feature)
+    return value

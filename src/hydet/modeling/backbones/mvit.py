@@ -1,4 +1,4 @@
-"""Multiscale vision transformers."""
+"""Multiscale vision transformers (MViTv2)."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["MViT"]
 
 
 class MultiScaleAttention(nn.Module):
-    """Multi-head attention whose queries, keys and values are pooled, each head by the same depthwise convolution.
+    """Multi-head attention with queries, keys and values pooled by a depthwise convolution that all heads share.
 
     Args:
         dim: channels of the input.
         dim_out: channels of the output.
-        num_heads: heads; they divide ``dim_out``.
-        qkv_bias: whether the first linear layer has a bias.
-        norm_layer: called with the channels of a head, after each pooling.
+        num_heads: number of heads; divides ``dim_out``.
+        qkv_bias: add a bias to the projections of queries, keys and values.
+        norm_layer: makes the normalization layer after each pooling; called with the channels of a head.
         pool_kernel: height and width of the pooling convolutions.
-        stride_q: of the pooling of queries, and so of the output.
-        stride_kv: of the pooling of keys and values.
+        stride_q: stride of the pooling of queries, which is that of the output.
+        stride_kv: stride of the pooling of keys and values.
         residual_pooling: add the pooled queries to the output.
         window_size: side of the windows before pooling; 0 for none.
         use_rel_pos: add a bias that depends on vertical and horizontal distances.
-        rel_pos_zero_init: start it at zero.
-        input_size: height and width of the grid that the relative positions are made for; equal.
+        rel_pos_zero_init: initialize that bias with zero.
+        input_size: ``(height, width)`` of the grid that sets the size of the relative position tables; must be square.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class MultiScaleAttention(nn.Module):
     ) -> None:
         super().__init__()
         if dim_out % num_heads:
-            raise ValueError(f"attention over {dim_out} channels cannot have {num_heads} heads")
+            raise ValueError(f"num_heads={num_heads} does not divide dim_out={dim_out}")
         self.num_heads = num_heads
         head_dim = dim_out // num_heads
         self.scale = head_dim**-0.5
@@ -97,49 +97,54 @@ class MultiScaleAttention(nn.Module):
             self.add_module(f"norm_{name}", norm_layer(head_dim))
 
     def _pool(self, x: Tensor, name: str) -> Tensor:
-        """``(B * heads, H, W, C)`` to ``(B * heads, H / stride, W / stride, C)``, rounded up."""
+        """Map ``(B * heads, H, W, C)`` to ``(B * heads, H / stride, W / stride, C)``, rounded up."""
         x = getattr(self, f"pool_{name}")(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return getattr(self, f"norm_{name}")(x)
+        output: Tensor = getattr(self, f"norm_{name}")(x)
+        return output
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, H, W, dim)`` to ``(B, H / stride_q, W / stride_q, dim_out)``, rounded up."""
+        """Map ``(B, H, W, dim)`` to ``(B, H / stride_q, W / stride_q, dim_out)``, rounded up."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         qkv = qkv.permute(3, 0, 4, 1, 2, 5).flatten(1, 2)  # (3, B * heads, H, W, C)
         pooled = q, k, v = tuple(self._pool(part, name) for part, name in zip(qkv.unbind(0), "qkv"))
-        kept = (q.shape[1], q.shape[2])
-        padded = kept
+        unpadded = (q.shape[1], q.shape[2])
+        padded = unpadded
         if self.q_window:
             q = pad_to_multiple(q, self.q_window)
             padded = (q.shape[1], q.shape[2])
             q = split_windows(q, self.q_window)
             k, v = (split_windows(pad_to_multiple(part, self.kv_window), self.kv_window) for part in (k, v))
         q_size, k_size = (q.shape[1], q.shape[2]), (k.shape[1], k.shape[2])
-        heads = (-1, self.num_heads)  # SDPA wants four axes; heads and windows may stand in either order
+        heads = (
+            -1,
+            self.num_heads,
+        )  # scaled_dot_product_attention takes four axes; the order of heads and windows is free
         q, k, v = (part.flatten(1, 2).unflatten(0, heads) for part in (q, k, v))
         bias = None
         if self.use_rel_pos:
             bias = decomposed_bias(q, self.rel_pos_h, self.rel_pos_w, q_size, k_size)
         x = attend(q, k, v, scale=self.scale, bias=bias).flatten(0, 1).unflatten(1, q_size)
         if self.q_window:
-            x = merge_windows(x, self.q_window, padded, kept)
+            x = merge_windows(x, self.q_window, padded, unpadded)
         if self.residual_pooling:
             x = x + pooled[0]
         x = x.unflatten(0, heads).permute(0, 2, 3, 1, 4).flatten(3)  # (B, H, W, dim_out)
-        return self.proj(x)
+        output: Tensor = self.proj(x)
+        return output
 
 
 class MultiScaleBlock(nn.Module):
-    """Pooling attention and an MLP, each around an identity that follows its change of size and channels.
+    """Pooling attention and an MLP, each with a shortcut that matches the size and channels of its output.
 
     Args:
         dim: channels of the input.
         dim_out: channels of the output.
         num_heads: see ``MultiScaleAttention``.
-        mlp_ratio: hidden channels of the MLP as a multiple of ``dim_out``.
+        mlp_ratio: ratio of the hidden channels of the MLP to ``dim_out``.
         qkv_bias: see ``MultiScaleAttention``.
-        drop_path: probability of leaving out either branch for a sample.
-        norm_layer: called with the number of channels.
-        act_layer: called without arguments.
+        drop_path: probability of dropping a branch for a sample.
+        norm_layer: makes a normalization layer; called with the number of channels.
+        act_layer: makes an activation; called without arguments.
         qkv_pool_kernel: see ``MultiScaleAttention``.
         stride_q: see ``MultiScaleAttention``.
         stride_kv: see ``MultiScaleAttention``.
@@ -197,48 +202,49 @@ class MultiScaleBlock(nn.Module):
             self.pool_skip = nn.MaxPool2d(kernel, stride_q, kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, H, W, dim)`` to ``(B, H / stride_q, W / stride_q, dim_out)``, rounded up."""
+        """Map ``(B, H, W, dim)`` to ``(B, H / stride_q, W / stride_q, dim_out)``, rounded up."""
         normalized = self.norm1(x)
         if self.proj is not None:
             x = self.proj(normalized)
         if self.pool_skip is not None:
             x = self.pool_skip(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         x = x + self.drop_path(self.attn(normalized))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        output: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return output
 
 
 class MViT(Backbone):
-    """A hierarchical transformer (MViTv2) with pooling attention; feature maps ``scale2``, ``scale3`` ...
+    """A hierarchical transformer (MViTv2) with pooling attention; feature maps ``scale2``, ``scale3``, ...
 
     Channels and heads double after the last block of a stage, and the next block halves the resolution.
 
     Args:
-        img_size: side of the images that the relative positions are made for, in pixels. Others may come.
+        img_size: side of the images in pixels that sets the size of the relative position tables; other sizes work too.
         patch_kernel: height and width of a patch.
-        patch_stride: step from patch to patch, the stride of ``scale2``.
-        patch_padding: of the image.
+        patch_stride: distance of patches, which is the stride of ``scale2``.
+        patch_padding: padding of the image.
         in_chans: channels of the image.
         embed_dim: channels of the first stage.
         depth: number of blocks.
-        num_heads: heads of the first stage.
-        last_block_indexes: last block of each stage.
+        num_heads: number of heads of the first stage.
+        last_block_indexes: index of the last block of each stage.
         qkv_pool_kernel: height and width of the pooling convolutions.
-        adaptive_kv_stride: of the pooling of keys and values in the first stage; it halves with every stage.
-        adaptive_window_size: side of the windows in the first stage, in tokens; it halves with the resolution. The last
-            block of each stage but the first attends to the whole grid.
+        adaptive_kv_stride: stride of the pooling of keys and values in the first stage, halved with every stage.
+        adaptive_window_size: side of the windows in the first stage in tokens, halved with the resolution. The last
+            block of each stage except the first attends to the whole grid.
         residual_pooling: add the pooled queries to the output of the attention.
-        mlp_ratio: hidden channels of the MLPs as a multiple of the channels.
-        qkv_bias: whether the linear layers of queries, keys and values have biases.
-        drop_path_rate: probability of leaving out a branch of the last block; it grows linearly from 0 at the first.
-        norm_layer: called with the number of channels.
-        act_layer: called without arguments.
-        use_abs_pos: add learned positions to the tokens.
+        mlp_ratio: ratio of the hidden channels of the MLPs to the channels.
+        qkv_bias: add a bias to the projections of queries, keys and values.
+        drop_path_rate: drop rate of the last block; rates grow linearly from 0 at the first block.
+        norm_layer: makes a normalization layer; called with the number of channels.
+        act_layer: makes an activation; called without arguments.
+        use_abs_pos: add learned absolute position embeddings to the tokens.
         use_rel_pos: add relative positions to the attention.
-        rel_pos_zero_init: start those at zero.
-        use_act_checkpoint: recompute each block in the backward pass instead of keeping its activations.
-        pretrain_img_size: side of the images that the absolute positions are made for.
-        pretrain_use_cls_token: whether those include a class token's, which is skipped.
-        out_features: which feature maps to return.
+        rel_pos_zero_init: initialize relative positions with zero.
+        use_act_checkpoint: recompute each block in the backward pass instead of storing its activations.
+        pretrain_img_size: side of the pretraining images, which sets the number of absolute position embeddings.
+        pretrain_use_cls_token: True if the absolute position embeddings include a class token, which is skipped.
+        out_features: names of the feature maps to return.
 
     Source: Li et al. 2021 (arXiv:2112.01526).
     """
@@ -275,7 +281,7 @@ class MViT(Backbone):
         super().__init__()
         last = list(last_block_indexes)
         if last != sorted(set(last)) or not last or not 0 <= last[0] <= last[-1] < depth:
-            raise ValueError(f"last_block_indexes must rise within [0, {depth}), got {last}")
+            raise ValueError(f"last_block_indexes must increase within [0, {depth}), got {last}")
         names = [f"scale{i}" for i in range(2, 2 + len(last))]
         check_out_features("MViT", out_features, names)
         self.use_act_checkpoint = use_act_checkpoint
@@ -314,7 +320,7 @@ class MViT(Backbone):
                     act_layer=act_layer,
                     qkv_pool_kernel=qkv_pool_kernel,
                     stride_q=2 if first_of_stage else 1,
-                    # The whole grid is much in the second and third stage: pool it twice as far.
+                    # In the second and third stage the whole grid is large, so global attention pools twice as far.
                     stride_kv=stride_kv * 2 if i in last[1:3] else stride_kv,
                     residual_pooling=residual_pooling,
                     window_size=0 if attends_to_all else window,

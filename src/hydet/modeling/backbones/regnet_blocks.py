@@ -100,7 +100,8 @@ class SimpleStem(CNNBlockBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)``, rounded up."""
-        return self.af(self.bn(self.conv(x)))
+        output: Tensor = self.af(self.bn(self.conv(x)))
+        return output
 
 
 class SqueezeExcitation(nn.Module):
@@ -127,7 +128,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to the same shape."""
-        return x * self.f_ex(F.adaptive_avg_pool2d(x, 1))
+        output: Tensor = x * self.f_ex(F.adaptive_avg_pool2d(x, 1))
+        return output
 
 
 class VanillaBlock(CNNBlockBase):
@@ -167,7 +169,8 @@ class VanillaBlock(CNNBlockBase):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         x = self.a_af(self.a_bn(self.a(x)))
-        return self.b_af(self.b_bn(self.b(x)))
+        output: Tensor = self.b_af(self.b_bn(self.b(x)))
+        return output
 
 
 class BasicTransform(nn.Module):
@@ -186,7 +189,8 @@ class BasicTransform(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         x = self.a_af(self.a_bn(self.a(x)))
-        return self.b_bn(self.b(x))
+        output: Tensor = self.b_bn(self.b(x))
+        return output
 
 
 class BottleneckTransform(nn.Module):
@@ -232,7 +236,8 @@ class BottleneckTransform(nn.Module):
         x = self.b_af(self.b_bn(self.b(x)))
         if self.se is not None:
             x = self.se(x)
-        return self.c_bn(self.c(x))
+        output: Tensor = self.c_bn(self.c(x))
+        return output
 
 
 class ResBasicBlock(CNNBlockBase):
@@ -288,7 +293,8 @@ class ResBasicBlock(CNNBlockBase):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
         identity = x if self.proj is None else self.bn(self.proj(x))  # type: ignore[misc]
-        return self.af(identity + self.f(x))
+        output: Tensor = self.af(identity + self.f(x))
+        return output
 
 
 class ResBottleneckBlock(ResBasicBlock):
@@ -329,5 +335,5 @@ class ResBottleneckBlock(ResBasicBlock):
         )
 
     @staticmethod
-    def _make_transform(**options: object) -> nn.Module:  # type: ignore[override]
+    def _make_transform(**options: object) -> nn.Module:
         return BottleneckTransform(**options)  # type: ignore[arg-type]

@@ -15,19 +15,19 @@ from .windows import merge_windows, pad_to_multiple, split_windows
 
 __all__ = ["SwinTransformer"]
 
-# B images, C channels, a grid of H x W tokens, windows of w x w = N tokens, n of them in an image.
+# B images, C channels, a grid of H x W tokens, windows of w x w = N tokens, n windows per image.
 
-MASKED = -100.0  # added to the logits of tokens that are neighbours only because the grid was rolled
+MASKED = -100.0  # added to the logits of tokens that are adjacent only because the grid was rolled
 
 
 class SwinPatchEmbed(nn.Module):
-    """Images to a grid of tokens; images are padded to whole patches.
+    """Embed images as a grid of tokens; images are padded to whole patches.
 
     Args:
         patch_size: side of a patch.
         in_chans: channels of the image.
         embed_dim: channels of a token.
-        norm_layer: called with ``embed_dim``; ``None`` for none.
+        norm_layer: makes a normalization layer; called with ``embed_dim``. None for no normalization.
     """
 
     def __init__(
@@ -44,17 +44,18 @@ class SwinPatchEmbed(nn.Module):
         self.norm = nn.Identity() if norm_layer is None else norm_layer(embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_chans, H, W)`` to ``(B, H / patch_size, W / patch_size, embed_dim)``, rounded up."""
+        """Map ``(B, in_chans, H, W)`` to ``(B, H / patch_size, W / patch_size, embed_dim)``, rounded up."""
         bottom, right = -x.shape[2] % self.patch_size, -x.shape[3] % self.patch_size
-        return self.norm(self.proj(F.pad(x, (0, right, 0, bottom))).permute(0, 2, 3, 1))
+        output: Tensor = self.norm(self.proj(F.pad(x, (0, right, 0, bottom))).permute(0, 2, 3, 1))
+        return output
 
 
 class PatchMerging(nn.Module):
-    """Every two by two tokens become one of twice the channels.
+    """Merge each 2 x 2 tokens into one with twice the channels.
 
     Args:
         dim: channels of the input.
-        norm_layer: called with ``4 * dim``.
+        norm_layer: makes a normalization layer; called with ``4 * dim``.
     """
 
     def __init__(self, *, dim: int, norm_layer: Callable[[int], nn.Module]) -> None:
@@ -63,22 +64,23 @@ class PatchMerging(nn.Module):
         self.norm = norm_layer(4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, H, W, dim)`` to ``(B, H / 2, W / 2, 2 * dim)``, rounded up."""
+        """Map ``(B, H, W, dim)`` to ``(B, H / 2, W / 2, 2 * dim)``, rounded up."""
         x = pad_to_multiple(x, 2)
         batch, height, width, channels = x.shape
         x = x.view(batch, height // 2, 2, width // 2, 2, channels)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # upper left, lower left, upper right, lower right
-        return self.reduction(self.norm(x))
+        output: Tensor = self.reduction(self.norm(x))
+        return output
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within windows, with a learned bias for every relative position.
+    """Multi-head self-attention within windows, with a learned bias per relative position.
 
     Args:
-        dim: channels.
+        dim: number of channels.
         window_size: side of a window, w.
-        num_heads: heads; they divide ``dim``.
-        qkv_bias: whether the first linear layer has a bias.
+        num_heads: number of heads; divides ``dim``.
+        qkv_bias: add a bias to the projections of queries, keys and values.
         qk_scale: multiplies the inner products; by default one over the root of the channels of a head.
         attn_drop: dropout probability of the attention weights.
         proj_drop: dropout probability of the output.
@@ -99,7 +101,7 @@ class WindowAttention(nn.Module):
     ) -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f"attention over {dim} channels cannot have {num_heads} heads")
+            raise ValueError(f"num_heads={num_heads} does not divide dim={dim}")
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5 if qk_scale is None else qk_scale
         self.attn_drop = attn_drop
@@ -112,7 +114,7 @@ class WindowAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Let the tokens of each window attend to one another.
+        """Compute attention between the tokens of each window.
 
         Args:
             x: ``(B * n, w, w, dim)``.
@@ -132,24 +134,25 @@ class WindowAttention(nn.Module):
         dropout = self.attn_drop if self.training else 0.0
         x = attend(q, k, v, scale=self.scale, bias=bias, dropout=dropout)
         x = x.transpose(1, 2).reshape(windows, side, side, channels)
-        return self.proj_drop(self.proj(x))
+        output: Tensor = self.proj_drop(self.proj(x))
+        return output
 
 
 class SwinBlock(nn.Module):
-    """Attention within windows, which may be shifted, and an MLP, each around an identity.
+    """Attention within windows, which may be shifted, and an MLP, each with a shortcut.
 
     Args:
-        dim: channels.
-        num_heads: heads of the attention.
+        dim: number of channels.
+        num_heads: number of attention heads.
         window_size: side of a window.
-        shift_size: by how much the windows are shifted.
-        mlp_ratio: hidden channels of the MLP as a multiple of ``dim``.
+        shift_size: shift of the windows in tokens; 0 for none.
+        mlp_ratio: ratio of the hidden channels of the MLP to ``dim``.
         qkv_bias: see ``WindowAttention``.
         qk_scale: see ``WindowAttention``.
         drop: dropout probability of linear layers.
         attn_drop: see ``WindowAttention``.
-        drop_path: probability of leaving out either branch for a sample.
-        norm_layer: called with the number of channels.
+        drop_path: probability of dropping a branch for a sample.
+        norm_layer: makes a normalization layer; called with the number of channels.
     """
 
     def __init__(
@@ -204,15 +207,16 @@ class SwinBlock(nn.Module):
         if shift:
             y = torch.roll(y, (shift, shift), dims=(1, 2))
         x = x + self.drop_path(y[:, : x.shape[1], : x.shape[2]])
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        output: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return output
 
 
 class SwinStage(nn.Module):
-    """The blocks of one resolution, and the merging of patches after them.
+    """The blocks of one resolution, followed by patch merging.
 
     Args:
-        blocks: every second one has shifted windows.
-        downsample: ``None`` for the last stage.
+        blocks: the blocks; every second block has shifted windows.
+        downsample: patch merging, or None for the last stage.
     """
 
     def __init__(self, *, blocks: Sequence[SwinBlock], downsample: nn.Module | None) -> None:
@@ -222,30 +226,30 @@ class SwinStage(nn.Module):
 
 
 class SwinTransformer(Backbone):
-    """A hierarchical transformer with attention in shifted windows; feature maps ``p0``, ``p1`` ...
+    """A hierarchical transformer with attention in shifted windows; feature maps ``p0``, ``p1``, ...
 
-    Any size of image will do: patches, windows and merging pad as they need.
+    Images may have any size: patches, windows and merging pad their inputs.
 
     Args:
-        pretrain_img_size: side of the images that the absolute positions are made for.
-        patch_size: side of a patch. The strides that ``output_shape`` states are those of patches of 4.
+        pretrain_img_size: side of the pretraining images, which sets the number of absolute position embeddings.
+        patch_size: side of a patch. ``output_shape`` reports the strides of patches of 4, as the reference does.
         in_chans: channels of the image.
-        embed_dim: channels of the first stage; they double with every stage.
-        depths: blocks of each stage.
-        num_heads: heads of each stage.
+        embed_dim: channels of the first stage, doubled with every stage.
+        depths: number of blocks per stage.
+        num_heads: number of heads per stage.
         window_size: side of the windows, in tokens.
-        mlp_ratio: hidden channels of the MLPs as a multiple of the channels.
-        qkv_bias: whether the linear layers of queries, keys and values have biases.
+        mlp_ratio: ratio of the hidden channels of the MLPs to the channels.
+        qkv_bias: add a bias to the projections of queries, keys and values.
         qk_scale: multiplies the inner products; by default one over the root of the channels of a head.
         drop_rate: dropout probability of tokens and linear layers.
         attn_drop_rate: dropout probability of attention weights.
-        drop_path_rate: probability of leaving out a branch of the last block; it grows linearly from 0 at the first.
-        norm_layer: called with the number of channels.
-        ape: add learned absolute positions to the tokens.
-        patch_norm: normalise the tokens first.
-        out_indices: which stages give features.
+        drop_path_rate: drop rate of the last block; rates grow linearly from 0 at the first block.
+        norm_layer: makes a normalization layer; called with the number of channels.
+        ape: add learned absolute position embeddings to the tokens.
+        patch_norm: normalize the embedded patches.
+        out_indices: indices of the stages whose features are returned.
         frozen_stages: see ``freeze``.
-        use_checkpoint: recompute each block in the backward pass instead of keeping its activations.
+        use_checkpoint: recompute each block in the backward pass instead of storing its activations.
 
     Source: Liu et al. 2021 (arXiv:2103.14030).
     """
@@ -275,7 +279,7 @@ class SwinTransformer(Backbone):
     ) -> None:
         super().__init__()
         if len(num_heads) != len(depths):
-            raise ValueError(f"num_heads needs {len(depths)} values, one a stage; got {list(num_heads)}")
+            raise ValueError(f"num_heads needs {len(depths)} values, one per stage; got {list(num_heads)}")
         if not out_indices or any(not 0 <= i < len(depths) for i in out_indices):
             raise ValueError(f"out_indices must lie in [0, {len(depths)}), got {list(out_indices)}")
         self.use_act_checkpoint = use_checkpoint
@@ -328,14 +332,15 @@ class SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Patch size times all merging: for such sizes nothing is padded before a merging."""
-        return self._size_divisibility
+        """Patch size times the factor of all mergings; such sizes need no padding before a merging."""
+        value: int = self._size_divisibility
+        return value
 
     def freeze(self) -> SwinTransformer:
-        """Stop training the first parts.
+        """Freeze the first stages, with dropout disabled there.
 
-        ``frozen_stages`` 0 or more freezes the patch embedding, 1 or more the absolute positions, k or more the
-        stages before ``k - 1``; dropout is off there too.
+        ``frozen_stages`` >= 0 freezes the patch embedding, >= 1 the absolute positions, and k freezes the stages before
+        stage ``k - 1``.
 
         Returns:
             The network itself.
@@ -349,7 +354,7 @@ class SwinTransformer(Backbone):
         return self
 
     def train(self, mode: bool = True) -> SwinTransformer:
-        """Set training mode, except for what is frozen."""
+        """Set training mode, except for frozen modules."""
         super().train(mode)
         for part in self._frozen_parts():
             part.eval()
@@ -369,7 +374,7 @@ class SwinTransformer(Backbone):
             x: ``(N, in_chans, H, W)`` images of any size.
 
         Returns:
-            ``(N, C_l, H_l, W_l)`` by name, from fine to coarse, each half as large as the one before, rounded up.
+            ``(N, C_l, H_l, W_l)`` by name, from fine to coarse; each has half the size of the previous one, rounded up.
         """
         x = self.patch_embed(x)  # (B, H, W, C)
         if self.absolute_pos_embed is not None:
@@ -392,32 +397,32 @@ class SwinTransformer(Backbone):
 
 
 def relative_position_index(window_size: int) -> Tensor:
-    """Where the bias of each pair of tokens of a window is found: ``(N, N)``, in ``[0, (2 w - 1) ** 2)``."""
+    """Return ``(N, N)`` indices into the bias table, in ``[0, (2 w - 1) ** 2)``, for each pair of tokens of a window."""
     axis = torch.arange(window_size)
     rows, columns = (part.flatten() for part in torch.meshgrid(axis, axis, indexing="ij"))
-    down = rows[:, None] - rows[None, :] + window_size - 1
-    across = columns[:, None] - columns[None, :] + window_size - 1
-    return down * (2 * window_size - 1) + across
+    vertical = rows[:, None] - rows[None, :] + window_size - 1
+    horizontal = columns[:, None] - columns[None, :] + window_size - 1
+    return vertical * (2 * window_size - 1) + horizontal
 
 
 def shift_mask(height: int, width: int, window_size: int, *, device: torch.device) -> Tensor:
-    """What separates, in shifted windows, tokens from opposite ends of the grid.
+    """Return the attention mask that separates tokens from opposite ends of the grid in shifted windows.
 
     Args:
-        height: of the grid, not padded.
-        width: likewise.
-        window_size: w; windows are shifted by half of it.
-        device: of the result.
+        height: height of the grid before padding.
+        width: width of the grid before padding.
+        window_size: side of a window, w; windows are shifted by half of it.
+        device: device of the result.
 
     Returns:
-        ``(n, N, N)``: 0, or ``MASKED`` for pairs of tokens that the rolling brought together.
+        ``(n, N, N)``: 0, or ``MASKED`` for pairs of tokens that are adjacent only because the grid was rolled.
     """
     shift = window_size // 2
 
     def regions(length: int) -> Tensor:
         length = length + -length % window_size
-        place = torch.arange(length, device=device)
-        return (place >= length - window_size).long() + (place >= length - shift).long()
+        position = torch.arange(length, device=device)
+        return (position >= length - window_size).long() + (position >= length - shift).long()
 
     grid = 3 * regions(height)[:, None] + regions(width)[None, :]
     windows = split_windows(grid[None, :, :, None], window_size).flatten(1)  # (n, N)

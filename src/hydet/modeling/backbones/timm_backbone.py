@@ -86,7 +86,7 @@ class TimmBackbone(AdaptedBackbone):
             self.use_act_checkpoint = True
 
     @property
-    def use_act_checkpoint(self) -> bool | None:  # type: ignore[override]
+    def use_act_checkpoint(self) -> bool | None:
         """True if activations are recomputed; None if timm does not support it for this network."""
         return getattr(self, "_checkpointing", False) if self._checkpointable() is not None else None
 

@@ -185,14 +185,16 @@ def probe_feature_maps(backbone: nn.Module, in_channels: int) -> dict[str, Featu
 def _get_model(name: str, **options: Any) -> nn.Module:
     from torchvision import models
 
-    return models.get_model(name, **options)
+    module: nn.Module = models.get_model(name, **options)
+    return module
 
 
 def _trace(model: nn.Module, return_nodes: Mapping[str, str] | Sequence[str]) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     nodes = dict(return_nodes) if isinstance(return_nodes, Mapping) else list(return_nodes)
-    return create_feature_extractor(model, return_nodes=nodes)  # type: ignore[arg-type]
+    module: nn.Module = create_feature_extractor(model, return_nodes=nodes)
+    return module
 
 
 # torchvision's networks have one of three structures: a stem and layer1 to layer4; stem and trunk_output; features.

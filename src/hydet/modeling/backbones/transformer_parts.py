@@ -36,7 +36,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_features)`` to the same shape."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        output: Tensor = self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        return output
 
 
 class DropPath(nn.Module):

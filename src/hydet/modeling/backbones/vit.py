@@ -110,7 +110,8 @@ class ConvolutionalResidual(nn.Module):
         """Map ``(B, channels, H, W)`` to the same shape."""
         out = self.act1(self.norm1(self.conv1(x)))
         out = self.act2(self.norm2(self.conv2(out)))
-        return x + self.norm3(self.conv3(out))
+        output: Tensor = x + self.norm3(self.conv3(out))
+        return output
 
 
 class ViTBlock(nn.Module):
