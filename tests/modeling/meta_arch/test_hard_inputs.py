@@ -1,7 +1,7 @@
-"""Training on what real data holds sooner or later, with every architecture.
+"""Training of every architecture on unusual inputs that real data contains.
 
-Of no architecture may a trainable parameter go without a gradient, whatever the batch: under DDP the other processes
-would wait for it.
+Every trainable parameter must get a gradient from every batch: under DDP, the other processes would wait for a missing
+gradient.
 """
 
 import pytest
@@ -9,9 +9,9 @@ import torch
 
 from hydet.structures import Instances
 
-SPECKS = [
+TINY_BOXES = [
     [10, 10, 11, 11],  # one pixel
-    [20, 20, 20.5, 20.5],  # less
+    [20, 20, 20.5, 20.5],  # less than a pixel
     [33.2, 10, 33.7, 60],  # a line
     [0, 0, 1, 1],
     [95, 63, 96, 64],
@@ -21,8 +21,8 @@ SPECKS = [
 ]
 
 
-def learn(model, batch, dtype=torch.float32):
-    """Losses, after one step backwards."""
+def compute_gradients(model, batch, dtype=torch.float32):
+    """Compute losses and gradients, check that they are finite, and return the losses."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         losses = model(batch)
     assert losses and all(value.isfinite() for value in losses.values()), losses
@@ -33,17 +33,17 @@ def learn(model, batch, dtype=torch.float32):
     return losses
 
 
-def test_everything_learns(architecture):
+def test_every_parameter_gets_a_gradient(architecture):
     model = architecture.model()
     assert all(p.requires_grad for p in model.parameters())
-    losses = learn(model, architecture.batch())
+    losses = compute_gradients(model, architecture.batch())
     assert all(value > 0 for value in losses.values())
     assert [name for name, p in model.named_parameters() if not p.grad.any()] == []
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (3, 0)])
 def test_images_without_objects(architecture, counts):
-    losses = learn(architecture.model(), architecture.batch(counts=counts))
+    losses = compute_gradients(architecture.model(), architecture.batch(counts=counts))
     regression = [
         v for k, v in losses.items() if "box_reg" in k or "loc" in k or "mask" in k or "keypoint" in k
     ]
@@ -55,27 +55,27 @@ def test_images_without_objects(architecture, counts):
     ["cascade_mask_rcnn_fpn", "keypoint_rcnn_fpn", "mask_rcnn_c4", "panoptic_fpn"],
     indirect=True,
 )
-def test_an_image_without_objects_need_not_have_every_field(architecture):
+def test_images_without_objects_need_not_have_every_field(architecture):
     batch = architecture.batch(counts=(3, 0))
     boxes = batch[1]["instances"].gt_boxes
     batch[1]["instances"] = Instances((64, 96), gt_boxes=boxes, gt_classes=torch.zeros(0, dtype=torch.int64))
-    learn(architecture.model(), batch)
+    compute_gradients(architecture.model(), batch)
 
 
-def test_specks_and_boxes_on_the_border(architecture):
-    batch = [architecture.entry(boxes=SPECKS), architecture.entry(boxes=SPECKS[1:2])]
-    learn(architecture.model(), batch)
+def test_tiny_boxes_and_boxes_on_the_border(architecture):
+    batch = [architecture.entry(boxes=TINY_BOXES), architecture.entry(boxes=TINY_BOXES[1:2])]
+    compute_gradients(architecture.model(), batch)
 
 
 def test_five_hundred_objects(architecture):
-    learn(architecture.model(), architecture.batch(counts=(500, 1)))
+    compute_gradients(architecture.model(), architecture.batch(counts=(500, 1)))
 
 
 @pytest.mark.parametrize(
     "architecture", ["cascade_rcnn_fpn", "fcos", "retinanet", "rotated_faster_rcnn_fpn"], indirect=True
 )
-def test_the_same_object_many_times(architecture):
-    learn(architecture.model(), [architecture.entry(boxes=[[20, 10, 60, 50]] * 9)])
+def test_repeated_objects(architecture):
+    compute_gradients(architecture.model(), [architecture.entry(boxes=[[20, 10, 60, 50]] * 9)])
 
 
 @pytest.mark.parametrize(
@@ -84,50 +84,50 @@ def test_the_same_object_many_times(architecture):
         pytest.param(((40, 72), (64, 50)), id="different"),
         pytest.param(((7, 9), (5, 5)), id="below a stride"),
         pytest.param(((8, 128), (120, 6)), id="elongated"),
-        pytest.param(((64, 96),), id="alone"),
+        pytest.param(((64, 96),), id="one image"),
     ],
 )
-def test_sizes(architecture, sizes):
-    learn(architecture.model(), architecture.batch(sizes=sizes))
+def test_image_sizes(architecture, sizes):
+    compute_gradients(architecture.model(), architecture.batch(sizes=sizes))
 
 
 @pytest.mark.parametrize("counts", [(4, 3), (0, 0)])
 def test_no_proposals(architecture, counts):
     if not architecture.has_boxes or architecture.dense:
-        pytest.skip("makes none")
+        pytest.skip("has no proposals")
     model = architecture.model()
-    learn(model, architecture.without_proposals(model, architecture.batch(counts=counts)))
+    compute_gradients(model, architecture.without_proposals(model, architecture.batch(counts=counts)))
 
 
-def test_bfloat16(architecture):
+def test_bfloat16_losses_are_float32_and_close(architecture):
     batch = architecture.batch()
     torch.manual_seed(2)
     exact = architecture.model()(batch)
     torch.manual_seed(2)
-    losses = learn(architecture.model(), batch, dtype=torch.bfloat16)
+    losses = compute_gradients(architecture.model(), batch, dtype=torch.bfloat16)
     for name, value in losses.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(exact[name].item(), rel=0.1, abs=0.05), name
 
 
 @pytest.mark.parametrize("architecture", ["keypoint_rcnn_fpn"], indirect=True)
-def test_no_keypoint_is_visible(architecture):
+def test_without_visible_keypoints(architecture):
     batch = architecture.batch()
     for entry in batch:
         entry["instances"].gt_keypoints.tensor[..., 2] = 0
-    assert learn(architecture.model(), batch)["loss_keypoint"] == 0
+    assert compute_gradients(architecture.model(), batch)["loss_keypoint"] == 0
 
 
 @pytest.mark.parametrize("architecture", ["mask_rcnn_fpn", "mask_rcnn_c4", "panoptic_fpn"], indirect=True)
-def test_masks_without_a_pixel(architecture):
+def test_empty_masks(architecture):
     batch = architecture.batch()
     for entry in batch:
         entry["instances"].gt_masks.tensor[:] = False
-    assert learn(architecture.model(), batch)["loss_mask"] > 0
+    assert compute_gradients(architecture.model(), batch)["loss_mask"] > 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_non_finite_image_is_named(architecture, value):
+def test_errors_name_the_non_finite_image(architecture, value):
     model, batch = architecture.model(), architecture.batch()
     batch[1]["image"] = batch[1]["image"].float()
     model.compute_losses(batch)
@@ -137,24 +137,24 @@ def test_a_non_finite_image_is_named(architecture, value):
             function(batch)
 
 
-def test_a_degenerate_box_is_named(architecture):
+def test_errors_name_the_degenerate_box(architecture):
     if not architecture.has_boxes:
-        pytest.skip("looks at no boxes")
+        pytest.skip("has no boxes")
     model, batch = architecture.model(), architecture.batch()
     boxes = batch[1]["instances"].gt_boxes.tensor
-    right = boxes.clone()
-    flat = 0.0 if architecture.rotated else boxes[2, 0].item()  # a width, or the far side of a box
-    for wrong in (flat, -1.0, float("nan"), float("inf")):
+    original = boxes.clone()
+    no_width = 0.0 if architecture.rotated else boxes[2, 0].item()  # a width, or the right side of a box
+    for wrong in (no_width, -1.0, float("nan"), float("inf")):
         boxes[2, 2] = wrong
         with pytest.raises(ValueError, match=r"1\.png: ground-truth box 2 is"):
             model(batch)
-    boxes[:] = right
+    boxes[:] = original
     model(batch)
 
 
-def test_a_class_out_of_range_is_named(architecture, tools):
+def test_errors_name_the_class_out_of_range(architecture, tools):
     if not architecture.has_boxes or architecture.name.startswith("rpn"):
-        pytest.skip("looks at no classes")
+        pytest.skip("has no classes")
     batch = architecture.batch()
     for wrong in (-1, tools.num_classes):
         batch[1]["instances"].gt_classes[2] = wrong
@@ -166,7 +166,7 @@ def test_a_class_out_of_range_is_named(architecture, tools):
 
 @pytest.mark.parametrize("architecture", ["semantic_fpn", "panoptic_fpn"], indirect=True)
 @pytest.mark.parametrize("wrong", [-1, 5])
-def test_a_label_out_of_range_is_named(architecture, wrong):
+def test_errors_name_the_label_out_of_range(architecture, wrong):
     batch = architecture.batch()
     batch[1]["sem_seg"][3, 4] = wrong
     with pytest.raises(ValueError, match=rf"1\.png: sem_seg has label {wrong}.*0 to 4 or 255"):
@@ -176,7 +176,7 @@ def test_a_label_out_of_range_is_named(architecture, wrong):
 @pytest.mark.parametrize(
     "architecture", ["mask_rcnn_fpn", "rpn_fpn", "rotated_faster_rcnn_fpn"], indirect=True
 )
-def test_diverged_weights_name_the_files(architecture):
+def test_errors_of_diverged_weights_name_the_files(architecture):
     model = architecture.model()
     with torch.no_grad():
         model.proposal_generator.rpn_head.anchor_deltas.bias[0] = float("nan")

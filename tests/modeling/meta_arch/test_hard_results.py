@@ -19,32 +19,32 @@ def check(architecture, tools, results, sizes):
             check_combination(result)
 
 
-def check_instances(architecture, tools, found, height, width):
-    assert found.image_size == (height, width) and len(found) <= MOST
-    check_boxes(architecture, found.pred_boxes.tensor, height, width)
-    assert ((found.scores > 0) & (found.scores <= 1)).all()
-    assert (found.scores.diff() <= 0).all()
-    assert found.scores.dtype == torch.float32
-    assert ((found.pred_classes >= 0) & (found.pred_classes < tools.num_classes)).all()
-    assert found.has("pred_masks") == ("mask" in architecture.name or "panoptic" in architecture.name)
-    assert found.has("pred_keypoints") == ("keypoint" in architecture.name)
-    if found.has("pred_masks"):
-        masks = found.pred_masks
-        assert masks.shape == (len(found), height, width) and masks.dtype == torch.bool
-        x1, y1, x2, y2 = found.pred_boxes.tensor[:, :, None].unbind(1)
+def check_instances(architecture, tools, output, height, width):
+    assert output.image_size == (height, width) and len(output) <= MOST
+    check_boxes(architecture, output.pred_boxes.tensor, height, width)
+    assert ((output.scores > 0) & (output.scores <= 1)).all()
+    assert (output.scores.diff() <= 0).all()
+    assert output.scores.dtype == torch.float32
+    assert ((output.pred_classes >= 0) & (output.pred_classes < tools.num_classes)).all()
+    assert output.has("pred_masks") == ("mask" in architecture.name or "panoptic" in architecture.name)
+    assert output.has("pred_keypoints") == ("keypoint" in architecture.name)
+    if output.has("pred_masks"):
+        masks = output.pred_masks
+        assert masks.shape == (len(output), height, width) and masks.dtype == torch.bool
+        x1, y1, x2, y2 = output.pred_boxes.tensor[:, :, None].unbind(1)
         y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
         rows, columns = (y > y1 - 1) & (y < y2 + 1), (x > x1 - 1) & (x < x2 + 1)
         assert not (masks & ~(rows[:, :, None] & columns[:, None])).any()  # nothing outside of its box
-    if found.has("pred_keypoints"):
-        points = found.pred_keypoints
-        assert points.shape == (len(found), tools.num_keypoints, 3) and points.isfinite().all()
+    if output.has("pred_keypoints"):
+        points = output.pred_keypoints
+        assert points.shape == (len(output), tools.num_keypoints, 3) and points.isfinite().all()
         assert (points[..., 2] > 0).all()
 
 
-def check_proposals(architecture, tools, found, height, width):
-    assert found.image_size == (height, width)
-    check_boxes(architecture, found.proposal_boxes.tensor, height, width)
-    assert found.objectness_logits.isfinite().all() and (found.objectness_logits.diff() <= 0).all()
+def check_proposals(architecture, tools, output, height, width):
+    assert output.image_size == (height, width)
+    check_boxes(architecture, output.proposal_boxes.tensor, height, width)
+    assert output.objectness_logits.isfinite().all() and (output.objectness_logits.diff() <= 0).all()
 
 
 def check_boxes(architecture, boxes, height, width):
@@ -61,8 +61,8 @@ def check_sem_seg(architecture, tools, scores, height, width):
     assert scores.isfinite().all() and scores.dtype == torch.float32
 
 
-def check_panoptic_seg(architecture, tools, found, height, width):
-    ids, segments = found
+def check_panoptic_seg(architecture, tools, output, height, width):
+    ids, segments = output
     assert ids.shape == (height, width) and ids.dtype == torch.int32
     assert [s["id"] for s in segments] == list(range(1, len(segments) + 1))
     assert {*ids.unique().tolist()} - {0} == {s["id"] for s in segments}
@@ -75,13 +75,13 @@ def check_panoptic_seg(architecture, tools, found, height, width):
 
 def check_combination(result):
     """Things are the instances they say they are."""
-    found, (ids, segments) = result["instances"], result["panoptic_seg"]
+    output, (ids, segments) = result["instances"], result["panoptic_seg"]
     things = [s for s in segments if s["isthing"]]
     assert len({s["instance_id"] for s in things}) == len(things)
     for thing in things:
         i = thing["instance_id"]
-        assert thing["category_id"] == found.pred_classes[i] and thing["score"] == found.scores[i]
-        assert not ((ids == thing["id"]) & ~found.pred_masks[i]).any()
+        assert thing["category_id"] == output.pred_classes[i] and thing["score"] == output.scores[i]
+        assert not ((ids == thing["id"]) & ~output.pred_masks[i]).any()
 
 
 CHECKS = {
@@ -93,8 +93,8 @@ CHECKS = {
 
 
 def boxes_of(result):
-    found = result.get("instances", result.get("proposals"))
-    return found.get("pred_boxes" if found.has("pred_boxes") else "proposal_boxes").tensor
+    output = result.get("instances", result.get("proposals"))
+    return output.get("pred_boxes" if output.has("pred_boxes") else "proposal_boxes").tensor
 
 
 def count(result):
@@ -195,7 +195,7 @@ def raw_results(model, batch):
     if isinstance(results, tuple):  # detections and logits, of the padded batch
         instances, logits = results
         sizes = [entry["image"].shape[-2:] for entry in batch]
-        return [(found, x[:, :h, :w]) for found, x, (h, w) in zip(instances, logits, sizes, strict=True)]
+        return [(output, x[:, :h, :w]) for output, x, (h, w) in zip(instances, logits, sizes, strict=True)]
     return results
 
 
@@ -210,9 +210,9 @@ def test_losses_and_results_from_one_pass(architecture, training):
         passes = []
         model.backbone.register_forward_hook(lambda *_: passes.append(1))
         torch.manual_seed(3)
-        found = getattr(model, name)(batch)
+        output = getattr(model, name)(batch)
         assert len(passes) == 1
-        return found
+        return output
 
     losses, results = run("losses_and_inference")
     for name, value in run("compute_losses").items():
@@ -224,8 +224,8 @@ def test_losses_and_results_from_one_pass(architecture, training):
     assert not any(isinstance(x, torch.Tensor) and x.requires_grad for x in pytree.tree_leaves(results))
 
 
-def assert_same(found, wanted, tolerance):
-    for a, b in zip(pytree.tree_leaves(found), pytree.tree_leaves(wanted), strict=True):
+def assert_same(output, wanted, tolerance):
+    for a, b in zip(pytree.tree_leaves(output), pytree.tree_leaves(wanted), strict=True):
         if isinstance(a, torch.Tensor):
             torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
         else:

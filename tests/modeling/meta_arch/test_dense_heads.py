@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from hydet.layers import ShapeSpec
+from hydet.modeling import FCOSHead, RetinaNetHead
+
+
+@pytest.mark.parametrize("norm", ["BN", "GN", "FrozenBN"])
+def test_norms(norm):
+    head = RetinaNetHead(
+        input_shape=[ShapeSpec(channels=32)] * 2, num_classes=2, num_anchors=1, conv_dims=[32], norm=norm
+    )
+    logits, _ = head([torch.randn(2, 32, 8, 8), 5 + torch.randn(2, 32, 4, 4)])
+    assert [x.shape for x in logits] == [(2, 2, 8, 8), (2, 2, 4, 4)]
+    if norm == "BN":  # statistics per level, shared affine parameters
+        means = [head.state_dict()[f"cls_subnet.1.{i}.running_mean"] for i in range(2)]
+        assert not torch.equal(*means)
+        assert "cls_subnet.1.weight" in head.state_dict()
+
+
+def test_initial_scores_equal_the_prior():
+    head = RetinaNetHead(
+        input_shape=[ShapeSpec(channels=8)], num_classes=2, num_anchors=3, conv_dims=[], prior_prob=0.02
+    )
+    (logits,), _ = head([torch.zeros(1, 8, 2, 2)])
+    torch.testing.assert_close(logits.sigmoid(), torch.full_like(logits, 0.02))
+
+
+def test_fcos_head_also_predicts_centerness():
+    head = FCOSHead(input_shape=[ShapeSpec(channels=8)], num_classes=2, conv_dims=[8])
+    outputs = head([torch.zeros(1, 8, 4, 6)])
+    assert [level.shape for (level,) in outputs] == [(1, 2, 4, 6), (1, 4, 4, 6), (1, 1, 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("channels", "settings", "message"),
+    [
+        ((8, 16), {}, "equal channels"),
+        ((8, 8), {"prior_prob": 0.0}, "prior_prob"),
+        ((None, None), {}, "number of channels"),
+    ],
+)
+def test_wrong_arguments_are_refused(channels, settings, message):
+    shapes = [ShapeSpec(channels=c) for c in channels]
+    with pytest.raises(ValueError, match=message):
+        RetinaNetHead(input_shape=shapes, num_classes=2, num_anchors=1, conv_dims=[8], **settings)
+
+
+def test_another_number_of_levels_is_refused():
+    head = RetinaNetHead(input_shape=[ShapeSpec(channels=8)] * 2, num_classes=2, num_anchors=1, conv_dims=[8])
+    with pytest.raises(ValueError, match="2 levels"):
+        head([torch.zeros(1, 8, 4, 4)])

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+
+@pytest.mark.parametrize("architecture", ["mask_rcnn_fpn"], indirect=True)
+def test_known_boxes_get_masks_and_stay_as_they_are(architecture):
+    model, batch = architecture.model().eval(), architecture.batch()
+    with torch.no_grad():
+        detections = model.inference(batch, do_postprocess=False)
+        for instances in detections:
+            instances.remove("pred_masks")
+        results = model.inference(batch, detections, do_postprocess=False)
+    for before, after in zip(detections, results, strict=True):
+        assert not before.has("pred_masks")
+        assert after.pred_masks.shape[0] == len(before)
+        assert torch.equal(before.pred_boxes.tensor, after.pred_boxes.tensor)
+
+
+@pytest.mark.parametrize("architecture", ["fast_rcnn_fpn"], indirect=True)
+def test_without_proposal_generator_inputs_need_proposals(architecture):
+    model, batch = architecture.model(), architecture.batch()
+    assert model.needs_proposals
+    del batch[1]["proposals"]
+    with pytest.raises(ValueError, match=r"1\.png: .* needs 'proposals'"):
+        model(batch)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["fast_rcnn_fpn", "rotated_faster_rcnn_fpn", "rpn_fpn"], indirect=True
+)
+def test_visualize_training_draws_ground_truth_and_proposals(architecture):
+    model, batch = architecture.model(), architecture.batch()
+    model.input_format = "BGR"
+    with torch.no_grad():
+        if architecture.given_proposals:
+            proposals = [entry["proposals"] for entry in batch]
+            proposals[0].remove("objectness_logits")  # the first proposals are drawn
+        else:
+            images = model.preprocess_image(batch)
+            proposals, _ = model.proposal_generator(images, model.backbone(images.tensor))
+    image = model.visualize_training(batch, proposals)
+    assert image.shape == (3, 64, 2 * 96) and image.dtype == torch.uint8
+    original = batch[0]["image"].flip(0)
+    assert (image[:, :, :96] != original).any() and (image[:, :, 96:] != original).any()

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from hydet.layers import ShapeSpec
+from hydet.modeling import SemSegFPNHead
+
+SHAPES = {"p3": ShapeSpec(channels=8, stride=8), "p2": ShapeSpec(channels=8, stride=4)}
+FEATURES = {"p2": torch.ones(2, 8, 8, 12), "p3": torch.ones(2, 8, 4, 6)}
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    return SemSegFPNHead(
+        **({"input_shape": SHAPES, "num_classes": 3, "conv_dims": 8, "common_stride": 4} | settings)
+    )
+
+
+def test_logits_have_the_resolution_of_the_input():
+    logits, losses = make()(FEATURES)
+    assert logits.shape == (2, 3, 32, 48) and losses == {}
+
+
+def test_ignored_pixels_do_not_change_the_loss():
+    head, targets = make(), torch.zeros(2, 32, 48)
+    _, losses = head(FEATURES, targets)
+    targets[1] = -1  # both images are equal, and so are their losses
+    torch.testing.assert_close(head(FEATURES, targets)[1], losses)
+    targets[:] = -1
+    loss = head(FEATURES, targets)[1]["loss_sem_seg"]
+    assert loss == 0 and loss.requires_grad
+
+
+def test_in_features_choose_levels():
+    assert make().in_features == ["p2", "p3"]
+    assert make(in_features=["p3"]).in_features == ["p3"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"input_shape": {}}, "one level"), ({"common_stride": 8}, "p2 has stride 4")]
+)
+def test_wrong_arguments_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(**settings)
