@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-
 from kernels import device_name
 
 ROOT = Path(__file__).parents[1]

@@ -34,16 +34,16 @@ class RotatedLoop:
         return out
 
     def nms(self, boxes: Tensor, scores: Tensor, *, skip_far: bool) -> Tensor:
-        kept = torch.empty(len(boxes), dtype=torch.int64)
+        indices = torch.empty(len(boxes), dtype=torch.int64)
         count = self.library.nms(
             self._pointer(boxes),
             self._pointer(scores),
             ctypes.c_int64(len(boxes)),
             ctypes.c_float(0.5),
-            self._pointer(kept),
+            self._pointer(indices),
             ctypes.c_bool(skip_far),
         )
-        return kept[:count]
+        return indices[:count]
 
 
 @cache

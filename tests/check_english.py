@@ -118,7 +118,9 @@ def python_findings(source: str) -> Iterator[Finding]:
         if name in VAGUE_NAMES:
             yield node.lineno, f"vague name {name!r}"
     for node in ast.walk(tree):
-        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        is_text = (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        )
         if is_text and " " in node.value.strip():
             yield from prose_findings(node.value, node.lineno, sentences=False)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

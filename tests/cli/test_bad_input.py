@@ -44,7 +44,7 @@ def fingerprint(folder):
     ("name", "override", "words"),
     [
         ("train", "optimizer.lrr=0.1", ["optimizer.lrr", "nearest: 'lr'"]),
-        ("train", "optimiser.lr=0.1", ["optimiser.lr", "nearest: 'optimizer'"]),
+        ("train", "optimizr.lr=0.1", ["optimizr.lr", "nearest: 'optimizer'"]),
         ("train", "backbone=r51", ["backbone=r51", "nearest: 'r50'"]),
         ("train", "optimizer.lr=[", ["optimizer.lr=["]),
         ("train", "optimizer.lr=abc", ["optimizer.lr must be a number", "'abc'"]),

@@ -53,7 +53,7 @@ def test_generated_images_select_slim_heads_and_files_the_published_heads():
     ("override", "message"),
     [
         ("optimizer.lrr=0.1", r"unknown key 'optimizer.lrr'.*nearest: 'lr'"),
-        ("optimiser.lr=0.1", r"unknown key 'optimiser.lr'.*nearest: 'optimizer'"),
+        ("optimizr.lr=0.1", r"unknown key 'optimizr.lr'.*nearest: 'optimizer'"),
         ("backbone=r51", r"backbone=r51: there is no such option; nearest: 'r5?[0-9]+'"),
         ("model=mask_rcnn", r"model=mask_rcnn: there is no such option; nearest: 'mask_rcnn_\w+'"),
         ("bakcbone=r50", r"bakcbone"),

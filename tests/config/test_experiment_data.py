@@ -195,7 +195,7 @@ def test_keypoints_change_places_as_published(recipes, tmp_path):
         3.5,
         4.5,
         2.0,
-    ]  # the file counts pixels, whose centres are meant
+    ]  # the file counts pixels, whose centers are meant
 
 
 @pytest.mark.parametrize("data", ["coco_instance", "coco_keypoint", "coco_panoptic", "voc", "cityscapes"])

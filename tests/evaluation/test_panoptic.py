@@ -69,8 +69,8 @@ def slow_quality(scenes):
     for gt, truth_info, pred, found_info in scenes:
         pixels = lambda ids, s: {*np.flatnonzero(ids == s["id"]).tolist()}  # noqa: E731
         category = lambda s: (bool(s["isthing"]), s["category_id"])  # noqa: E731
-        labelled = set().union(*[pixels(gt, s) for s in truth_info])
-        void = {*range(gt.size)} - labelled
+        labeled = set().union(*[pixels(gt, s) for s in truth_info])
+        void = {*range(gt.size)} - labeled
         used_truth, used_found = set(), set()
         for t in truth_info:
             for f in found_info:

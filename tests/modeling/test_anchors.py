@@ -53,9 +53,9 @@ def test_flat_numbers_serve_every_level():
 
 def test_fewer_feature_maps_are_the_first_levels():
     generator = upright()
-    found = generator(features((4, 5)))
-    assert len(found) == 1
-    assert torch.equal(found[0].tensor, generator(features((4, 5), (2, 3)))[0].tensor)
+    output = generator(features((4, 5)))
+    assert len(output) == 1
+    assert torch.equal(output[0].tensor, generator(features((4, 5), (2, 3)))[0].tensor)
 
 
 def test_empty_feature_map():
@@ -79,8 +79,8 @@ def test_meta_model_gets_its_anchors_back(leave):
     with torch.device("meta"):
         generator = upright()
     assert generator(features((4, 5), (2, 3), device="meta"))[0].tensor.is_meta
-    found = leave(generator)(features((4, 5), (2, 3)))
-    for a, b in zip(found, wanted, strict=True):
+    output = leave(generator)(features((4, 5), (2, 3)))
+    for a, b in zip(output, wanted, strict=True):
         assert torch.equal(a.tensor, b.tensor)
 
 

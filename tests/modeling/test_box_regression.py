@@ -64,9 +64,9 @@ def test_many_predictions_a_box_and_leading_axes(coder, make, dim):
 def test_float32_whatever_comes_in(coder, make, dim):
     source, deltas = make(6), (0.3 * torch.randn(6, dim)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = coder.apply_deltas(deltas, source)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, coder.apply_deltas(deltas.float(), source))
+        output = coder.apply_deltas(deltas, source)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, coder.apply_deltas(deltas.float(), source))
 
 
 def test_growth_is_limited_from_above_only():

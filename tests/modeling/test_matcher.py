@@ -76,11 +76,11 @@ def some_boxes(count):
 @pytest.mark.parametrize("counts", [(0, 9), (5, 0), (1, 1), (7, 300)])
 @pytest.mark.parametrize("low_quality", [False, True])
 def test_boxes_are_matched_as_by_their_overlaps(counts, low_quality):
-    truth, predictions = (some_boxes(n) for n in counts)
+    gt, predictions = (some_boxes(n) for n in counts)
     matcher = rpn_matcher(allow_low_quality_matches=low_quality)
-    wanted = matcher(pairwise_iou(truth, predictions))
-    found = match_boxes(matcher, truth, predictions)
-    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    wanted = matcher(pairwise_iou(gt, predictions))
+    output = match_boxes(matcher, gt, predictions)
+    assert all(torch.equal(a, b) for a, b in zip(output, wanted, strict=True))
 
 
 def test_other_matchers_get_the_matrix():

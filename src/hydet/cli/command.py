@@ -100,7 +100,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _one_line(error: BaseException, config_name: str, arguments: Sequence[str]) -> str:
+def _one_line(error: Exception, config_name: str, arguments: Sequence[str]) -> str:
     if isinstance(error, HydraException) or "Config group override" in str(error):
         return explain(error, compose_choices(arguments, config_name=config_name), arguments)
     if isinstance(error, OmegaConfBaseException):

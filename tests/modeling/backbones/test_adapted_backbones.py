@@ -36,10 +36,10 @@ TORCHVISION = [
 
 def check_shapes(backbone, channels=3):
     """Without data: most of the time would go into random weights."""
-    found = backbone.eval()(torch.zeros(1, channels, 64, 96, device="meta"))
-    assert list(found) == list(backbone.output_shape())
+    output = backbone.eval()(torch.zeros(1, channels, 64, 96, device="meta"))
+    assert list(output) == list(backbone.output_shape())
     for name, spec in backbone.output_shape().items():
-        assert found[name].shape == (1, spec.channels, 64 // spec.stride, 96 // spec.stride)
+        assert output[name].shape == (1, spec.channels, 64 // spec.stride, 96 // spec.stride)
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -62,7 +62,7 @@ def test_timm_chooses_features_and_names():
         TimmBackbone(model_name="resnet10t", out_indices=[2, 3], out_names=["one"])
 
 
-def test_timm_network_of_one_size_asks_for_it():
+def test_timm_network_with_fixed_size_sets_square_pad():
     pytest.importorskip("timm")
     with torch.device("meta"):
         fixed, free = TimmBackbone(model_name="hiera_tiny_224"), TimmBackbone(model_name="resnet10t")
@@ -125,7 +125,7 @@ def test_torchvision_shapes(name):
     check_shapes(backbone)
 
 
-def test_torchvision_keeps_names_and_drops_what_nobody_asked_for():
+def test_torchvision_keeps_names_and_drops_unused_segments():
     from torchvision.models import resnet18
 
     model = resnet18()
@@ -223,16 +223,16 @@ def test_inflation_preserves_the_sum(channels):
         "stem.weight": torch.randn(4, 3, 5, 5),
         "next.weight": torch.randn(4, 4, 3, 3),
     }
-    found = inflate_input_weights(state, channels)
-    assert found["stem.weight"].shape == (4, channels, 5, 5)
-    torch.testing.assert_close(found["stem.weight"].sum(1), state["stem.weight"].sum(1))
-    assert found["next.weight"] is state["next.weight"] and state["stem.weight"].shape[1] == 3
+    output = inflate_input_weights(state, channels)
+    assert output["stem.weight"].shape == (4, channels, 5, 5)
+    torch.testing.assert_close(output["stem.weight"].sum(1), state["stem.weight"].sum(1))
+    assert output["next.weight"] is state["next.weight"] and state["stem.weight"].shape[1] == 3
 
 
-def test_inflation_repeats_colours():
+def test_inflation_repeats_colors():
     weight = torch.randn(2, 3, 1, 1)
-    found = inflate_input_weights({"w": weight}, 6, key="w")["w"]
-    torch.testing.assert_close(found, torch.cat([weight, weight], dim=1) / 2)
+    output = inflate_input_weights({"w": weight}, 6, key="w")["w"]
+    torch.testing.assert_close(output, torch.cat([weight, weight], dim=1) / 2)
     four = inflate_input_weights({"w": weight}, 4)["w"]
     torch.testing.assert_close(four[:, 1:3], weight[:, 1:])
     torch.testing.assert_close(four[:, 0] + four[:, 3], weight[:, 0])

@@ -41,11 +41,11 @@ def test_a_network_of_another_library(model, library, name, channels, more):
     built = hydet.instantiate(hydet.compose(*options).model)
     if channels == 3:  # what their weights expect
         assert built.input_format == "RGB" and built.pixel_std[0] == pytest.approx(58.395)
-    truth = Instances((64, 64), gt_boxes=Boxes([[8.0, 8, 40, 50]]), gt_classes=torch.tensor([1]))
+    gt = Instances((64, 64), gt_boxes=Boxes([[8.0, 8, 40, 50]]), gt_classes=torch.tensor([1]))
     if "mask" in model:
-        truth.gt_masks = BitMasks(torch.ones(1, 64, 64, dtype=torch.bool))
+        gt.gt_masks = BitMasks(torch.ones(1, 64, 64, dtype=torch.bool))
     image = torch.randint(0, 256, (channels, 64, 64), dtype=torch.uint8)
-    batch = [{"image": image, "instances": truth}] * 2
+    batch = [{"image": image, "instances": gt}] * 2
     losses = built.train()(batch)
     sum(losses.values()).backward()
     assert all(value.isfinite() for value in losses.values())

@@ -1,4 +1,4 @@
-"""What every backbone promises, whatever it is made of."""
+"""Properties that every backbone has."""
 
 import copy
 
@@ -102,10 +102,10 @@ def backbone(request):
 @torch.no_grad()
 def test_features_are_as_promised(backbone):
     assert isinstance(backbone, Backbone)
-    found = backbone(torch.randn(2, 3, 64, 96))
+    output = backbone(torch.randn(2, 3, 64, 96))
     promised = backbone.output_shape()
-    assert list(found) == list(promised)
-    for name, feature in found.items():
+    assert list(output) == list(promised)
+    for name, feature in output.items():
         spec = promised[name]
         assert feature.shape == (2, spec.channels, -(-64 // spec.stride), -(-96 // spec.stride))
         assert feature.isfinite().all()
@@ -130,11 +130,11 @@ def test_empty_batch(backbone):
 def test_memory_format_changes_nothing(backbone):
     images = torch.randn(1, 3, 64, 64)
     want = backbone(images)
-    found = copy.deepcopy(backbone).to(memory_format=torch.channels_last)(
+    output = copy.deepcopy(backbone).to(memory_format=torch.channels_last)(
         images.to(memory_format=torch.channels_last)
     )
     for name in want:
-        torch.testing.assert_close(found[name], want[name], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(output[name], want[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["regnet", "vit", "swin", "mvit", "fpn"])
@@ -185,29 +185,29 @@ def test_checkpointing_changes_no_number(build):
     torch.manual_seed(0)
     plain = build().train()
     frugal = copy.deepcopy(checkpoint_activations(copy.deepcopy(plain)))
-    images, found = torch.randn(2, 3, 64, 64), []
+    images, output = torch.randn(2, 3, 64, 64), []
     for net in (plain, frugal):
         torch.manual_seed(1)
         sum(feature.square().mean() for feature in net(images).values()).backward()
         gradients = {f"{n} (gradient)": p.grad for n, p in net.named_parameters() if p.grad is not None}
-        found.append(net.state_dict() | gradients)
-    assert found[0].keys() == found[1].keys() and len(found[0]) > len(plain.state_dict())
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, rtol=0, atol=0)
+        output.append(net.state_dict() | gradients)
+    assert output[0].keys() == output[1].keys() and len(output[0]) > len(plain.state_dict())
+    for name, value in output[0].items():
+        torch.testing.assert_close(output[1][name], value, rtol=0, atol=0)
 
 
 def test_checkpointing_keeps_less():
     def bytes_kept(net):
-        kept = 0
+        indices = 0
 
         def pack(tensor):
-            nonlocal kept
-            kept += tensor.nbytes
+            nonlocal indices
+            indices += tensor.nbytes
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             net(torch.randn(1, 3, 64, 64))
-        return kept
+        return indices
 
     net = small_vit(depth=4, window_block_indexes=[])
     before = bytes_kept(net)
@@ -226,7 +226,7 @@ def test_checkpointing_reaches_into_a_pyramid():
 
 
 class Tiny(Backbone):
-    """What a user writes."""
+    """A minimal custom backbone."""
 
     def __init__(self):
         super().__init__()

@@ -44,15 +44,15 @@ def test_sum_and_average_of_constant_images():
         pyramid = FPN(
             bottom_up=Steps(a=2, b=4, c=8), in_features=["a", "b", "c"], out_channels=2, fuse_type=fuse_type
         )
-        found = identity_(pyramid)(images)
-        assert list(found) == ["p1", "p2", "p3"]
-        assert [found[name].unique().item() for name in found] == want
+        output = identity_(pyramid)(images)
+        assert list(output) == ["p1", "p2", "p3"]
+        assert [output[name].unique().item() for name in output] == want
 
 
 def test_sizes_that_do_not_divide():
     pyramid = FPN(bottom_up=Steps(a=4, b=8, c=16), in_features=["a", "b", "c"], out_channels=2)
-    found = pyramid(torch.randn(1, 3, 50, 77))
-    assert [tuple(f.shape[2:]) for f in found.values()] == [(13, 20), (7, 10), (4, 5)]
+    output = pyramid(torch.randn(1, 3, 50, 77))
+    assert [tuple(f.shape[2:]) for f in output.values()] == [(13, 20), (7, 10), (4, 5)]
     assert pyramid.size_divisibility == 16
 
 

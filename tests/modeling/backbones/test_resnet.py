@@ -45,9 +45,9 @@ PUBLISHED_NAMES = [
 def test_names_of_published_weights():
     with torch.device("meta"):
         state = make_resnet(depth=50, out_features=["res5"]).state_dict()
-    found = [f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in state.items()]
-    assert found[: len(PUBLISHED_NAMES)] == PUBLISHED_NAMES
-    assert len(found) == 5 * 53 and found[-1] == "res5.2.conv3.norm.running_var 2048"
+    output = [f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in state.items()]
+    assert output[: len(PUBLISHED_NAMES)] == PUBLISHED_NAMES
+    assert len(output) == 5 * 53 and output[-1] == "res5.2.conv3.norm.running_var 2048"
 
 
 @pytest.mark.parametrize(("depth", "tensors"), [(18, 100), (34, 180), (50, 265), (101, 520), (152, 775)])

@@ -30,10 +30,10 @@ def test_windows_go_row_by_row():
 def test_relative_positions_depend_on_the_distance(q_size, k_size):
     length = 2 * max(q_size, k_size) - 1
     table = torch.arange(float(length))[:, None]
-    found = relative_positions(table, q_size, k_size)[..., 0]
-    assert found.shape == (q_size, k_size)
-    assert found.min() >= 0 and found.max() <= length - 1
-    assert (found.diff(dim=0) >= 0).all() and (found.diff(dim=1) <= 0).all()
+    output = relative_positions(table, q_size, k_size)[..., 0]
+    assert output.shape == (q_size, k_size)
+    assert output.min() >= 0 and output.max() <= length - 1
+    assert (output.diff(dim=0) >= 0).all() and (output.diff(dim=1) <= 0).all()
 
 
 def test_relative_positions_of_another_length_are_resized():
@@ -45,17 +45,17 @@ def test_relative_positions_of_another_length_are_resized():
 def test_decomposed_bias_against_its_definition():
     torch.manual_seed(0)
     q, table_h, table_w = torch.randn(2, 3, 6, 4), torch.randn(5, 4), torch.randn(7, 4)
-    found = decomposed_bias(q, table_h, table_w, (2, 3), (3, 4))
+    output = decomposed_bias(q, table_h, table_w, (2, 3), (3, 4))
     down, across = relative_positions(table_h, 2, 3), relative_positions(table_w, 3, 4)
     for y, x, v, u in [(0, 0, 0, 0), (1, 2, 2, 3), (0, 1, 2, 0)]:
         want = q[:, :, 3 * y + x] @ (down[y, v] + across[x, u])
-        torch.testing.assert_close(found[:, :, 3 * y + x, 4 * v + u], want)
+        torch.testing.assert_close(output[:, :, 3 * y + x, 4 * v + u], want)
 
 
 def test_absolute_positions_skip_the_class_token():
     positions = torch.cat([torch.full((1, 1, 2), 9.0), torch.arange(8.0).view(1, 4, 2)], dim=1)
-    found = absolute_positions(positions, True, (2, 2))
-    torch.testing.assert_close(found, torch.arange(8.0).view(1, 2, 2, 2))
+    output = absolute_positions(positions, True, (2, 2))
+    torch.testing.assert_close(output, torch.arange(8.0).view(1, 2, 2, 2))
     assert absolute_positions(positions, True, (3, 5)).shape == (1, 3, 5, 2)
     with pytest.raises(ValueError, match="5 position embeddings"):
         absolute_positions(positions, False, (2, 2))
@@ -169,11 +169,11 @@ def test_mvit_errors():
         MViT(out_features=["scale9"])
 
 
-def test_mvit_returns_what_is_asked_for():
+def test_mvit_returns_requested_features():
     net = MViT(
         img_size=32, embed_dim=8, depth=2, last_block_indexes=(0, 1), adaptive_window_size=4,
         out_features=["scale3"], norm_layer=nn.LayerNorm,
     )  # fmt: skip
-    found = net.eval()(torch.randn(1, 3, 40, 56))
-    assert {name: tuple(f.shape) for name, f in found.items()} == {"scale3": (1, 16, 5, 7)}
+    output = net.eval()(torch.randn(1, 3, 40, 56))
+    assert {name: tuple(f.shape) for name, f in output.items()} == {"scale3": (1, 16, 5, 7)}
     assert not any(name.startswith("scale2") for name in net.state_dict())

@@ -1,4 +1,4 @@
-"""Results of every architecture are well formed, whatever the images and however little is found."""
+"""Results of every architecture are well formed for unusual images, and without detections."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch.utils import _pytree as pytree
 
 from hydet.structures import Instances
 
-MOST = 100  # detections of an image
+MAX_DETECTIONS = 100  # per image
 
 
 def check(architecture, tools, results, sizes):
@@ -20,7 +20,7 @@ def check(architecture, tools, results, sizes):
 
 
 def check_instances(architecture, tools, output, height, width):
-    assert output.image_size == (height, width) and len(output) <= MOST
+    assert output.image_size == (height, width) and len(output) <= MAX_DETECTIONS
     check_boxes(architecture, output.pred_boxes.tensor, height, width)
     assert ((output.scores > 0) & (output.scores <= 1)).all()
     assert (output.scores.diff() <= 0).all()
@@ -34,7 +34,7 @@ def check_instances(architecture, tools, output, height, width):
         x1, y1, x2, y2 = output.pred_boxes.tensor[:, :, None].unbind(1)
         y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
         rows, columns = (y > y1 - 1) & (y < y2 + 1), (x > x1 - 1) & (x < x2 + 1)
-        assert not (masks & ~(rows[:, :, None] & columns[:, None])).any()  # nothing outside of its box
+        assert not (masks & ~(rows[:, :, None] & columns[:, None])).any()  # no pixel outside the box
     if output.has("pred_keypoints"):
         points = output.pred_keypoints
         assert points.shape == (len(output), tools.num_keypoints, 3) and points.isfinite().all()
@@ -74,7 +74,7 @@ def check_panoptic_seg(architecture, tools, output, height, width):
 
 
 def check_combination(result):
-    """Things are the instances they say they are."""
+    """Check that things refer to their instances."""
     output, (ids, segments) = result["instances"], result["panoptic_seg"]
     things = [s for s in segments if s["isthing"]]
     assert len({s["instance_id"] for s in things}) == len(things)
@@ -98,17 +98,17 @@ def boxes_of(result):
 
 
 def count(result):
-    """How many objects one result has; of semantic labels, one."""
+    """Return the number of objects of a result; 1 for semantic labels."""
     return next((len(v) for v in result.values() if isinstance(v, Instances)), 1)
 
 
 @torch.no_grad()
-def test_another_resolution(architecture, tools):
+def test_results_at_another_resolution(architecture, tools):
     model, batch = architecture.model().eval(), architecture.batch()
     batch[0].update(height=30, width=200)
     for name, parameter in model.named_parameters():
         if name.endswith(("bbox_pred.bias", "anchor_deltas.bias")):
-            parameter += 10.0  # boxes grow until they leave the image on every side
+            parameter += 10.0  # boxes grow past the image on every side
     results = model(batch)
     check(architecture, tools, results, [(30, 200), (64, 96)])
     assert all(count(result) > 0 for result in results)
@@ -130,7 +130,7 @@ def test_another_resolution(architecture, tools):
     ],
 )
 @torch.no_grad()
-def test_sizes(architecture, tools, sizes):
+def test_image_sizes(architecture, tools, sizes):
     batch = architecture.batch(sizes=sizes, counts=(2, 0, 1))
     check(architecture, tools, architecture.model().eval()(batch), sizes)
 
@@ -145,7 +145,7 @@ def test_bfloat16(architecture, tools):
 
 
 @torch.no_grad()
-def test_nothing_is_found(architecture, tools):
+def test_without_detections(architecture, tools):
     model, batch = architecture.model().eval(), architecture.batch()
     if architecture.name.startswith("rpn"):
         architecture.without_proposals(model, batch)
@@ -154,9 +154,9 @@ def test_nothing_is_found(architecture, tools):
 
 
 @torch.no_grad()
-def test_nothing_is_proposed(architecture, tools):
+def test_without_proposals(architecture, tools):
     if not architecture.has_boxes or architecture.dense:
-        pytest.skip("makes no proposals")
+        pytest.skip("has no proposals")
     model, batch = architecture.model().eval(), architecture.batch()
     check_empty(architecture, tools, model(architecture.without_proposals(model, batch)))
 
@@ -169,25 +169,23 @@ def check_empty(architecture, tools, results):
 
 
 @torch.no_grad()
-def test_an_image_alone_is_the_same(architecture):
-    """Up to rounding, where the batch pads it no more than it would be by itself; more reaches in at the border."""
+def test_an_image_has_the_same_results_alone_and_in_a_batch(architecture):
+    """Results agree up to rounding if the batch adds no padding; more padding changes features at the border."""
     model = architecture.model().eval()
     if architecture.dense:
-        model.head.cls_score.weight *= (
-            30  # or scores lie so near to each other that rounding decides their order
-        )
+        model.head.cls_score.weight *= 30  # otherwise scores are so similar that rounding decides their order
     batch = architecture.batch(sizes=((64, 96), (40, 72)))
     together = raw_results(model, batch)
-    alike = (True, model.backbone.size_divisibility == 32 or bool(model.backbone.padding_constraints))
+    same_padding = (True, model.backbone.size_divisibility == 32 or bool(model.backbone.padding_constraints))
     for i, entry in enumerate(batch):
         (alone,) = raw_results(model, [entry])
-        if not alike[i]:
+        if not same_padding[i]:
             continue
         assert_same(together[i], alone, tolerance=1e-3)
 
 
 def raw_results(model, batch):
-    """One of each image, before thresholds on masks and labels turn roundings into flips."""
+    """Return results before thresholds of masks and labels, which rounding may cross."""
     try:
         results = model.inference(batch, do_postprocess=False)
     except TypeError:
@@ -201,7 +199,7 @@ def raw_results(model, batch):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_losses_and_results_from_one_pass(architecture, training):
-    """The same as from two with the same random numbers, and nothing that came in is changed."""
+    """Results equal those of two passes with the same random numbers, and inputs stay unchanged."""
     batch = architecture.batch()
     before = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, batch)
 

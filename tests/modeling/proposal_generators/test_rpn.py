@@ -45,7 +45,7 @@ def batch(images=2):
 
 
 def targets(counts=(2, 3), rotated=False):
-    found = []
+    output = []
     for size, count in zip(SIZES, counts, strict=True):
         xy = 20 + 30 * torch.rand(count, 2)
         if rotated:
@@ -54,8 +54,8 @@ def targets(counts=(2, 3), rotated=False):
             )
         else:
             boxes = Boxes(torch.cat([xy - 12, xy + 4 + 10 * torch.rand(count, 2)], 1))
-        found.append(Instances(size, gt_boxes=boxes, gt_classes=torch.zeros(count, dtype=torch.int64)))
-    return found
+        output.append(Instances(size, gt_boxes=boxes, gt_classes=torch.zeros(count, dtype=torch.int64)))
+    return output
 
 
 @pytest.mark.parametrize("rotated", [False, True])
@@ -95,9 +95,9 @@ def test_a_batch_without_images():
 def test_loss_weights():
     def losses(**kwargs):
         torch.manual_seed(2)
-        return make(batch_size_per_image=1000, positive_fraction=1.0, **kwargs)(*batch(), truth)[1]
+        return make(batch_size_per_image=1000, positive_fraction=1.0, **kwargs)(*batch(), gt)[1]
 
-    truth = targets()
+    gt = targets()
     plain, scaled = losses(), losses(loss_weight=3)
     partly = losses(loss_weight={"loss_rpn_loc": 2.0})
     for name, value in plain.items():
@@ -105,7 +105,7 @@ def test_loss_weights():
         torch.testing.assert_close(partly[name], value * (2 if name == "loss_rpn_loc" else 1))
 
 
-def test_labels_are_bounded_samples():
+def test_number_of_sampled_anchors_is_limited():
     rpn, (_, features) = make(batch_size_per_image=20), batch()
     anchors = rpn.anchor_generator(list(features.values()))
     labels, boxes = rpn.label_and_sample_anchors(anchors, targets((4, 0)))
@@ -117,7 +117,7 @@ def test_labels_are_bounded_samples():
     assert (boxes[1] == 0).all()
 
 
-def test_anchors_over_the_border_are_not_trained_on():
+def test_anchors_past_the_border_get_no_loss():
     rpn, (_, features) = make(anchor_boundary_thresh=0, batch_size_per_image=1000), batch()
     anchors = rpn.anchor_generator(list(features.values()))
     labels, _ = rpn.label_and_sample_anchors(anchors, targets())
@@ -126,7 +126,7 @@ def test_anchors_over_the_border_are_not_trained_on():
     assert (labels[1][inside] >= 0).any()
 
 
-def test_only_the_mode_decides_what_non_finite_features_do():
+def test_non_finite_features_are_an_error_in_training_only():
     rpn, (images, features) = make(), batch()
     features["p3"][1, :, 3, 4] = float("nan")
     with pytest.raises(FloatingPointError, match="image 1"):
@@ -136,7 +136,7 @@ def test_only_the_mode_decides_what_non_finite_features_do():
     assert all(len(p) > 0 for p in proposals)
 
 
-def test_images_do_not_influence_one_another():
+def test_images_of_a_batch_are_independent():
     rpn, (images, features) = make().eval(), batch()
     together, _ = rpn(images, features)
     alone, _ = rpn(
@@ -145,23 +145,12 @@ def test_images_do_not_influence_one_another():
     torch.testing.assert_close(together[1].proposal_boxes.tensor, alone[0].proposal_boxes.tensor)
 
 
-def test_half_precision_logits():
+def test_losses_and_proposals_are_float32_under_autocast():
     rpn, (images, features) = make(), batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         proposals, losses = rpn(images, features, targets())
     assert proposals[0].objectness_logits.dtype == torch.float32
     assert all(v.dtype == torch.float32 for v in losses.values())
-
-
-@pytest.mark.parametrize("conv_dims", [(-1,), (-1, 12), (6, -1)])
-def test_head_shapes(conv_dims):
-    head = StandardRPNHead(in_channels=8, num_anchors=3, box_dim=5, conv_dims=conv_dims)
-    logits, deltas = head([torch.randn(2, 8, 4, 5), torch.randn(2, 8, 2, 3)])
-    assert [x.shape for x in logits] == [(2, 3, 4, 5), (2, 3, 2, 3)]
-    assert [x.shape for x in deltas] == [(2, 15, 4, 5), (2, 15, 2, 3)]
-    names = {name.rsplit(".", 1)[0] for name in head.state_dict()}
-    hidden = {"conv"} if len(conv_dims) == 1 else {f"conv.conv{i}" for i in range(len(conv_dims))}
-    assert names == {"objectness_logits", "anchor_deltas"} | hidden
 
 
 @pytest.mark.parametrize(
@@ -174,15 +163,30 @@ def test_head_shapes(conv_dims):
         ({"head": StandardRPNHead(in_channels=8, num_anchors=3, box_dim=5)}, "box_dim"),
     ],
 )
-def test_bad_arguments(wrong, message):
+def test_wrong_arguments_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         make(**wrong)
 
 
-def test_bad_arguments_of_others():
-    with pytest.raises(ValueError, match="conv_dims"):
-        StandardRPNHead(in_channels=8, num_anchors=3, conv_dims=())
-    with pytest.raises(ValueError, match="anchor_boundary_thresh"):
-        make(rotated=True, anchor_boundary_thresh=0)
+def test_missing_feature_maps_are_refused():
     with pytest.raises(ValueError, match="'p9'"):
         make(in_features=["p3", "p9"])(*batch())
+
+
+def test_levels_need_equally_many_anchors():
+    anchors = DefaultAnchorGenerator(sizes=[[16], [32, 64]], aspect_ratios=[[1.0, 2.0, 3.0]], strides=[8, 16])
+    with pytest.raises(ValueError, match="equally many anchors"):
+        make(anchor_generator=anchors)
+
+
+def test_custom_heads_need_not_declare_their_sizes():
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = StandardRPNHead(in_channels=8, num_anchors=3)
+
+        def forward(self, features):
+            return self.inner(features)
+
+    proposals, _ = make(head=Head())(*batch())
+    assert len(proposals) == 2

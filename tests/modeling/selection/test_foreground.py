@@ -5,40 +5,39 @@ from hydet.modeling import select_foreground_proposals, select_proposals_with_vi
 from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Boxes, Instances, Keypoints
 
-SIZE = (9, 9)
+
+def make(classes, **fields):
+    boxes = Boxes(torch.tensor([0.0, 0, 10, 10]).repeat(len(classes), 1))
+    return Instances((20, 20), proposal_boxes=boxes, gt_classes=torch.tensor(classes), **fields)
 
 
-def test_select_foreground_proposals():
-    proposals = Instances(
-        SIZE, proposal_boxes=Boxes(torch.rand(5, 4)), gt_classes=torch.tensor([2, 3, -1, 0, 3])
+def test_foreground_is_neither_background_nor_ignored():
+    (selected,), (mask,) = select_foreground_proposals([make([0, 3, -1, 2])], bg_label=3)
+    assert selected.gt_classes.tolist() == [0, 2]
+    assert mask.tolist() == [True, False, False, True]
+
+
+def test_proposals_without_classes_are_refused():
+    with pytest.raises(ValueError, match=r"images \[1\] have no gt_classes"):
+        select_foreground_proposals([make([0]), Instances((9, 9), proposal_boxes=Boxes([]))], bg_label=3)
+
+
+def test_only_proposals_with_a_visible_keypoint_inside_are_kept():
+    keypoints = torch.tensor(
+        [
+            [[5.0, 5, 2], [50, 50, 2]],  # one inside
+            [[5.0, 5, 0], [50, 50, 2]],  # one inside, not labeled
+            [[10.0, 0, 1], [50, 50, 2]],  # one on the edge
+            [[11.0, 5, 2], [50, 50, 2]],  # none inside
+        ]
     )
-    (foreground,), (mask,) = select_foreground_proposals([proposals], bg_label=3)
-    assert foreground.gt_classes.tolist() == [2, 0] and mask.tolist() == [True, False, False, True, False]
+    proposals = make([0, 1, 2, 0], gt_keypoints=Keypoints(keypoints))
+    empty = make([])
+    selected, same = select_proposals_with_visible_keypoints([proposals, empty])
+    assert selected.gt_classes.tolist() == [0, 2]
+    assert same is empty
 
 
-def test_select_foreground_proposals_without_classes_raises():
-    with pytest.raises(ValueError, match="gt_classes"):
-        select_foreground_proposals([Instances(SIZE, proposal_boxes=Boxes([]))], bg_label=3)
-
-
-def test_select_proposals_with_visible_keypoints():
-    box = [1.0, 1, 5, 5]
-    keypoints = [
-        [[2.0, 2, 2], [9, 9, 2]],  # one inside the box
-        [[2, 2, 0], [3, 3, 0]],  # none labeled
-        [[-5, 2, 2], [9, 3, 2]],  # none inside
-        [[5, 5, 1], [0, 0, 0]],  # one on the corner
-    ]
-    proposals = Instances(
-        SIZE, proposal_boxes=Boxes([box] * 4), gt_keypoints=Keypoints(keypoints), index=torch.arange(4)
-    )
-    empty = Instances(SIZE, proposal_boxes=Boxes([]))
-    selected, from_empty = select_proposals_with_visible_keypoints([proposals, empty])
-    assert selected.index.tolist() == [0, 3]
-    assert len(from_empty) == 0 and len(proposals) == 4
-
-
-def test_carry_ground_truth():
-    labeled, detections = Instances(SIZE, gt_classes=torch.zeros(0)), Instances(SIZE, scores=torch.zeros(0))
-    assert carry_ground_truth([detections, labeled])
-    assert not carry_ground_truth([detections]) and not carry_ground_truth([])
+def test_detections_carry_no_ground_truth():
+    assert carry_ground_truth([make([0])])
+    assert not carry_ground_truth([Instances((9, 9), pred_boxes=Boxes([]))])

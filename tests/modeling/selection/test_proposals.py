@@ -3,12 +3,10 @@ import torch
 
 from hydet.modeling import (
     NonFiniteProposalsError,
-    add_ground_truth_to_proposals,
-    add_ground_truth_to_proposals_single_image,
     find_top_rpn_proposals,
     find_top_rrpn_proposals,
 )
-from hydet.structures import Boxes, Instances, RotatedBoxes, pairwise_iou
+from hydet.structures import RotatedBoxes, pairwise_iou
 
 SIZES = [(60, 80), (50, 70)]
 
@@ -36,11 +34,11 @@ def find(boxes, logits, function=find_top_rpn_proposals, **kwargs):
     return function(boxes, logits, **(settings | kwargs))
 
 
-def test_what_comes_out():
-    for found, (height, width) in zip(find(*levels()), SIZES, strict=True):
-        boxes, scores = found.proposal_boxes.tensor, found.objectness_logits
-        assert found.image_size == (height, width)
-        assert 0 < len(found) <= 20
+def test_proposals_are_sorted_clipped_and_large_enough():
+    for output, (height, width) in zip(find(*levels()), SIZES, strict=True):
+        boxes, scores = output.proposal_boxes.tensor, output.objectness_logits
+        assert output.image_size == (height, width)
+        assert 0 < len(output) <= 20
         assert (scores.diff() <= 0).all()
         assert (boxes >= 0).all()
         assert (boxes[:, 2] <= width).all()
@@ -51,19 +49,19 @@ def test_what_comes_out():
 def test_levels_do_not_suppress_one_another():
     box = torch.tensor([[[10.0, 10, 30, 30], [11, 10, 30, 30]]]).expand(2, 2, 4)
     logits = [torch.tensor([[1.0, 0.5]] * 2), torch.tensor([[0.9, 0.4]] * 2)]
-    for found in find([box, box], logits):
-        assert found.objectness_logits.tolist() == pytest.approx([1.0, 0.9])
+    for output in find([box, box], logits):
+        assert output.objectness_logits.tolist() == pytest.approx([1.0, 0.9])
 
 
 def test_survivors_of_a_level_do_not_overlap():
     boxes, logits = levels(counts=(200,))
-    for found in find(boxes, logits, pre_nms_topk=200, post_nms_topk=200, nms_thresh=0.3):
-        iou = pairwise_iou(found.proposal_boxes, found.proposal_boxes).fill_diagonal_(0)
+    for output in find(boxes, logits, pre_nms_topk=200, post_nms_topk=200, nms_thresh=0.3):
+        iou = pairwise_iou(output.proposal_boxes, output.proposal_boxes).fill_diagonal_(0)
         assert iou.max() <= 0.3
 
 
 @pytest.mark.parametrize("function", [find_top_rpn_proposals, find_top_rrpn_proposals])
-def test_a_batch_is_its_images(function):
+def test_images_of_a_batch_are_independent(function):
     boxes, logits = levels()
     if function is find_top_rrpn_proposals:
         boxes = [torch.cat([b[..., :2], b[..., 2:].abs() + 3, 90 * b[..., :1].sin()], dim=2) for b in boxes]
@@ -79,7 +77,7 @@ def test_a_batch_is_its_images(function):
         torch.testing.assert_close(alone.objectness_logits, together[i].objectness_logits)
 
 
-def test_inputs_are_left_alone():
+def test_inputs_stay_unchanged():
     boxes, logits = levels()
     before = [x.clone() for x in (*boxes, *logits)]
     find(boxes, logits)
@@ -88,11 +86,11 @@ def test_inputs_are_left_alone():
 
 def test_non_finite_candidates_are_dropped():
     boxes, logits = levels()
-    kept = find([b[:, 3:] if i == 0 else b for i, b in enumerate(boxes)], [logits[0][:, 3:], logits[1]])
+    indices = find([b[:, 3:] if i == 0 else b for i, b in enumerate(boxes)], [logits[0][:, 3:], logits[1]])
     boxes[0][:, 0, 1] = float("nan")
     boxes[0][:, 1, 2] = float("inf")
     logits[0][:, 2] = -float("inf")
-    for a, b in zip(find(boxes, logits, pre_nms_topk=60), kept, strict=True):
+    for a, b in zip(find(boxes, logits, pre_nms_topk=60), indices, strict=True):
         assert b.objectness_logits.shape[0] <= a.objectness_logits.shape[0]
         assert a.proposal_boxes.tensor.isfinite().all()
         assert a.objectness_logits.isfinite().all()
@@ -107,7 +105,7 @@ def test_non_finite_candidates_are_an_error_in_training():
     assert caught.value.image_indices == (1,)
 
 
-def test_nothing_left_and_nothing_given():
+def test_without_large_candidates_candidates_or_images():
     assert [len(x) for x in find(*levels(), min_box_size=500.0)] == [0, 0]
     assert [len(x) for x in find(*levels(counts=(0, 0)))] == [0, 0]
     assert find(*levels(images=0), image_sizes=[]) == []
@@ -116,35 +114,7 @@ def test_nothing_left_and_nothing_given():
 def test_rotated_boxes_are_clipped_only_if_upright():
     boxes = torch.tensor([[[70.0, 30, 40, 20, 0.5], [70, 30, 40, 20, 30], [10, 10, 8, 8, 350]]])
     logits = torch.tensor([[3.0, 2, 1]])
-    (found,) = find([boxes], [logits], find_top_rrpn_proposals, image_sizes=[(60, 80)], nms_thresh=0.9)
-    assert isinstance(found.proposal_boxes, RotatedBoxes)
+    (output,) = find([boxes], [logits], find_top_rrpn_proposals, image_sizes=[(60, 80)], nms_thresh=0.9)
+    assert isinstance(output.proposal_boxes, RotatedBoxes)
     wanted = torch.tensor([[65.0, 30, 30, 20, 0.5], [70, 30, 40, 20, 30], [10, 10, 8, 8, -10]])
-    torch.testing.assert_close(found.proposal_boxes.tensor, wanted)
-
-
-def proposals(**fields):
-    return Instances((60, 80), proposal_boxes=Boxes(torch.rand(3, 4)), **fields)
-
-
-def test_ground_truth_comes_last():
-    given = proposals(objectness_logits=torch.randn(3))
-    truth = Instances((60, 80), gt_boxes=Boxes([[1.0, 2, 3, 4]]), gt_classes=torch.tensor([7]))
-    (joined,) = add_ground_truth_to_proposals([truth], [given])
-    assert len(given) == 3
-    assert set(joined.get_fields()) == {"proposal_boxes", "objectness_logits"}
-    assert joined.proposal_boxes.tensor[3].tolist() == [1, 2, 3, 4]
-    assert joined.objectness_logits[3].item() == pytest.approx(23.0259, abs=1e-3)
-
-
-def test_boxes_alone_and_no_scores_will_do():
-    joined = add_ground_truth_to_proposals_single_image(Boxes([[1.0, 2, 3, 4]]), proposals())
-    assert len(joined) == 4
-    assert len(add_ground_truth_to_proposals_single_image(Boxes([]), proposals())) == 3
-
-
-def test_fields_that_the_ground_truth_lacks():
-    truth = Instances((60, 80), gt_boxes=Boxes([[1.0, 2, 3, 4]]))
-    with pytest.raises(ValueError, match="'level'"):
-        add_ground_truth_to_proposals([truth], [proposals(level=torch.arange(3))])
-    with pytest.raises(ValueError, match="1 images"):
-        add_ground_truth_to_proposals([truth], [])
+    torch.testing.assert_close(output.proposal_boxes.tensor, wanted)

@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from hydet.modeling.selection.suppression import _suppress_flat, suppress
+from hydet.modeling.selection.suppression import (
+    _suppress_flat,
+    clip_to_images,
+    select_boxes,
+    suppress,
+)
+from hydet.structures import Boxes, RotatedBoxes
 
 
 def candidates(images, count):
@@ -17,7 +23,7 @@ def candidates(images, count):
 
 @pytest.mark.parametrize(("images", "count"), [(0, 5), (2, 0), (1, 1), (3, 60)])
 @pytest.mark.parametrize("limit", [-1, 0, 7, 1000])
-def test_both_ways_agree(images, count, limit):
+def test_padded_and_flat_suppression_agree(images, count, limit):
     boxes, scores, groups, valid = candidates(images, count)
     order, counts = suppress(boxes, scores, groups, valid, 0.4, limit)
     width = count if limit < 0 else min(limit, count)
@@ -28,10 +34,35 @@ def test_both_ways_agree(images, count, limit):
         assert torch.equal(order[i, :n], other[i, :n])
 
 
-def test_invalid_ones_neither_remain_nor_suppress():
+def test_invalid_candidates_are_neither_selected_nor_suppress():
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]]])
     valid = torch.tensor([[False, True, True]])
     order, counts = suppress(
         boxes, torch.tensor([[3.0, 2, 1]]), torch.zeros(1, 3, dtype=torch.int64), valid, 0.5, -1
     )
     assert order[0, : counts[0]].tolist() == [1, 2]
+
+
+def test_selected_boxes_are_gathered_and_counted():
+    boxes, scores, groups, valid = candidates(3, 40)
+    boxes[0, 0] = float("nan")
+    valid[0, 0] = False
+    selected = select_boxes(boxes, scores, groups, valid, iou_threshold=0.4, max_outputs=10)
+    assert selected.boxes.shape == (3, 10, 4) and selected.boxes.isfinite().all()
+    for i, count in enumerate(selected.counts.tolist()):
+        index = selected.indices[i, :count]
+        assert torch.equal(selected.boxes[i, :count], boxes[i, index])
+        assert torch.equal(selected.scores[i, :count], scores[i, index])
+        assert torch.equal(selected.groups[i, :count], groups[i, index])
+        assert (selected.scores[i, :count].diff() <= 0).all()
+
+
+@pytest.mark.parametrize("container", [Boxes, RotatedBoxes])
+@pytest.mark.parametrize("sizes", [[(30, 40)] * 2, [(30, 40), (50, 20)]])
+def test_clipping_a_batch_equals_clipping_each_image(container, sizes):
+    boxes = 60 * torch.rand(2, 20, container.box_dim) - 10
+    clipped = clip_to_images(boxes, sizes)
+    for i, size in enumerate(sizes):
+        expected = container(boxes[i])
+        expected.clip(size)
+        assert torch.equal(clipped[i], expected.tensor)

@@ -38,7 +38,9 @@ def read_image(path: str | Path, *, orient: bool = True) -> Tensor:
     if content.size == 0:
         raise DataError(f"{path}: the file is empty")
     try:
-        image: Tensor = decode_image(torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=orient)
+        image: Tensor = decode_image(
+            torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=orient
+        )
     except RuntimeError:
         # torchvision decodes the common formats fast; Pillow decodes the others, such as BMP and TIFF.
         return _decode_with_pillow(content.tobytes(), path, orient)

@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from hydet.modeling.selection.top_k import gather_rows, nan_to_lowest, top_k
+
+
+@pytest.mark.parametrize(("k", "expected"), [(0, 0), (2, 2), (9, 4)])
+def test_number_of_indices(k, expected):
+    scores = torch.rand(3, 4)
+    index = top_k(scores, k)
+    assert index.shape == (3, expected)
+    assert torch.equal(scores.gather(1, index), scores.sort(dim=1, descending=True).values[:, :expected])
+
+
+def test_nan_ranks_highest_unless_replaced():
+    scores = torch.tensor([[1.0, float("nan"), float("inf"), -float("inf")]])
+    assert top_k(scores, 1).item() == 1
+    assert top_k(nan_to_lowest(scores), 2).tolist() == [[2, 0]]
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 4), (2, 5, 3, 4)])
+def test_gather_rows(shape):
+    values = torch.rand(shape)
+    index = torch.tensor([[4, 0], [1, 1]])
+    rows = gather_rows(values, index)
+    assert rows.shape == (2, 2, *shape[2:])
+    assert torch.equal(rows[0, 0], values[0, 4]) and torch.equal(rows[1, 1], values[1, 1])
