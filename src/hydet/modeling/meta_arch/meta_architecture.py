@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +84,7 @@ class MetaArchitecture(nn.Module, ABC):
         """True if each input must carry ``proposals``."""
         return False
 
-    def forward(self, batched_inputs: Sequence[ModelInput]) -> Any:
+    def forward(self, batched_inputs: Sequence[ModelInput]) -> Losses | list[ModelOutput]:
         """Compute losses in training mode, and results in evaluation mode.
 
         Args:
