@@ -67,8 +67,6 @@ def scale_into_box(polygons: Sequence[np.ndarray], box: np.ndarray, mask_size: i
 
 def rasterize_objects(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
     """Rasterize N objects, each a union of polygons, into an ``(N, height, width)`` bool array."""
-    if len(objects) == 0:
-        return np.zeros((0, height, width), dtype=bool)
     flat = [
         np.asarray(polygon, dtype=np.float64).reshape(-1).tolist() for polygon in itertools.chain(*objects)
     ]
@@ -77,15 +75,17 @@ def rasterize_objects(objects: Sequence[Sequence[np.ndarray]], height: int, widt
         raise ValueError(f"a polygon has at least three points (6 numbers), got {shortest} numbers")
     # One call encodes all polygons; run-length codes are then merged per object.
     codes = iter(coco_mask.frPyObjects(flat, height, width) if flat else [])
-    empty_code = coco_mask.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
-    object_codes = []
-    for polygons in objects:
+    masks = np.zeros((len(objects), height, width), dtype=bool)
+    nonempty, object_codes = [], []
+    for i, polygons in enumerate(objects):
         polygon_codes = list(itertools.islice(codes, len(polygons)))
-        if not polygon_codes:
-            object_codes.append(empty_code)
-        else:
+        if polygon_codes:
+            nonempty.append(i)
             object_codes.append(
                 polygon_codes[0] if len(polygon_codes) == 1 else coco_mask.merge(polygon_codes)
             )
-    masks = coco_mask.decode(object_codes)  # (height, width, N)
-    return np.ascontiguousarray(masks.transpose(2, 0, 1)).astype(bool)
+    if nonempty:
+        masks[nonempty] = coco_mask.decode(object_codes).transpose(
+            2, 0, 1
+        )  # (height, width, n) -> (n, height, width)
+    return masks
