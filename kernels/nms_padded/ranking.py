@@ -5,12 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["pack_survivors", "sort_by_score"]
+__all__ = ["pack_survivors", "rank_boxes", "sort_by_score"]
 
 
 def sort_by_score(scores: Tensor) -> Tensor:
     """Return the ``(B, N)`` order of the boxes of each image by descending score; equal scores rank by position."""
     return scores.argsort(dim=1, descending=True, stable=True)
+
+
+def rank_boxes(scores: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the ``(B, N)`` order of ``sort_by_score``, and ``valid`` in that order; all boxes are valid by default."""
+    order = sort_by_score(scores)
+    return order, torch.ones_like(order, dtype=torch.bool) if valid is None else valid.gather(1, order)
 
 
 def pack_survivors(order: Tensor, keep: Tensor, max_outputs: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hydet.kernels.nms_padded.overlap import PAIRS_PER_CHUNK, iou_exceeds
-from hydet.kernels.nms_padded.ranking import pack_survivors, sort_by_score
+from hydet.kernels.nms_padded.ranking import pack_survivors, rank_boxes
 from hydet.kernels.suppression.torch_impl import greedy_survivors
 
 __all__ = ["forward_torch"]
@@ -43,8 +43,7 @@ def forward_torch(
 ) -> tuple[Tensor, Tensor]:
     """Compute ``nms_padded``."""
     num_images, num_boxes = scores.shape
-    order = sort_by_score(scores)
-    sorted_valid = torch.ones_like(order, dtype=torch.bool) if valid is None else valid.gather(1, order)
+    order, sorted_valid = rank_boxes(scores, valid)
     keep = sorted_valid.clone()
     for image in range(num_images if num_boxes > 0 else 0):
         image_order = order[image]

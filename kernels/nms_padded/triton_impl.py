@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hydet.kernels.dispatch import triton_interprets
-from hydet.kernels.nms_padded.ranking import pack_survivors, sort_by_score
+from hydet.kernels.nms_padded.ranking import pack_survivors, rank_boxes
 from hydet.kernels.suppression.triton_impl import WORD, launch_suppression, pack_word
 
 __all__ = ["launch_forward", "round_down"]
@@ -75,8 +75,7 @@ def launch_forward(
 ) -> tuple[Tensor, Tensor]:
     """Compute ``nms_padded`` without a host synchronization."""
     num_images, num_boxes = scores.shape
-    order = sort_by_score(scores)
-    sorted_valid = torch.ones_like(order, dtype=torch.bool) if valid is None else valid.gather(1, order)
+    order, sorted_valid = rank_boxes(scores, valid)
     if order.numel() == 0:
         return pack_survivors(order, sorted_valid, max_outputs)
     boxes = boxes.contiguous()

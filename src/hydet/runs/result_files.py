@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
 from hydet.data import Metadata, Proposals, write_proposals
 from hydet.data.coco.panoptic import ids_to_rgb
+from hydet.data.coco.writer import write_png
 from hydet.distributed import gather_on_main, is_main_process
 from hydet.engine.atomic_writes import write_atomically
 from hydet.evaluation import results_to_coco_json
@@ -88,7 +88,7 @@ class ResultFiles:
             if "panoptic_seg" in output:
                 self._collected.panoptic.append(self._write_segments(image_id, *output["panoptic_seg"], name))
             elif "sem_seg" in output:
-                _write_png(_labels(output["sem_seg"]), self.folder / "semantic" / name)
+                write_png(_labels(output["sem_seg"]), self.folder / "semantic" / name)
                 self._collected.label_maps.append(name)
             if "proposals" in output:
                 self._add_proposals(image_id, output["proposals"].to("cpu"))
@@ -133,7 +133,7 @@ class ResultFiles:
         self, image_id: int, id_map: Tensor, segments: Sequence[SegmentInfo], name: str
     ) -> _PanopticEntry:
         ids = id_map.cpu().numpy()
-        _write_png(ids_to_rgb(ids), self.folder / "panoptic" / name)
+        write_png(ids_to_rgb(ids), self.folder / "panoptic" / name)
         areas = np.bincount(ids.reshape(-1))
         entries: list[_Segment] = []
         for segment in segments:
@@ -153,8 +153,3 @@ def _labels(logits: Tensor) -> np.ndarray:
     """Return the ``(H, W)`` labels of the largest logits; uint8 if they fit, otherwise uint16."""
     labels = logits.argmax(dim=0).cpu().numpy()
     return labels.astype(np.uint8 if logits.shape[0] <= 256 else np.uint16)
-
-
-def _write_png(pixels: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)

@@ -66,13 +66,12 @@ class TrainingRun:
     @property
     def images_per_step(self) -> int:
         """Number of images of one optimizer step, over all processes."""
-        return int(self.config.batch_size * self.config.trainer.accumulate)
+        return _images_per_step(self.config)
 
     @property
     def scaled_lr(self) -> float | None:
         """Learning rate for ``images_per_step``, or None if the optimizer has no ``lr``."""
-        stated = self.config.optimizer.get("lr")
-        return None if stated is None else scale_lr(stated, self.images_per_step)
+        return _scaled_lr(self.config)
 
 
 def build_training_run(
@@ -157,11 +156,17 @@ def _build_callbacks(config: DictConfig, model: nn.Module, val: DetectionDataset
 
 def _build_optimizer(config: DictConfig) -> Any:
     """Return the optimizer's factory, with the learning rate scaled from a batch of 16 to the images of one step."""
-    optimizer = instantiate(config.optimizer)
-    stated = config.optimizer.get("lr")
-    if stated is None:
-        return optimizer
-    return partial(optimizer, lr=scale_lr(stated, config.batch_size * config.trainer.accumulate))
+    optimizer, lr = instantiate(config.optimizer), _scaled_lr(config)
+    return optimizer if lr is None else partial(optimizer, lr=lr)
+
+
+def _images_per_step(config: DictConfig) -> int:
+    return int(config.batch_size * config.trainer.accumulate)
+
+
+def _scaled_lr(config: DictConfig) -> float | None:
+    lr = config.optimizer.get("lr")
+    return None if lr is None else scale_lr(lr, _images_per_step(config))
 
 
 def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:

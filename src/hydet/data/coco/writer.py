@@ -16,7 +16,7 @@ from hydet.data.datasets.dataset import RecordSource, as_detection_dataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
 
-__all__ = ["write_coco"]
+__all__ = ["write_coco", "write_png"]
 
 
 def write_coco(
@@ -57,15 +57,15 @@ def write_coco(
         record = dataset[index]
         name = str(Path(record.file_name).with_suffix(".png"))
         names[record.image_id] = name
-        _write_png(record.image.permute(1, 2, 0).numpy(), paths["images"] / name)
+        write_png(record.image.permute(1, 2, 0).numpy(), paths["images"] / name)
         if record.panoptic_seg is not None:
             paths["panoptic"] = root / "annotations" / f"panoptic_{split}.json"
             paths["panoptic_images"] = root / f"panoptic_{split}"
-            _write_png(ids_to_rgb(record.panoptic_seg.numpy()), paths["panoptic_images"] / name)
+            write_png(ids_to_rgb(record.panoptic_seg.numpy()), paths["panoptic_images"] / name)
             panoptic_annotations.append(_panoptic_annotation(record, name, dataset.metadata))
         if record.sem_seg is not None:
             paths["semantic"] = root / f"semantic_{split}"
-            _write_png(record.sem_seg.numpy().astype(np.uint8), paths["semantic"] / name)
+            write_png(record.sem_seg.numpy().astype(np.uint8), paths["semantic"] / name)
         if progress is not None:
             progress(index + 1)
     coco = dataset.to_coco()
@@ -108,7 +108,8 @@ def _panoptic_categories(metadata: Metadata) -> list[dict[str, Any]]:
     return things + stuff[1:]  # label 0 represents the things
 
 
-def _write_png(pixels: np.ndarray, path: Path) -> None:
+def write_png(pixels: np.ndarray, path: Path) -> None:
+    """Write ``(H, W)`` or ``(H, W, 3)`` pixels as a PNG file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
 

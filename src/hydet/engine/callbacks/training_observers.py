@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,22 +42,33 @@ class Call(NamedTuple):
     result: Any
 
 
+class HasVisPeriod(Protocol):
+    """A model or head that states how often its training is drawn."""
+
+    @property
+    def vis_period(self) -> int:
+        """Number of training steps between two images; 0 disables."""
+        ...
+
+
 class TrainingObserver(ABC):
     """Record the last call of a module, and draw it.
 
     Args:
         module: module to watch; None if the batch alone holds what is drawn.
+        owner: part whose ``vis_period`` applies.
     """
 
-    def __init__(self, module: nn.Module | None) -> None:
+    def __init__(self, module: nn.Module | None, owner: HasVisPeriod) -> None:
         self._module = module
+        self._owner = owner
         self._handle: RemovableHandle | None = None
         self._call: Call | None = None
 
     @property
-    @abstractmethod
     def period(self) -> int:
         """Number of optimizer steps between two images; 0 disables."""
+        return self._owner.vis_period
 
     def attach(self) -> None:
         """Record calls from now on."""
@@ -99,13 +110,8 @@ class ProposalObserver(TrainingObserver):
 
     def __init__(self, model: GeneralizedRCNN | ProposalNetwork) -> None:
         generator = model.proposal_generator
-        super().__init__(generator if isinstance(generator, nn.Module) else None)
+        super().__init__(generator if isinstance(generator, nn.Module) else None, model)
         self._model = model
-
-    @property
-    def period(self) -> int:
-        """The model's ``vis_period``."""
-        return self._model.vis_period
 
     def draw_call(self, batch: Batch, call: Call) -> NamedImage:
         """Draw the proposals of the training step."""
@@ -123,13 +129,8 @@ class DetectionObserver(TrainingObserver):
     """
 
     def __init__(self, model: DenseDetector) -> None:
-        super().__init__(model.head)
+        super().__init__(model.head, model)
         self._model = model
-
-    @property
-    def period(self) -> int:
-        """The model's ``vis_period``."""
-        return self._model.vis_period
 
     def draw_call(self, batch: Batch, call: Call) -> NamedImage:
         """Run the model's inference on the predictions of the training step, and draw its first detections."""
@@ -151,13 +152,8 @@ class LabelObserver(TrainingObserver):
         head = model.sem_seg_head
         if not isinstance(head, nn.Module):
             raise TypeError(f"sem_seg_head must be a module to be watched, got {type(head).__name__}")
-        super().__init__(head)
+        super().__init__(head, model)
         self._model, self._head = model, head
-
-    @property
-    def period(self) -> int:
-        """The model's ``vis_period``."""
-        return self._model.vis_period
 
     def draw_call(self, batch: Batch, call: Call) -> NamedImage:
         """Run the head again, since it returns only losses when it gets targets, and draw its labels."""
@@ -175,13 +171,8 @@ class MaskObserver(TrainingObserver):
     """
 
     def __init__(self, head: BaseMaskRCNNHead) -> None:
-        super().__init__(head)
+        super().__init__(head, head)
         self._head = head
-
-    @property
-    def period(self) -> int:
-        """The head's ``vis_period``."""
-        return self._head.vis_period
 
     def draw_call(self, batch: Batch, call: Call) -> NamedImage | None:
         """Run the layers of the head again, since it returns only losses, and draw the masks of the true classes.

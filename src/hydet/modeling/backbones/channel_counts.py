@@ -47,5 +47,4 @@ def resnet_channels(*, res2_out_channels: int, feature: str) -> int:
     """
     if feature not in STAGES:
         raise ValueError(f"feature must be one of {', '.join(STAGES)}, got {feature!r}")
-    value: int = res2_out_channels * 2 ** STAGES.index(feature)
-    return value
+    return res2_out_channels << STAGES.index(feature)

@@ -326,15 +326,14 @@ class SwinTransformer(Backbone):
         self._out_features = [f"p{i}" for i in self.out_indices]
         self._out_feature_channels = {f"p{i}": embed_dim * 2**i for i in self.out_indices}
         self._out_feature_strides = {f"p{i}": 4 * 2**i for i in self.out_indices}
-        self._size_divisibility = patch_size * 2 ** (len(depths) - 1)
+        self._size_divisibility: int = patch_size * 2 ** (len(depths) - 1)
         self.apply(init_transformer)
         self.freeze()
 
     @property
     def size_divisibility(self) -> int:
         """Patch size times the factor of all mergings; such sizes need no padding before a merging."""
-        value: int = self._size_divisibility
-        return value
+        return self._size_divisibility
 
     def freeze(self) -> SwinTransformer:
         """Freeze the first stages, with dropout disabled there.

@@ -15,8 +15,8 @@ from hydet.modeling.protocols import SemanticHead, Task
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput, SegmentInfo
 
 from .generalized_rcnn import GeneralizedRCNN
-from .model_inputs import batch_label_maps, output_size
-from .semantic_segmentor import predict_logits
+from .model_inputs import output_size
+from .semantic_segmentor import compute_label_losses, predict_logits
 
 __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
 
@@ -132,15 +132,9 @@ class PanopticFPN(GeneralizedRCNN):
     def _compute_semantic_losses(
         self, batched_inputs: Sequence[ModelInput], features: Mapping[str, Tensor]
     ) -> Losses:
-        head = self.sem_seg_head
-        targets = batch_label_maps(
-            batched_inputs,
-            self.backbone,
-            self.device,
-            num_classes=head.num_classes,
-            ignore_value=head.ignore_value,
+        return compute_label_losses(
+            self.sem_seg_head, features, batched_inputs, backbone=self.backbone, device=self.device
         )
-        return head(features, targets)[1]
 
     def _combine(
         self,

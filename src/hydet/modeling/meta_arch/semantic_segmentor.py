@@ -95,15 +95,9 @@ class SemanticSegmentor(MetaArchitecture):
     def _compute_losses(
         self, batched_inputs: Sequence[ModelInput], images: ImageList, features: Mapping[str, Tensor]
     ) -> Losses:
-        head = self.sem_seg_head
-        targets = batch_label_maps(
-            batched_inputs,
-            self.backbone,
-            self.device,
-            num_classes=head.num_classes,
-            ignore_value=head.ignore_value,
+        return compute_label_losses(
+            self.sem_seg_head, features, batched_inputs, backbone=self.backbone, device=self.device
         )
-        return head(features, targets)[1]
 
     @staticmethod
     def _postprocess(
@@ -113,6 +107,21 @@ class SemanticSegmentor(MetaArchitecture):
             {"sem_seg": sem_seg_postprocess(scores, size, *output_size(entry, size))}
             for scores, entry, size in zip(logits, batched_inputs, images.image_sizes, strict=True)
         ]
+
+
+def compute_label_losses(
+    head: SemanticHead,
+    features: Mapping[str, Tensor],
+    batched_inputs: Sequence[ModelInput],
+    *,
+    backbone: BackboneProtocol,
+    device: torch.device,
+) -> Losses:
+    """Compute the losses of a semantic head against the ``sem_seg`` of the inputs, padded like their images."""
+    targets = batch_label_maps(
+        batched_inputs, backbone, device, num_classes=head.num_classes, ignore_value=head.ignore_value
+    )
+    return head(features, targets)[1]
 
 
 def predict_logits(head: SemanticHead, features: Mapping[str, Tensor]) -> Tensor:
