@@ -1,7 +1,5 @@
-import multiprocessing as mp
 import os
 import signal
-import socket
 from functools import partial
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from torch import nn
 
 from hydet.distributed import all_gather
-from hydet.engine import Callback, TrainingInterrupted, distributed_session, load_checkpoint, rank, world_size
+from hydet.engine import Callback, TrainingInterrupted, load_checkpoint, rank, world_size
 from hydet.engine.callbacks import Checkpoints, Evaluation, JsonlLog
 
 
@@ -36,44 +34,14 @@ def build(tiny, folder, callbacks=(), **options):
     return tiny.build_trainer(folder, model=Plain(), loader=loader, callbacks=callbacks, **options)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def work(index, port, task, tiny, folder, queue):
-    os.environ.update(
-        RANK=str(index), LOCAL_RANK=str(index), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
-    torch.set_num_threads(1)
-    with distributed_session("cpu"):
-        queue.put((index, task(tiny, folder)))
-        queue.close()
-        queue.join_thread()
-
-
-def on_two_processes(task, tiny, folder):
-    context = mp.get_context("fork")
-    queue, port = context.Queue(), free_port()
-    processes = [context.Process(target=work, args=(i, port, task, tiny, folder, queue)) for i in range(2)]
-    for process in processes:
-        process.start()
-    answers = dict(queue.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
-    return [answers[0], answers[1]]
-
-
 def train(tiny, folder):
     trainer = build(tiny, folder, [JsonlLog(every=4), Checkpoints(every=2)])
     trainer.fit(resume="auto")
     return trainer.model.layer.weight.detach().tolist()
 
 
-def test_two_processes_train_like_one_process_with_the_same_images(tiny, tmp_path):
-    first, second = on_two_processes(train, tiny, tmp_path / "two")
+def test_two_processes_train_like_one_process_with_the_same_images(on_two_processes, tiny, tmp_path):
+    first, second = on_two_processes(partial(train, tiny, tmp_path / "two"))
     assert first == second
     single = build(tiny, tmp_path / "one")
     single.fit()
@@ -87,9 +55,9 @@ def train_half_then_rest(tiny, folder):
     return train(tiny, folder)
 
 
-def test_two_processes_resume_exactly(tiny, tmp_path):
-    whole = on_two_processes(train, tiny, tmp_path / "whole")
-    assert on_two_processes(train_half_then_rest, tiny, tmp_path / "cut") == whole
+def test_two_processes_resume_exactly(on_two_processes, tiny, tmp_path):
+    whole = on_two_processes(partial(train, tiny, tmp_path / "whole"))
+    assert on_two_processes(partial(train_half_then_rest, tiny, tmp_path / "cut")) == whole
 
 
 class SumOfAll:
@@ -114,8 +82,8 @@ def validate(tiny, folder):
     return trainer.metrics
 
 
-def test_evaluation_merges_the_processes(tiny, tmp_path):
-    first, second = on_two_processes(validate, tiny, tmp_path / "two")
+def test_evaluation_merges_the_processes(on_two_processes, tiny, tmp_path):
+    first, second = on_two_processes(partial(validate, tiny, tmp_path / "two"))
     assert first == second
     assert first == pytest.approx(validate(tiny, tmp_path / "one"), rel=1e-5)
 
@@ -135,6 +103,6 @@ def interrupted(tiny, folder):
     return None
 
 
-def test_a_signal_to_one_process_stops_all_at_the_same_step(tiny, tmp_path):
-    assert on_two_processes(interrupted, tiny, tmp_path) == [(143, 2), (143, 2)]
+def test_a_signal_to_one_process_stops_all_at_the_same_step(on_two_processes, tiny, tmp_path):
+    assert on_two_processes(partial(interrupted, tiny, tmp_path)) == [(143, 2), (143, 2)]
     assert load_checkpoint(tmp_path).step == 2
