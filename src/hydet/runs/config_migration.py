@@ -1,4 +1,4 @@
-"""Brings a config that an older hydet stored with a checkpoint up to date.
+"""Update configs that an older version of hydet stored with a checkpoint.
 
 A stored config is fully resolved, so only three things can be out of date: names of targets, keys at the root or in a
 section that commands read, and arguments of a target. Each table maps old to new and is applied in one pass, before the
@@ -23,7 +23,10 @@ RENAMED_TARGETS: Mapping[str, str] = {
 RENAMED_KEYS: Mapping[str, str] = {}
 
 # New name of a target -> {old argument: new argument, or None if the argument has gone}.
-RENAMED_ARGUMENTS: Mapping[str, Mapping[str, str | None]] = {}
+RENAMED_ARGUMENTS: Mapping[str, Mapping[str, str | None]] = {
+    # 0.2.0
+    "hydet.engine.callbacks.PredictionImages": {"pictures": "num_images"},
+}
 
 
 def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
