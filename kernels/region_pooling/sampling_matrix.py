@@ -76,7 +76,7 @@ class _BinTable(NamedTuple):
 def sampling_matrix(
     regions: Regions, maps: SourceMaps, output_size: tuple[int, int], samples_per_chunk: int
 ) -> Iterator[MatrixRows]:
-    """Yield the rows of the matrix, for as many regions at a time as have ``samples_per_chunk`` samples in total."""
+    """Yield the rows of the matrix in chunks of regions with about ``samples_per_chunk`` samples in total."""
     num_bins = output_size[0] * output_size[1]
     num_samples = torch.where(maps.valid, regions.rows * regions.columns, 0) * num_bins
     for part, _ in chunks(num_samples.cumsum(0), samples_per_chunk):

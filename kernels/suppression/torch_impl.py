@@ -12,7 +12,7 @@ def greedy_survivors(suppressor: Tensor, suppressed: Tensor, num_boxes: int) -> 
     """Return the boxes that greedy suppression keeps: those that no kept box with a better rank overlaps.
 
     Repeats "keep a box unless a kept box suppresses it" until nothing changes. After k rounds the first k boxes are
-    final, so the fixed point is the greedy result. In practice a few rounds suffice, as many as the longest chain of
+    final, so the fixed point is the greedy result. In practice a few rounds suffice: their number is that of the longest chain of
     suppressions.
 
     Args:

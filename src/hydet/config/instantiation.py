@@ -89,8 +89,8 @@ def check_targets(config: Any, allowed: Sequence[str] | TargetCheck, *, root: st
     Args:
         config: a node of a config, or a plain mapping or list.
         allowed: a function that takes a target and returns the reason to refuse it, or None; or prefixes of importable
-            names. With prefixes, the target's name must stand below one of them, and the object must be defined below
-            one of them: ``hydet.config.overrides.Path`` belongs to pathlib, although hydet imports it.
+            names. With prefixes, both the name of the target and the module that defines the object must start with
+            one: ``hydet.config.overrides.Path`` is refused, because pathlib defines it.
         root: key of plain containers in the whole config. If given, strings in them are not interpreted.
 
     Raises:
@@ -128,7 +128,7 @@ def find_targets(node: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, 
 
 
 def is_below(name: str, prefixes: Sequence[str]) -> bool:
-    """Return True if a dotted name is one of ``prefixes`` or stands below one."""
+    """Return True if a dotted name equals a prefix or belongs to a package that a prefix names."""
     return any(name == p or name.startswith(p.rstrip(".") + ".") for p in prefixes)
 
 

@@ -132,7 +132,7 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
         allow_mismatch: True skips tensors of another shape, such as those of heads for another number of classes.
 
     Returns:
-        What was loaded and what was not; its ``str`` is meant for printing.
+        A report of the loaded and the missing weights; ``str(report)`` is a summary to print.
 
     Raises:
         ValueError: if shapes differ without ``allow_mismatch``, or no tensor fits.

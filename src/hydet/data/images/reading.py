@@ -58,7 +58,7 @@ def _decode_with_pillow(content: bytes, path: str | Path, orient: bool) -> Tenso
                 oriented = Image.fromarray(pixels)
             pixels = np.array(oriented.convert("RGB"))
     except Exception as error:  # Pillow's plugins raise errors of many types on broken files
-        raise DataError(f"{path}: cannot be read as an image: {_reason(error)}") from error
+        raise DataError(f"{path} is not a readable image: {_reason(error)}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -79,7 +79,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
             width, height = image.size
             is_rotated = image.getexif().get(_ORIENTATION, 1) >= 5
     except Exception as error:
-        raise DataError(f"{path}: cannot be read as an image: {_reason(error)}") from error
+        raise DataError(f"{path} is not a readable image: {_reason(error)}") from error
     return (width, height) if is_rotated else (height, width)
 
 

@@ -86,8 +86,8 @@ class TrainLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was saved, from the next iteration on.
 
-        If the batch size, the number of processes, the sampler or the dataset has changed, the loader skips as many
-        images as were taken then, and warns that the stream does not continue exactly.
+        If the batch size, the number of processes, the sampler or the dataset has changed, the loader skips the same
+        number of images, and warns that the stream does not continue exactly.
         """
         settings = self._settings()
         changes = [

@@ -98,8 +98,8 @@ def _frozen_statistics(norms: Sequence[_NormBase]) -> Iterator[None]:
 
 
 def _freeze_statistics(norm: _NormBase) -> _Statistics:
-    # A momentum of 0 keeps the statistics as arguments of the operator: the recomputation must save as many tensors
-    # as the first pass.
+    # The recomputation must save the same tensors as the first pass. A momentum of 0 keeps the statistics as arguments
+    # of the operator without changing them.
     saved = _Statistics(norm.momentum, norm.num_batches_tracked)
     norm.momentum, norm.num_batches_tracked = 0.0, None
     return saved
