@@ -40,3 +40,16 @@ def test_resize_nearest_repeats_and_drops_pixels():
     masks = torch.rand(2, 3, 5, 7) > 0.5
     assert resize_nearest(masks, (10, 14)).dtype == torch.bool
     assert torch.equal(resize_nearest(masks, (10, 14))[..., ::2, ::2], masks)
+
+
+def test_resize_nearest_equals_pillow_for_thousands_of_size_pairs():
+    """Pillow adds positions up in float64; at a factor of 1.5, every third center lies on a border."""
+    generator = np.random.default_rng(0)
+    pairs = generator.integers(1, 900, (2000, 2)).tolist()
+    pairs += [(old, max(1, round(old * factor))) for old in range(1, 400) for factor in (1.5, 0.75, 2.5)]
+    for old, new in pairs:
+        labels = np.arange(old, dtype=np.int32)[None]  # (1, W)
+        expected = np.array(Image.fromarray(labels).resize((new, 1), Image.Resampling.NEAREST))
+        resized = resize_nearest(torch.from_numpy(labels), (1, new))
+        assert np.array_equal(resized.numpy(), expected), (old, new)
+        assert torch.equal(resize_nearest(torch.from_numpy(labels.T), (new, 1)), resized.T), (old, new)
