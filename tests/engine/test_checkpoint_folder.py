@@ -15,6 +15,7 @@ from hydet.engine import (
     load_checkpoint,
     save_checkpoint,
 )
+from hydet.engine.checkpoint_folder import find_checkpoint_to_resume
 from hydet.engine.folder_links import link_folder
 
 
@@ -211,3 +212,17 @@ def test_names_outside_ascii_do_not_depend_on_the_locale(tmp_path):
     assert (tmp_path / "c" / "config.yaml").read_bytes().decode("utf-8").count("犬") == 1
     checkpoint = load_checkpoint(tmp_path / "c")
     assert checkpoint.class_names == tuple(names) and list(checkpoint.config.names) == names
+
+
+def test_a_run_continues_from_its_last_or_a_named_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    assert find_checkpoint_to_resume("auto", run) is None
+    first, second = (write(run / "checkpoints" / f"step_{step:08d}", step=step) for step in (1, 2))
+    for resume in ("auto", True):
+        assert find_checkpoint_to_resume(resume, run).path == second.path
+    assert find_checkpoint_to_resume(first.path, run).path == first.path
+    assert find_checkpoint_to_resume(str(first.path), tmp_path).step == 1
+    for resume in (False, None):
+        assert find_checkpoint_to_resume(resume, run) is None
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        find_checkpoint_to_resume(tmp_path / "missing", run)

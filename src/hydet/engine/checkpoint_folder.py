@@ -36,6 +36,7 @@ __all__ = [
     "LINKS",
     "Checkpoint",
     "CheckpointMetadata",
+    "find_checkpoint_to_resume",
     "find_last_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
@@ -223,6 +224,26 @@ def find_last_checkpoint(output_dir: str | Path) -> Path | None:
         return target
     complete = list_checkpoints(folder)
     return complete[-1].path if complete else None
+
+
+def find_checkpoint_to_resume(resume: bool | str | Path | None, output_dir: str | Path) -> Checkpoint | None:
+    """Return the checkpoint from which a run continues, or None if it starts anew.
+
+    Args:
+        resume: ``"auto"`` or True stands for the last checkpoint in ``output_dir``, if there is one; a path for that
+            checkpoint; False or None for a new run.
+        output_dir: output folder of the run.
+
+    Raises:
+        FileNotFoundError: if a path does not exist or holds no checkpoint.
+        ValueError: if the checkpoint is not complete.
+    """
+    if resume is False or resume is None:
+        return None
+    if resume is True or resume == "auto":
+        last = find_last_checkpoint(output_dir)
+        return load_checkpoint(last) if last is not None else None
+    return load_checkpoint(resume)
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Checkpoint]:

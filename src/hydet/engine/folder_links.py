@@ -45,8 +45,7 @@ def link_target(link: Path) -> Path | None:
 def _replace(new: Path, link: Path) -> None:
     try:
         os.replace(new, link)
-    except (
-        PermissionError
-    ):  # Windows treats an existing link to a folder as a folder, which it does not replace
+    except PermissionError:
+        # Windows treats an existing link to a folder as a folder, which it does not replace.
         link.unlink()
         os.rename(new, link)

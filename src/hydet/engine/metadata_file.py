@@ -33,9 +33,8 @@ def read_metadata_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"{path} does not belong to a hydet checkpoint")
     version = metadata.get("format_version")
-    if (
-        isinstance(version, int) and version > FORMAT_VERSION
-    ):  # before the other fields, whose types may have changed
+    # Checked before the other fields, since a newer format may have changed their types.
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise ValueError(f"{path} was written by a newer hydet (format {version})")
     for key, (is_valid, expected) in _FIELDS.items():
         if not is_valid(metadata.get(key)):

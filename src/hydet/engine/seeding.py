@@ -63,9 +63,7 @@ def random_state(device: torch.device) -> RandomState:
         "python": random.getstate(),
         "numpy": [
             str(name),
-            torch.from_numpy(
-                words.astype(np.int64)
-            ),  # torch.save stores no uint32 NumPy array without pickle
+            torch.from_numpy(words.astype(np.int64)),  # a NumPy array would need pickle
             int(position),
             int(has_gauss),
             float(gauss),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,16 +29,17 @@ from hydet.distributed import (
 from hydet.structures import Losses
 
 from .batch_stream import BatchStream
+from .callback_list import replaced_weights, sort_callbacks
 from .callbacks.callback import Callback
 from .checkpoint_folder import (
     Checkpoint,
     CheckpointMetadata,
-    find_last_checkpoint,
-    load_checkpoint,
+    find_checkpoint_to_resume,
     save_checkpoint,
 )
 from .checkpoint_values import ConfigLike
 from .interruption import InterruptionWatch, TrainingInterrupted
+from .loss_checks import check_losses
 from .mixed_precision import MixedPrecision
 from .parameters import ParameterGroup, build_optimizer, parameter_groups
 from .protocols import Batch, Example, MetadataLike
@@ -122,7 +123,7 @@ class Trainer:
         for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
             if limit is not None and limit <= 0:
                 raise ValueError(f"{name} must be positive, got {limit}; null switches it off")
-        self.callbacks = _sort_callbacks(callbacks)
+        self.callbacks = sort_callbacks(callbacks)
         self.device = select_device(device)
         self.precision = MixedPrecision(precision, self.device)
         self.model = model.to(self.device)
@@ -224,7 +225,7 @@ class Trainer:
     @contextmanager
     def evaluation_weights(self) -> Iterator[nn.Module]:
         """Yield the model with the weights to evaluate and to keep, such as their moving average."""
-        with self._replaced_weights():
+        with replaced_weights(self.callbacks, self):
             yield self.model
 
     @property
@@ -248,7 +249,7 @@ class Trainer:
             The checkpoint on the main process, which writes it, and None on the others.
         """
         random_states = all_gather(random_state(self.device))
-        with self._replaced_weights() as replaced:
+        with replaced_weights(self.callbacks, self) as replaced:
             weights = dict(self.model.state_dict())
             if replaced:  # the trained weights return to the same tensors when the block ends
                 weights = {name: value.clone() for name, value in weights.items()}
@@ -279,7 +280,7 @@ class Trainer:
             is_last = micro_step == self.accumulate - 1
             with nullcontext() if is_last else self._without_gradient_synchronization():
                 with self.autocast():
-                    losses = _check_losses(self._parallel_model(batch))
+                    losses = check_losses(self._parallel_model(batch))
                 for callback in self.callbacks:
                     callback.on_losses(self, batch, losses)
                 total = torch.stack([loss.float() for loss in losses.values()]).sum()
@@ -325,7 +326,7 @@ class Trainer:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._stop_requested = False
         seed_everything(self.seed, rank=rank())
-        checkpoint = self._checkpoint_to_resume(resume)
+        checkpoint = find_checkpoint_to_resume(resume, self.output_dir)
         self.resumed_from = checkpoint.path if checkpoint is not None else None
         state = self._restore(checkpoint) if checkpoint is not None else None
         self.model.train()
@@ -340,14 +341,6 @@ class Trainer:
         )
         if state is not None:  # last, since what comes before may draw random numbers
             set_random_state(state, self.device)
-
-    def _checkpoint_to_resume(self, resume: bool | str | Path | None) -> Checkpoint | None:
-        if resume is False or resume is None:
-            return None
-        if resume is True or resume == "auto":
-            last = find_last_checkpoint(self.output_dir)
-            return load_checkpoint(last) if last is not None else None
-        return load_checkpoint(resume)
 
     def _parts(self) -> StatefulParts:
         return StatefulParts(
@@ -384,49 +377,9 @@ class Trainer:
             "dataset": None if dataset is None else dict(dataset),
         }
 
-    @contextmanager
-    def _replaced_weights(self) -> Iterator[bool]:
-        """Let callbacks replace the weights of the model; yield True if any callback did."""
-        with ExitStack() as stack:
-            replacements = [callback.evaluation_weights(self) for callback in self.callbacks]
-            contexts = [context for context in replacements if context is not None]
-            for context in contexts:
-                stack.enter_context(context)
-            yield bool(contexts)
-
     def _notify_of_error(self, error: BaseException) -> None:
         for callback in self.callbacks:
             try:
                 callback.on_exception(self, error)
             except Exception as second_error:  # the caller needs to see the first error
                 self.print(escape(f"{type(callback).__name__} failed while the run ended: {second_error}"))
-
-
-def _sort_callbacks(callbacks: Sequence[Callback | None] | Mapping[str, Callback | None]) -> list[Callback]:
-    """Drop those that are switched off and sort by phase; callbacks of one phase keep their order."""
-    values = callbacks.values() if isinstance(callbacks, Mapping) else callbacks
-    active = [callback for callback in values if callback is not None]
-    for callback in active:
-        if not isinstance(callback, Callback):
-            raise TypeError(
-                f"callbacks must derive from hydet.engine.Callback, got {type(callback).__name__}"
-            )
-    return sorted(active, key=lambda callback: callback.phase)
-
-
-def _check_losses(losses: object) -> Losses:
-    """Return the losses of a batch.
-
-    Raises:
-        TypeError: if the model returned anything else than scalar tensors by name.
-    """
-    if not isinstance(losses, Mapping) or not losses:
-        actual = "an empty dict" if isinstance(losses, Mapping) else type(losses).__name__
-        raise TypeError(f"in training mode the model must return a dict of losses, but it returned {actual}")
-    for name, loss in losses.items():
-        if not isinstance(loss, Tensor) or loss.ndim != 0:
-            actual = (
-                f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            )
-            raise TypeError(f"loss {name!r} must be a scalar tensor, but it is {actual}")
-    return dict(losses)

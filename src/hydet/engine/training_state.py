@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .callback_list import name_callbacks
 from .callbacks.callback import Callback
 from .checkpoint_folder import Checkpoint
 from .protocols import Batch, KeepsTrainingState, StateDict, StatefulLoader
@@ -139,14 +140,3 @@ class StatefulParts:
             )
         if self.scheduler is not None and state is not None:
             self.scheduler.load_state_dict(state)
-
-
-def name_callbacks(callbacks: Sequence[Callback]) -> dict[str, Callback]:
-    """Name callbacks by their class; the second of a class is called ``<class>-2``, and so on."""
-    named: dict[str, Callback] = {}
-    for callback in callbacks:
-        name, count = type(callback).__name__, 1
-        while (key := name if count == 1 else f"{name}-{count}") in named:
-            count += 1
-        named[key] = callback
-    return named

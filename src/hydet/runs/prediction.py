@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hydet.data import DataError, InputMapper, Record
 from hydet.data.images.reading import read_image
+from hydet.engine.model_outputs import move_to_cpu
 from hydet.structures import ModelInput, ModelOutput
 
 __all__ = ["Prediction", "predict_files", "unlabeled_record"]
@@ -69,8 +70,7 @@ def predict_files(
 def _run(model: nn.Module, batch: Sequence[tuple[Record, ModelInput]]) -> Iterator[Prediction]:
     outputs: list[ModelOutput] = model([model_input for _, model_input in batch])
     for (record, model_input), output in zip(batch, outputs, strict=True):
-        on_cpu = {key: value.to("cpu") if hasattr(value, "to") else value for key, value in output.items()}
-        yield Prediction(record, model_input, cast(ModelOutput, on_cpu))
+        yield Prediction(record, model_input, move_to_cpu(output))
 
 
 def unlabeled_record(image: Tensor, *, image_id: int, file_name: str) -> Record:

@@ -37,6 +37,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from hydet.config import ConfigError, TargetCheck
+from hydet.config.instantiation import is_below
 
 __all__ = ["NEEDS_PERMISSION", "NEVER_BUILT", "TRUSTED_TARGETS", "disarm", "trusted"]
 
@@ -144,11 +145,11 @@ def trusted(section: str, allow: Sequence[str] = ()) -> TargetCheck:
         if target in TRUSTED_TARGETS[section] or _is_exported_part(section, target):
             return None
         # Names are compared before anything is imported, because importing a module runs it.
-        if not _is_below(target, prefixes):
+        if not is_below(target, prefixes):
             return _advice(section, target.split(".")[0])
         imported = _import(target)
         module = str(getattr(imported, "__module__", None))
-        if _is_below(module, prefixes) or any(
+        if is_below(module, prefixes) or any(
             _is_part(imported, *rule) for rule in _EXPORTING[section].values()
         ):
             return None
@@ -177,11 +178,7 @@ def _is_exported_part(section: str, target: str) -> bool:
 
 def _is_part(value: Any, base: type, package: str) -> bool:
     """Return True for a class that derives from ``base`` and is defined in ``package``."""
-    return inspect.isclass(value) and issubclass(value, base) and _is_below(value.__module__, [package])
-
-
-def _is_below(name: str, prefixes: Sequence[str]) -> bool:
-    return any(name == p or name.startswith(p + ".") for p in prefixes)
+    return inspect.isclass(value) and issubclass(value, base) and is_below(value.__module__, [package])
 
 
 def _import(target: str) -> Any:

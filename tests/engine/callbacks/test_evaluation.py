@@ -40,22 +40,6 @@ def test_the_first_images_are_kept_as_examples(tiny, tmp_path):
     assert all(example.model_output["value"].device.type == "cpu" for example in trainer.examples)
 
 
-def test_panoptic_results_move_to_the_cpu():
-    from hydet.engine.callbacks.evaluation import _to_cpu
-
-    class Recorder(torch.Tensor):
-        moved_to = None
-
-        def to(self, device):
-            Recorder.moved_to = device
-            return torch.ones(1)
-
-    segmentation = torch.zeros(1).as_subclass(Recorder)
-    output = _to_cpu({"panoptic_seg": (segmentation, [{"id": 1}]), "other": "text"})
-    assert Recorder.moved_to == torch.device("cpu")
-    assert output["panoptic_seg"][1] == [{"id": 1}] and output["other"] == "text"
-
-
 @pytest.mark.parametrize("options", [{"every": -1}, {"every": 1, "num_examples": -1}])
 def test_invalid_arguments_are_rejected(options):
     with pytest.raises(ValueError):

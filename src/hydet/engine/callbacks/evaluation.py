@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from hydet.distributed import world_size
 from hydet.evaluation import Evaluator, evaluate
-from hydet.structures import Instances, ModelInput, ModelOutput
+from hydet.structures import ModelInput, ModelOutput
 
+from ..model_outputs import move_to_cpu
 from ..protocols import Batch, Example, StateDict
 from .callback import Callback
 from .step_interval import check_interval, is_due
@@ -133,24 +131,10 @@ class _ExampleCollector:
     def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
         for entry, output in zip(inputs, outputs, strict=True):
             if len(self.examples) < self.count:
-                self.examples.append(Example(entry, _to_cpu(output)))
+                self.examples.append(Example(entry, move_to_cpu(output)))
 
     def compute(self) -> dict[str, float]:
         return {}
 
     def tables(self) -> list[Table]:
         return []
-
-
-def _to_cpu(output: ModelOutput) -> ModelOutput:
-    cpu = torch.device("cpu")
-    copied: dict[str, object] = {}
-    for name, value in output.items():
-        if isinstance(value, Tensor | Instances):
-            copied[name] = value.to(cpu)
-        elif name == "panoptic_seg" and isinstance(value, tuple):
-            segmentation, segments = value
-            copied[name] = (segmentation.to(cpu), segments)
-        else:
-            copied[name] = value
-    return cast("ModelOutput", copied)
