@@ -12,6 +12,7 @@ from hydet.runs.build import (
     build_evaluators,
     build_mapper,
     build_model,
+    check_fits,
     fill_names,
     some_names,
 )
@@ -23,6 +24,10 @@ class Segments(torch.nn.Module):
 
 class Boxes(torch.nn.Module):
     pass
+
+
+class FastBoxes(torch.nn.Module):
+    needs_proposals = True
 
 
 @pytest.fixture
@@ -72,6 +77,24 @@ def test_evaluators_fit_the_tasks_and_custom_names_are_always_built(config):
     config.evaluators.mine = {"_target_": "builtins.dict", "_partial_": True}
     with pytest.raises(ConfigError, match=r"evaluators\.mine"):
         build_evaluators(config, Boxes(), [])
+
+
+def test_a_model_without_a_proposal_generator_needs_data_with_proposals(config):
+    check_fits(config, FastBoxes(), ShapesDataset(num_images=1, num_proposals=4))
+    check_fits(config, Boxes(), ShapesDataset(num_images=1))
+    with pytest.raises(ConfigError, match=r"proposals\.train=FILE"):
+        check_fits(config, FastBoxes(), ShapesDataset(num_images=1))
+
+
+def test_data_without_the_labels_of_the_model_are_refused(config):
+    class Stuff(torch.nn.Module):
+        tasks = ("semantic",)
+
+    check_fits(config, Segments(), ShapesDataset(num_images=1))
+    OmegaConf.set_struct(config, False)
+    config.num_stuff_classes = 7
+    with pytest.raises(ConfigError, match=r"data\.stuff_names has 7 names.*data\.stuff_names=null"):
+        check_fits(config, Stuff(), ShapesDataset(num_images=1))
 
 
 def test_some_names():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +15,7 @@ from torch import nn
 from hydet.config import ConfigError
 from hydet.distributed import distributed_session, is_main_process
 from hydet.evaluation import evaluate as run_evaluation
-from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, has_proposals, plain
+from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, plain
 from hydet.runs.config_values import EVALUATE_VALUES, check_values
 from hydet.runs.evaluation_run import add_tta, evaluation_settings
 from hydet.runs.open_checkpoint import faults_of, open_checkpoint
@@ -25,7 +24,7 @@ from hydet.runs.tasks import primary_metric, traits_of
 
 from .checkpoint_overrides import collect_overrides
 from .command import run_command
-from .sweep import METRICS_FILE
+from .metrics_file import write_metrics
 
 __all__ = ["evaluate", "main"]
 
@@ -47,13 +46,13 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             config.checkpoint, device=device, allowed=config.allow, changes=plain(config.changes)
         )
         settings = evaluation_settings(config, detector)
-        if traits_of(detector.model).needs_proposals and not has_proposals(settings, config.split):
-            raise ConfigError(
-                f"the model needs proposals that come with the data: proposals.{config.split}=FILE"
-            )
         # Data that the command line names are the user's own; everything else was built by the checkpoint's config.
         with faults_of(detector.checkpoint) if config.get("data") is None else nullcontext():
             dataset = build_dataset(settings, config.split, metadata=detector.metadata)
+        if traits_of(detector.model).needs_proposals and not dataset.has_proposals:
+            raise ConfigError(
+                f"the model needs proposals that come with the data: proposals.{config.split}=FILE"
+            )
         console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
         console.print(
             escape(f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images")
@@ -77,9 +76,7 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             for table in evaluator.tables():
                 console.print(table)
         if is_main_process():
-            file = output_dir / METRICS_FILE
-            finite = {name: value for name, value in metrics.items() if value == value}  # JSON has no NaN
-            file.write_text(json.dumps({**finite, "metric": metric}, indent=1), encoding="utf-8")
+            file = write_metrics(output_dir, metrics, main_metric=metric)
             console.print(escape("\n".join([f"metrics: {file}", *files.written])))
         return metrics.get(metric)
 

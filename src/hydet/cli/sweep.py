@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from .metrics_file import read_metrics
+
 __all__ = ["SweepRun", "SweepTable", "print_finished", "read_runs"]
 
-METRICS_FILE = "metrics.json"
 _started: list[Path] = []
 
 
@@ -61,9 +62,7 @@ def read_runs(folder: Path) -> list[SweepRun]:
     for file in sorted(folder.glob("*/.hydra/overrides.yaml")):
         run = file.parent.parent
         overrides = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(file) if "=" in str(o))
-        metrics_file = run / METRICS_FILE
-        metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.exists() else {}
-        runs.append({"run": run.name, "overrides": overrides, "metrics": metrics})
+        runs.append({"run": run.name, "overrides": overrides, "metrics": read_metrics(run)})
     return sorted(runs, key=_value, reverse=True)
 
 

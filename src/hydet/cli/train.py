@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from hydet.runs.tasks import traits_of
 from hydet.runs.training_run import TrainingRun, build_training_run
 
 from .command import run_command
-from .sweep import METRICS_FILE
+from .metrics_file import write_metrics
 
 __all__ = ["main", "train"]
 
@@ -38,8 +37,15 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
         _print_start(run)
         run.trainer.fit(resume=config.resume)
         if is_main_process():
-            _write_metrics(run, seconds=time.monotonic() - started)
-            _print_end(run, seconds=time.monotonic() - started)
+            seconds, trainer = time.monotonic() - started, run.trainer
+            write_metrics(
+                trainer.output_dir,
+                trainer.metrics,
+                main_metric=run.metric,
+                seconds=seconds,
+                step=trainer.step,
+            )
+            _print_end(run, seconds=seconds)
         return run.trainer.metrics.get(run.metric)
 
 
@@ -72,14 +78,6 @@ def _print_start(run: TrainingRun) -> None:
     trainer.print(escape(f"writing to {trainer.output_dir}"))
     if run.initialization is not None:
         trainer.print(escape(str(run.initialization)))
-
-
-def _write_metrics(run: TrainingRun, *, seconds: float) -> None:
-    metrics = {
-        name: value for name, value in run.trainer.metrics.items() if value == value
-    }  # JSON has no NaN
-    content = {**metrics, "metric": run.metric, "seconds": seconds, "step": run.trainer.step}
-    (run.trainer.output_dir / METRICS_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _print_end(run: TrainingRun, *, seconds: float) -> None:

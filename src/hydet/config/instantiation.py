@@ -216,10 +216,8 @@ def _build(node: Any, path: str, extra: Mapping[str, Any]) -> Any:
         return {key: _build(value, _child(path, key), {}) for key, value in node.items()}
     function = _resolved_function(path, node)
     arguments: dict[str, Any] = {}
-    for (
-        key,
-        value,
-    ) in node.items():  # in the order of the config, which decides the order of random initialization
+    # The order of the config decides the order of random initialization.
+    for key, value in node.items():
         if (key in SPECIAL_KEYS and key != "_args_") or key in extra:
             continue
         arguments[key] = value if node.get("_recursive_") is False else _build(value, _child(path, key), {})
@@ -247,10 +245,8 @@ class _Partial(functools.partial[Any]):
         try:
             return super().__call__(*args, **kwargs)
         except Exception as error:
-            if type(error) not in (
-                TypeError,
-                ValueError,
-            ):  # their subclasses say more than a ConfigError would
+            # Subclasses of these two say more than a ConfigError would.
+            if type(error) not in (TypeError, ValueError):
                 raise
             raise ConfigError(_explain_failed_call(self.path, self.node, error)) from error
 

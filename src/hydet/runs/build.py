@@ -32,7 +32,6 @@ __all__ = [
     "build_validation_loader",
     "check_fits",
     "fill_names",
-    "has_proposals",
     "plain",
     "some_names",
 ]
@@ -85,13 +84,13 @@ def build_model(config: DictConfig, *, allowed: TargetCheck | None = None) -> nn
     return model
 
 
-def check_fits(config: DictConfig, model: nn.Module, metadata: Metadata) -> None:
-    """Check that the data have the labels that the model learns: keypoints, semantic labels, proposals.
+def check_fits(config: DictConfig, model: nn.Module, dataset: DetectionDataset) -> None:
+    """Check that the training data have what the model learns from: keypoints, semantic labels, proposals.
 
     Raises:
         ConfigError: if labels are missing or differ in number; the message names the remedy.
     """
-    traits = traits_of(model)
+    traits, metadata = traits_of(model), dataset.metadata
     if "keypoints" in traits.tasks and config.num_keypoints != metadata.num_keypoints:
         if not metadata.num_keypoints:
             raise ConfigError("the model predicts keypoints, but data.train has none")
@@ -107,18 +106,11 @@ def check_fits(config: DictConfig, model: nn.Module, metadata: Metadata) -> None
             f"data.stuff_names has {config.num_stuff_classes} names, but data.train has semantic labels "
             f"{some_names(metadata.stuff_classes)}; data.stuff_names=null selects those"
         )
-    if traits.needs_proposals and not has_proposals(config, "train"):
+    if traits.needs_proposals and not dataset.has_proposals:
         raise ConfigError(
             "the model needs proposals that come with the data: proposals.train=FILE proposals.val=FILE "
             "(src.evaluate writes them for a checkpoint of model=rpn_fpn)"
         )
-
-
-def has_proposals(config: DictConfig, split: str) -> bool:
-    """Return True if the records of a split carry proposals: from a file, or generated with the images."""
-    if OmegaConf.select(config, f"proposals.{split}") is not None:
-        return True
-    return bool(OmegaConf.select(config, f"data.{split}.num_proposals"))
 
 
 def build_dataset(config: DictConfig, split: str, *, metadata: Metadata | None = None) -> DetectionDataset:

@@ -18,13 +18,12 @@ from hydet.engine import (
     Callback,
     LoadReport,
     Trainer,
-    find_last_checkpoint,
     init_from,
-    load_checkpoint,
     scale_lr,
     seed_everything,
 )
 from hydet.engine.callbacks import Evaluation
+from hydet.engine.checkpoint_folder import find_checkpoint_to_resume
 
 from .build import (
     build_dataset,
@@ -98,7 +97,7 @@ def build_training_run(
     if config.data.get("val") is not None:
         datasets["val"] = build_dataset(config, "val", metadata=metadata)
     model = build_model(config)
-    check_fits(config, model, metadata)
+    check_fits(config, model, datasets["train"])
     if config.evaluation.metric is None:
         config.evaluation.metric = primary_metric(model)
 
@@ -171,12 +170,10 @@ def _scaled_lr(config: DictConfig) -> float | None:
 
 def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:
     """Refuse a checkpoint of other classes before the model is built."""
-    if not resume:
-        return
-    path = find_last_checkpoint(output_dir) if resume is True or resume == "auto" else Path(resume)
-    class_names = load_checkpoint(path).class_names if path is not None else None
-    if class_names is not None and class_names != metadata.thing_classes:
+    checkpoint = find_checkpoint_to_resume(resume, output_dir)
+    class_names = checkpoint.class_names if checkpoint is not None else None
+    if checkpoint is not None and class_names is not None and class_names != metadata.thing_classes:
         raise ConfigError(
-            f"cannot resume from {path}: it was trained on classes {some_names(class_names)}, data.train has "
+            f"cannot resume from {checkpoint.path}: it was trained on classes {some_names(class_names)}, data.train has "
             f"{some_names(metadata.thing_classes)}; init_from takes only the weights"
         )
