@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from hydet.data.datasets.coco_format import CocoAnnotation, CocoJson
 from hydet.data.datasets.dataset import as_detection_dataset
 from hydet.structures import ModelInput, ModelOutput
 
 from .ap_tables import class_table, summary_table
 from .average_precision import PrecisionRecall, class_ap, summarize
 from .coco_results import TASKS, CocoResult, check_fields, results_to_coco_json
-from .ground_truth_objects import CocoJson
 from .per_image_evaluator import PerImageEvaluator
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         self.max_detections = max_detections
         self.per_class_metrics = per_class_metrics
         self.keypoint_offset = self.dataset.keypoint_offset if keypoint_offset is None else keypoint_offset
-        self._ground_truth: CocoJson = {}
+        self._ground_truth: CocoJson | None = None
 
     def _collect(self, entry: ModelInput, output: ModelOutput) -> list[CocoResult]:
         if "instances" in output:
@@ -81,13 +81,14 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         return results_to_coco_json([entry], [output], self.metadata, keypoint_offset=self.keypoint_offset)
 
     def _compute(self, results: Mapping[int, list[CocoResult]]) -> dict[str, float]:
-        if not self._ground_truth:
+        if self._ground_truth is None:
             self._ground_truth = _add_required_keys(self.dataset.to_coco())
-        self._check_images(results, [image["id"] for image in self._ground_truth["images"]])
+        ground_truth = self._ground_truth
+        self._check_images(results, [image["id"] for image in ground_truth["images"]])
         metrics: dict[str, float] = {}
         per_class: dict[str, list[float]] = {}
         for iou_type in self.iou_types:
-            evaluated = self._run_backend(iou_type, results)
+            evaluated = self._run_backend(iou_type, ground_truth, results)
             task = TASKS[iou_type]
             # The tools sort categories by id, the metadata has its own order.
             by_id = dict(zip(sorted(self.metadata.thing_ids), class_ap(evaluated.precision), strict=True))
@@ -97,21 +98,23 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
             if self.per_class_metrics:
                 pairs = zip(self.metadata.thing_classes, per_class[task], strict=True)
                 metrics |= {f"{task}/AP/{name}": value for name, value in pairs}
-        counts = self._object_counts(results.keys())
+        counts = self._object_counts(ground_truth, results.keys())
         self._tables = [
             summary_table(metrics, [TASKS[name] for name in self.iou_types], len(results)),
             class_table(self.metadata.thing_classes, per_class, counts),
         ]
         return metrics
 
-    def _object_counts(self, image_ids: Collection[int]) -> list[int]:
+    def _object_counts(self, ground_truth: CocoJson, image_ids: Collection[int]) -> list[int]:
         counts = dict.fromkeys(self.metadata.thing_ids, 0)
-        for annotation in self._ground_truth["annotations"]:
+        for annotation in ground_truth["annotations"]:
             if annotation["image_id"] in image_ids and not annotation.get("iscrowd"):
                 counts[annotation["category_id"]] = counts.get(annotation["category_id"], 0) + 1
         return [counts[i] for i in self.metadata.thing_ids]
 
-    def _run_backend(self, iou_type: str, results: Mapping[int, list[CocoResult]]) -> PrecisionRecall:
+    def _run_backend(
+        self, iou_type: str, ground_truth: CocoJson, results: Mapping[int, list[CocoResult]]
+    ) -> PrecisionRecall:
         shape_key = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}[iou_type]
         keys = {"image_id", "category_id", "score", shape_key}
         # Leave out other shapes: with a box beside its mask, the tools would measure an object's size by its box.
@@ -120,11 +123,11 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         ]
         backend = _load_backend(self.backend)
         with contextlib.redirect_stdout(io.StringIO()):
-            coco_gt = backend.make_coco(self._ground_truth)
+            coco_gt = backend.make_coco(ground_truth)
             if detections:
                 coco_dt = coco_gt.loadRes(detections)
             else:  # loadRes fails on an empty list
-                coco_dt = backend.make_coco({**self._ground_truth, "annotations": []})
+                coco_dt = backend.make_coco({**ground_truth, "annotations": []})
             run = backend.make_evaluation(coco_gt, coco_dt, iou_type)
             run.params.imgIds = sorted(results)
             run.params.catIds = list(self.metadata.thing_ids)
@@ -176,22 +179,24 @@ def _load_backend(name: str) -> _Backend:
     return _Backend(make_coco, COCOeval)
 
 
-def _copy_rows(ground_truth: CocoJson) -> dict[str, Any]:
+def _copy_rows(ground_truth: CocoJson) -> CocoJson:
     """Copy the dicts of images and annotations, since the tools write into them."""
-    rows = {key: [dict(row) for row in ground_truth[key]] for key in ("images", "annotations")}
-    return {**ground_truth, **rows}
+    return {
+        **ground_truth,
+        "images": [{**image} for image in ground_truth["images"]],
+        "annotations": [{**annotation} for annotation in ground_truth["annotations"]],
+    }
 
 
 def _add_required_keys(ground_truth: CocoJson) -> CocoJson:
     """Add the keys that COCO's tools require to annotations that lack them."""
-    annotations = []
+    annotations: list[CocoAnnotation] = []
     for annotation in ground_truth["annotations"]:
-        missing: dict[str, Any] = {}
-        if "iscrowd" not in annotation:
-            missing["iscrowd"] = 0
-        if "area" not in annotation:
-            missing["area"] = float(annotation["bbox"][2] * annotation["bbox"][3])
-        if "keypoints" in annotation and "num_keypoints" not in annotation:
-            missing["num_keypoints"] = int(sum(v > 0 for v in annotation["keypoints"][2::3]))
-        annotations.append({**annotation, **missing})
+        complete: CocoAnnotation = {**annotation}
+        complete.setdefault("iscrowd", 0)
+        if "area" not in complete:
+            complete["area"] = float(complete["bbox"][2] * complete["bbox"][3])
+        if "keypoints" in complete and "num_keypoints" not in complete:
+            complete["num_keypoints"] = int(sum(v > 0 for v in complete["keypoints"][2::3]))
+        annotations.append(complete)
     return {"info": {}, **ground_truth, "annotations": annotations}

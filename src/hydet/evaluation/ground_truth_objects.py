@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from faster_coco_eval import mask as rle
 
+from hydet.data.annotations.rle import RunLengthCode
+from hydet.data.datasets.coco_format import CocoAnnotation, CocoJson
 from hydet.structures import pairwise_iou_rotated
 
 from .matching import IOU_THRESHOLDS
 
 __all__ = [
-    "CocoJson",
     "GroundTruthObjects",
     "box_areas",
     "box_overlaps",
     "iou_thresholds",
     "objects_by_image",
 ]
-
-# Ground truth in COCO's JSON format: lists of images, annotations and categories, with any further keys.
-CocoJson: TypeAlias = Mapping[str, Any]
 
 
 @dataclasses.dataclass
@@ -43,7 +40,7 @@ class GroundTruthObjects:
     boxes: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
-    regions: list[Any]
+    regions: list[RunLengthCode | list[list[float]] | None]
 
 
 def objects_by_image(
@@ -63,7 +60,7 @@ def objects_by_image(
     if rotated and annotations and not any("rotated_bbox" in annotation for annotation in annotations):
         raise ValueError("the ground truth has no rotated boxes: no annotation has a 'rotated_bbox'")
     class_of = {category_id: i for i, category_id in enumerate(thing_ids)}
-    by_image: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in ground_truth["images"]}
+    by_image: dict[int, list[CocoAnnotation]] = {image["id"]: [] for image in ground_truth["images"]}
     for annotation in annotations:
         if annotation["category_id"] in class_of and annotation["image_id"] in by_image:
             by_image[annotation["image_id"]].append(annotation)
@@ -71,7 +68,7 @@ def objects_by_image(
 
 
 def _to_arrays(
-    annotations: Sequence[Mapping[str, Any]], class_of: Mapping[int, int], rotated: bool
+    annotations: Sequence[CocoAnnotation], class_of: Mapping[int, int], rotated: bool
 ) -> GroundTruthObjects:
     boxes = np.array([_box(annotation, rotated) for annotation in annotations], dtype=np.float64)
     boxes = boxes.reshape(-1, 5 if rotated else 4)
@@ -87,10 +84,9 @@ def _to_arrays(
     )
 
 
-def _box(annotation: Mapping[str, Any], rotated: bool) -> Sequence[float]:
+def _box(annotation: CocoAnnotation, rotated: bool) -> Sequence[float]:
     if rotated and "rotated_bbox" in annotation:
-        rotated_box: Sequence[float] = annotation["rotated_bbox"]
-        return rotated_box
+        return annotation["rotated_bbox"]
     x, y, w, h = annotation["bbox"]
     return (x + w / 2, y + h / 2, w, h, 0.0) if rotated else (x, y, w, h)
 

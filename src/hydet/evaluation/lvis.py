@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from faster_coco_eval import mask as rle
 
+from hydet.data.annotations.rle import RunLengthCode
+from hydet.data.datasets.coco_format import CocoImage, CocoJson, FederatedKey
 from hydet.data.datasets.dataset import as_detection_dataset
 from hydet.structures import ModelInput, ModelOutput
 
@@ -16,7 +18,6 @@ from .ap_tables import COLUMNS, summary_table
 from .average_precision import accumulate, mean_of_measured, summarize
 from .coco_results import TASKS, RunLengths, check_fields, get_instances, run_lengths
 from .ground_truth_objects import (
-    CocoJson,
     GroundTruthObjects,
     box_areas,
     box_overlaps,
@@ -145,7 +146,7 @@ class _LvisGroundTruth:
             )
         class_of = {category_id: i for i, category_id in enumerate(thing_ids)}
 
-        def classes(image: Mapping[str, Any], key: str) -> np.ndarray:
+        def classes(image: CocoImage, key: FederatedKey) -> np.ndarray:
             return np.array([class_of[i] for i in image.get(key, ()) if i in class_of], dtype=np.int64)
 
         letters = {category["id"]: category.get("frequency", "") for category in ground_truth["categories"]}
@@ -193,7 +194,7 @@ def _overlaps(
     )
 
 
-def _to_run_lengths(region: Any, size: tuple[int, int]) -> RunLengths:
+def _to_run_lengths(region: RunLengthCode | list[list[float]] | None, size: tuple[int, int]) -> RunLengths:
     """Convert a segmentation in COCO's format (polygons, run lengths or None) to one compressed run-length code."""
     height, width = size
     if not region:

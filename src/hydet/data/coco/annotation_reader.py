@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydet.data.coco.flat_storage import Annotation, XYWHBox
 from hydet.data.coco.json_file import CocoFile, ImageEntry
@@ -97,7 +97,7 @@ class _AnnotationReader:
         self._used_ids.add(target.annotation_id)
         return annotation
 
-    def _find_target(self, entry: Mapping[str, Any]) -> _Target | None:
+    def _find_target(self, entry: Mapping[str, object]) -> _Target | None:
         annotation_id = entry.get("id")
         if not is_int(annotation_id):
             annotation_id = self._free_id()
@@ -128,7 +128,7 @@ class _AnnotationReader:
         self._next_free_id += 1
         return self._next_free_id - 1
 
-    def _parse(self, entry: Mapping[str, Any], target: _Target) -> Annotation:
+    def _parse(self, entry: Mapping[str, object], target: _Target) -> Annotation:
         image, description = self.file.images[target.image_index], target.description
         region = Region()
         if self.with_masks:
@@ -156,7 +156,7 @@ class _AnnotationReader:
         )
 
     def _read_boxes(
-        self, entry: Mapping[str, Any], description: str, image: ImageEntry, region: Region
+        self, entry: Mapping[str, object], description: str, image: ImageEntry, region: Region
     ) -> tuple[XYWHBox, Sequence[float] | None]:
         """Return the axis-aligned box, and the rotated box if there is one."""
         values = self._read_box_values(entry.get("bbox"), description, image, region)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hydet.data.coco.annotation_reader import read_annotations
-from hydet.data.coco.classes import select_classes
+from hydet.data.coco.classes import ClassSelection, select_classes
 from hydet.data.coco.flat_storage import FlatAnnotations, FlatImages
 from hydet.data.coco.ground_truth import annotations_to_coco
 from hydet.data.coco.json_file import read_coco_file
-from hydet.data.coco.keypoint_layout import read_keypoint_layout
+from hydet.data.coco.keypoint_layout import KeypointLayout, read_keypoint_layout
 from hydet.data.coco.panoptic import PanopticLabels
 from hydet.data.coco.problems import ProblemHandler
 from hydet.data.coco.semantic import read_semantic_labels
+from hydet.data.datasets.coco_format import CocoJson
 from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record, Segment
@@ -129,22 +129,19 @@ class CocoDataset(BaseDataset):
         self._frequencies = {i: c["frequency"] for i, c in file.categories.items() if "frequency" in c}
         self._reported_images: set[int] = set()
         self._sem_seg_folder = None if sem_seg is None else Path(sem_seg)
-        self._panoptic = None
-        stuff_classes: tuple[str, ...] = tuple(stuff_class_names or ())
-        stuff_ids: tuple[int, ...] = ()
-        if panoptic_json is not None:
-            self._panoptic = PanopticLabels(panoptic_json, panoptic_images, classes.names, stuff_class_names)
-            stuff_classes, stuff_ids = self._panoptic.stuff_classes, self._panoptic.stuff_ids
-        self.metadata = Metadata(
-            name=name or Path(json).stem,
-            thing_classes=classes.names,
-            thing_ids=classes.category_ids,
-            keypoint_names=keypoints.names,
-            keypoint_flip_pairs=keypoints.flip_pairs,
-            keypoint_sigmas=keypoints.sigmas,
-            keypoint_skeleton=keypoints.skeleton,
-            stuff_classes=stuff_classes,
-            stuff_ids=stuff_ids,
+        self._panoptic = (
+            None
+            if panoptic_json is None
+            else PanopticLabels(panoptic_json, panoptic_images, classes.names, stuff_class_names)
+        )
+        self.metadata = _make_metadata(
+            name or Path(json).stem,
+            classes,
+            keypoints,
+            stuff_classes=tuple(stuff_class_names or ())
+            if self._panoptic is None
+            else self._panoptic.stuff_classes,
+            stuff_ids=() if self._panoptic is None else self._panoptic.stuff_ids,
         )
 
     def __len__(self) -> int:
@@ -185,8 +182,8 @@ class CocoDataset(BaseDataset):
         image = self._read_image(image_index, self.folder / name)
         height, width = int(image.shape[1]), int(image.shape[2])
         annotations = self._annotations
-        own_rows = annotations.of_image(image_index)
-        rows = slice(own_rows.start, own_rows.stop)
+        row_range = annotations.of_image(image_index)
+        rows = slice(row_range.start, row_range.stop)
         boxes = annotations.boxes[rows].copy()  # (n, 4) as (x, y, w, h)
         boxes[:, 2:] += boxes[:, :2]
         boxes = boxes.clip(0, [width, height, width, height])
@@ -203,7 +200,7 @@ class CocoDataset(BaseDataset):
             metadata=self.metadata,
         )
         if self._has_regions:
-            record.segments = [self._segment(row, image_index, (height, width)) for row in own_rows]
+            record.segments = [self._segment(row, image_index, (height, width)) for row in row_range]
         if annotations.keypoints is not None:
             record.keypoints = self._shift_keypoints(annotations.keypoints[rows])
         if annotations.rotated_boxes is not None:
@@ -263,7 +260,7 @@ class CocoDataset(BaseDataset):
             labels = read_semantic_labels(self._sem_seg_folder, record.file_name, size)
             record.sem_seg = torch.from_numpy(labels)
 
-    def to_coco(self) -> dict[str, Any]:
+    def to_coco(self) -> CocoJson:
         """Return the annotations in use as COCO's JSON, with the ids of the file.
 
         Annotation 0 gets an unused id, because COCO's evaluation reads the id 0 as "no match". Objects without a region
@@ -279,6 +276,27 @@ class CocoDataset(BaseDataset):
             with_masks=self._has_regions,
             frequencies=self._frequencies,
         )
+
+
+def _make_metadata(
+    name: str,
+    classes: ClassSelection,
+    keypoints: KeypointLayout,
+    *,
+    stuff_classes: tuple[str, ...],
+    stuff_ids: tuple[int, ...],
+) -> Metadata:
+    return Metadata(
+        name=name,
+        thing_classes=classes.names,
+        thing_ids=classes.category_ids,
+        keypoint_names=keypoints.names,
+        keypoint_flip_pairs=keypoints.flip_pairs,
+        keypoint_sigmas=keypoints.sigmas,
+        keypoint_skeleton=keypoints.skeleton,
+        stuff_classes=stuff_classes,
+        stuff_ids=stuff_ids,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

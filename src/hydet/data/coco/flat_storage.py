@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hydet.data.coco.json_file import FEDERATED_KEYS, ImageEntry
+from hydet.data.datasets.coco_format import FederatedKey
 from hydet.data.datasets.record import Segment
 
 __all__ = ["Annotation", "FlatAnnotations", "FlatImages", "FlatIntegers", "FlatStrings", "XYWHBox"]
@@ -78,7 +79,7 @@ class FlatImages:
     names: FlatStrings
     ids: np.ndarray
     sizes: np.ndarray
-    federated: dict[str, FlatIntegers]
+    federated: dict[FederatedKey, FlatIntegers]
 
     @classmethod
     def of(cls, images: Sequence[ImageEntry]) -> FlatImages:

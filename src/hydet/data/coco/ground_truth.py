@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from hydet.data.coco.flat_storage import FlatAnnotations, FlatImages
-from hydet.data.datasets.coco_format import segment_to_coco
+from hydet.data.datasets.coco_format import CocoAnnotation, CocoCategory, CocoImage, CocoJson, segment_to_coco
 from hydet.data.datasets.metadata import Metadata
 
 __all__ = ["annotations_to_coco"]
@@ -21,8 +20,8 @@ def annotations_to_coco(
     image_indices: Sequence[int],
     metadata: Metadata,
     with_masks: bool,
-    frequencies: Mapping[int, Any],
-) -> dict[str, Any]:
+    frequencies: Mapping[int, str],
+) -> CocoJson:
     """Convert flat annotations back to COCO's JSON, with the ids of the file.
 
     Annotation 0 gets an unused id, because COCO's evaluation reads the id 0 as "no match".
@@ -36,15 +35,21 @@ def annotations_to_coco(
         frequencies: LVIS's ``frequency`` by category id.
     """
     unused_id = int(annotations.ids.max()) + 1 if len(annotations.ids) else 1
-    image_entries, annotation_entries = [], []
+    image_entries: list[CocoImage] = []
+    annotation_entries: list[CocoAnnotation] = []
     for image in image_indices:
         image_id, (height, width) = int(images.ids[image]), images.size(image)
-        federated = {key: ids[image] for key, ids in images.federated.items()}
-        image_entries.append(
-            {"id": image_id, "file_name": images.name(image), "height": height, "width": width, **federated}
-        )
+        image_entry: CocoImage = {
+            "id": image_id,
+            "file_name": images.name(image),
+            "height": height,
+            "width": width,
+        }
+        for key, category_ids in images.federated.items():
+            image_entry[key] = category_ids[image]
+        image_entries.append(image_entry)
         for row in annotations.of_image(image):
-            entry: dict[str, Any] = {
+            entry: CocoAnnotation = {
                 "id": int(annotations.ids[row]) or unused_id,
                 "image_id": image_id,
                 "category_id": metadata.thing_ids[annotations.classes[row]],
@@ -73,11 +78,11 @@ def annotations_to_coco(
 
 
 def _categories(
-    metadata: Metadata, frequencies: Mapping[int, Any], *, with_keypoints: bool
-) -> list[dict[str, Any]]:
-    categories = []
+    metadata: Metadata, frequencies: Mapping[int, str], *, with_keypoints: bool
+) -> list[CocoCategory]:
+    categories: list[CocoCategory] = []
     for category_id, name in zip(metadata.thing_ids, metadata.thing_classes):
-        category: dict[str, Any] = {"id": category_id, "name": name}
+        category: CocoCategory = {"id": category_id, "name": name}
         if with_keypoints:
             category["keypoints"] = list(metadata.keypoint_names)
         if category_id in frequencies:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydet.data.coco.json_values import is_int, read_json, shorten
 from hydet.data.coco.problems import ProblemHandler
+from hydet.data.datasets.coco_format import FederatedKey
 from hydet.data.errors import DataError
 from hydet.data.images.reading import read_image_size
 
@@ -17,7 +18,7 @@ __all__ = ["FEDERATED_KEYS", "CocoFile", "ImageEntry", "read_coco_file"]
 
 # LVIS lists for each image the categories that are verified to be absent, and those of which some objects may be
 # missing.
-FEDERATED_KEYS = ("neg_category_ids", "not_exhaustive_category_ids")
+FEDERATED_KEYS: tuple[FederatedKey, ...] = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class ImageEntry:
     file_name: str
     height: int
     width: int
-    federated: Mapping[str, list[int]]
+    federated: Mapping[FederatedKey, list[int]]
 
 
 @dataclasses.dataclass
@@ -55,7 +56,7 @@ class CocoFile:
     categories: dict[int, Mapping[str, Any]]
     images: list[ImageEntry]
     skipped_image_ids: set[int]
-    annotation_entries: list[Any]
+    annotation_entries: list[object]
 
 
 def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) -> CocoFile:
@@ -164,6 +165,6 @@ def _candidate_file_names(entry: object) -> list[str]:
     return names
 
 
-def _federated_lists(entry: Mapping[str, Any]) -> dict[str, list[int]]:
+def _federated_lists(entry: Mapping[str, object]) -> dict[FederatedKey, list[int]]:
     lists = {key: entry.get(key) for key in FEDERATED_KEYS}
     return {key: ids for key, ids in lists.items() if isinstance(ids, list) and all(map(is_int, ids))}

@@ -71,9 +71,8 @@ def read_keypoint_layout(
     """
     if with_keypoints is False:
         return KeypointLayout()
-    categories: dict[
-        tuple[str, ...], Mapping[str, Any]
-    ] = {}  # the first one with each tuple of keypoint names
+    # The first category with each tuple of keypoint names.
+    categories: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for category_id, category in file.categories.items():
         if category_id in class_of and category.get("keypoints"):
             categories.setdefault(tuple(category["keypoints"]), category)

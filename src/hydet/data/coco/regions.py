@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
@@ -79,7 +79,7 @@ def box_around_region(region: Region, image: ImageEntry) -> Sequence[float] | No
     return box if box[2] > 0 and box[3] > 0 else None
 
 
-def _check_code(code: Mapping[str, Any], height: int, width: int) -> bytes:
+def _check_code(code: Mapping[str, object], height: int, width: int) -> bytes:
     """Check a run-length code and return its counts in compressed form.
 
     The check is necessary for safety: COCO's C++ code reads past the end of a code that does not match its size.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hydet.data.coco.panoptic import ids_to_rgb
+from hydet.data.datasets.coco_format import CocoImage
 from hydet.data.datasets.dataset import RecordSource, as_detection_dataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
@@ -51,7 +51,7 @@ def write_coco(
     dataset = as_detection_dataset(dataset)
     root = Path(folder)
     paths = {"instances": root / "annotations" / f"instances_{split}.json", "images": root / split}
-    panoptic_annotations: list[dict[str, Any]] = []
+    panoptic_annotations: list[dict[str, object]] = []
     names: dict[int, str] = {}
     for index in range(len(dataset)):
         record = dataset[index]
@@ -72,18 +72,13 @@ def write_coco(
     for image in coco["images"]:
         image["file_name"] = names[image["id"]]
     if panoptic_annotations:
-        content = {
-            "info": {},
-            "images": coco["images"],
-            "annotations": panoptic_annotations,
-            "categories": _panoptic_categories(dataset.metadata),
-        }
-        _write_json(content, paths["panoptic"])
+        panoptic_json = _panoptic_json(coco["images"], panoptic_annotations, dataset.metadata)
+        _write_json(panoptic_json, paths["panoptic"])
     _write_json(coco, paths["instances"])
     return paths
 
 
-def _panoptic_annotation(record: Record, name: str, metadata: Metadata) -> dict[str, Any]:
+def _panoptic_annotation(record: Record, name: str, metadata: Metadata) -> dict[str, object]:
     assert record.panoptic_seg is not None
     segments = []
     for segment in record.segments_info or ():
@@ -102,10 +97,14 @@ def _panoptic_annotation(record: Record, name: str, metadata: Metadata) -> dict[
     return {"image_id": record.image_id, "file_name": name, "segments_info": segments}
 
 
-def _panoptic_categories(metadata: Metadata) -> list[dict[str, Any]]:
+def _panoptic_json(
+    images: Sequence[CocoImage], annotations: Sequence[Mapping[str, object]], metadata: Metadata
+) -> dict[str, object]:
+    """Return the content of a panoptic JSON file."""
     things = [{"id": i, "name": n, "isthing": 1} for i, n in zip(metadata.thing_ids, metadata.thing_classes)]
     stuff = [{"id": i, "name": n, "isthing": 0} for i, n in zip(metadata.stuff_ids, metadata.stuff_classes)]
-    return things + stuff[1:]  # label 0 represents the things
+    categories = things + stuff[1:]  # label 0 represents the things
+    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
 
 
 def write_png(pixels: np.ndarray, path: Path) -> None:
@@ -114,7 +113,7 @@ def write_png(pixels: np.ndarray, path: Path) -> None:
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
 
 
-def _write_json(content: dict[str, Any], path: Path) -> None:
+def _write_json(content: Mapping[str, object], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(content), encoding="utf-8")

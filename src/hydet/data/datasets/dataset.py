@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from hydet.data.datasets.coco_format import records_to_coco
+from hydet.data.datasets.coco_format import CocoJson, records_to_coco
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
 from hydet.data.datasets.report import DataReport, Policy
@@ -56,6 +56,11 @@ class DetectionDataset(Protocol):
         ...
 
     @property
+    def has_proposals(self) -> bool:
+        """True if every record has ``proposals``, for models without a proposal generator."""
+        ...
+
+    @property
     def image_ids(self) -> np.ndarray:
         """``(N,)`` int64 image ids, in the order of the records."""
         ...
@@ -86,7 +91,7 @@ class DetectionDataset(Protocol):
         """Return the problems found so far; loaders add to it."""
         ...
 
-    def to_coco(self) -> dict[str, Any]:
+    def to_coco(self) -> CocoJson:
         """Return the ground truth as COCO's JSON, with the category ids of ``metadata``."""
         ...
 
@@ -102,6 +107,7 @@ class BaseDataset(ABC):
         metadata: names and category ids; set by the derived class.
         policy: treatment of images that cannot be read; see :class:`DetectionDataset`.
         keypoint_offset: offset in pixels of the keypoints in records from those of :meth:`to_coco`.
+        has_proposals: True if every record has ``proposals``.
 
     Example::
 
@@ -118,6 +124,7 @@ class BaseDataset(ABC):
     metadata: Metadata
     policy: Policy = "raise"
     keypoint_offset: float = 0.0
+    has_proposals: bool = False
     _report: DataReport | None = None
     _summary: _Summary | None = None
 
@@ -158,7 +165,7 @@ class BaseDataset(ABC):
                 self.report().add("unreadable_image", str(error), action="unusable")
         return self.report()
 
-    def to_coco(self) -> dict[str, Any]:
+    def to_coco(self) -> CocoJson:
         """Return the ground truth of all readable records as COCO's JSON."""
         records = (record for record in self._readable_records() if record is not None)
         return records_to_coco(records, self.metadata, keypoint_offset=self.keypoint_offset)
@@ -232,6 +239,7 @@ class _AdaptedDataset(BaseDataset):
         self.metadata = getattr(dataset, "metadata", Metadata())
         self.policy = getattr(dataset, "policy", self.policy)
         self.keypoint_offset = getattr(dataset, "keypoint_offset", self.keypoint_offset)
+        self.has_proposals = getattr(dataset, "has_proposals", self.has_proposals)
 
     def _type_name(self) -> str:
         return type(self.dataset).__name__
@@ -260,6 +268,6 @@ class _AdaptedDataset(BaseDataset):
         method = getattr(self.dataset, "report", None)
         return method() if callable(method) else super().report()
 
-    def to_coco(self) -> dict[str, Any]:
+    def to_coco(self) -> CocoJson:
         method = getattr(self.dataset, "to_coco", None)
         return super().to_coco() if method is None else method()

@@ -103,7 +103,7 @@ class Metadata:
             order[a], order[b] = b, a
         return tuple(order)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as lists, strings and numbers."""
         return {field.name: _to_lists(getattr(self, field.name)) for field in dataclasses.fields(self)}
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["PackedBatch", "pack_batch", "unpack_batch"]
+
+T = TypeVar("T")
 
 _ALIGNMENT = 64  # bytes; a cache line, and a multiple of the size of every dtype
 
@@ -27,7 +29,7 @@ class _Span(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class PackedBatch:
+class PackedBatch(Generic[T]):
     """A batch whose tensors share one block of bytes.
 
     Args:
@@ -40,12 +42,12 @@ class PackedBatch:
     block: Tensor
     spans: list[_Span]
 
-    def pin_memory(self) -> PackedBatch:
+    def pin_memory(self) -> PackedBatch[T]:
         """Return the batch in page-locked memory; ``DataLoader`` calls this method by name."""
         return dataclasses.replace(self, block=self.block.pin_memory())
 
 
-def pack_batch(batch: object) -> PackedBatch:
+def pack_batch(batch: T) -> PackedBatch[T]:
     """Copy all CPU tensors of a batch into one block.
 
     Args:
@@ -69,11 +71,12 @@ def pack_batch(batch: object) -> PackedBatch:
     return PackedBatch(stream.getvalue(), block, spans)
 
 
-def unpack_batch(packed: PackedBatch) -> Any:
-    """Return the batch that was packed; its tensors are views of the block."""
+def unpack_batch(packed: PackedBatch[T]) -> T:
+    """Restore a batch; its tensors are views of the block."""
     content = _bytes_of(packed.block)
     buffers = [content[start : start + length] for start, length in packed.spans]
-    return pickle.loads(packed.structure, buffers=buffers)
+    batch: T = pickle.loads(packed.structure, buffers=buffers)
+    return batch
 
 
 class _BatchPickler(pickle.Pickler):

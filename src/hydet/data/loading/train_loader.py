@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
@@ -79,11 +78,11 @@ class TrainLoader:
             self.batches_taken += 1
             yield model_inputs
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, str | float | bool]:
         """Return the number of batches taken, and the settings that give this number its meaning."""
         return {"batches_taken": self.batches_taken, **self._settings()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, str | float | bool]) -> None:
         """Continue where ``state`` was saved, from the next iteration on.
 
         If the batch size, the number of processes, the sampler or the dataset has changed, the loader skips the same
@@ -106,7 +105,7 @@ class TrainLoader:
             )
         self.batches_taken = batches_taken
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, str | float | bool]:
         return {
             "batch_size": self.batch_size,
             "world_size": self.shard.world_size,

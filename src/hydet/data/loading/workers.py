@@ -108,7 +108,7 @@ class MappedDataset(Dataset[LoadedImage]):
             while index in tried and len(tried) < len(self.dataset):
                 index = (index + 1) % len(self.dataset)
 
-    def __getitems__(self, requests: Sequence[ImageRequest]) -> PackedBatch | DataError:
+    def __getitems__(self, requests: Sequence[ImageRequest]) -> PackedBatch[list[LoadedImage]] | DataError:
         """Return what a worker sends for one batch.
 
         A ``DataError`` is returned instead of raised, because torch would wrap it in the traceback of the worker.
@@ -138,7 +138,7 @@ def load_batches(
             batch = [source[request] for request in requests]
             yield unpack_batch(pack_batch(batch).pin_memory()) if pin_memory else batch
         return
-    loader: Iterable[PackedBatch | DataError] = DataLoader(
+    loader: Iterable[PackedBatch[list[LoadedImage]] | DataError] = DataLoader(
         source,
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=settings.num_workers,

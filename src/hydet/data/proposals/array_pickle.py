@@ -17,7 +17,7 @@ __all__ = ["read_array_pickle"]
 _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
 
 
-def read_array_pickle(path: str | Path) -> Any:
+def read_array_pickle(path: str | Path) -> object:
     """Read a pickle that contains only numbers, strings, lists, tuples, dicts and numeric arrays.
 
     A pickle is a program that can call any function by name. Here, the few names that numpy's arrays need refer to

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from hydet.data.datasets.coco_format import CocoJson
 from hydet.data.datasets.dataset import BaseDataset, RecordSource, as_detection_dataset
 from hydet.data.datasets.record import Record
 from hydet.data.datasets.report import DataReport
@@ -49,6 +50,7 @@ class WithProposals(BaseDataset):
         self.metadata = self.dataset.metadata
         self.policy = self.dataset.policy
         self.keypoint_offset = self.dataset.keypoint_offset
+        self.has_proposals = True
         self.proposals = proposals if isinstance(proposals, ProposalFile) else ProposalFile.read(proposals)
         if missing == "raise":
             self._check_all_images_have_proposals()
@@ -90,6 +92,6 @@ class WithProposals(BaseDataset):
         """Return the report of the inner dataset."""
         return self.dataset.report()
 
-    def to_coco(self) -> dict[str, Any]:
+    def to_coco(self) -> CocoJson:
         """Return the ground truth of the inner dataset as COCO's JSON."""
         return self.dataset.to_coco()

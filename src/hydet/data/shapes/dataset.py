@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
-from hydet.data.datasets.coco_format import segment_to_coco
+from hydet.data.datasets.coco_format import (
+    CocoAnnotation,
+    CocoCategory,
+    CocoJson,
+    image_to_coco,
+    segment_to_coco,
+)
 from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Proposals, Record
@@ -129,6 +134,7 @@ class ShapesDataset(BaseDataset):
         self.seed = seed
         self.style = style
         self.num_proposals = num_proposals
+        self.has_proposals = num_proposals > 0
         self.cache = cache
         self.metadata = _make_metadata(name, class_names)
         self._heights, self._widths = _draw_sizes(seed, num_images, image_size, max_image_size)
@@ -163,23 +169,16 @@ class ShapesDataset(BaseDataset):
         index = int(index) % self.num_images
         return self._record(index, self._scene(index))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_scenes": {}}  # each worker process fills a cache of its own
 
-    def to_coco(self) -> dict[str, Any]:
+    def to_coco(self) -> CocoJson:
         """Return all annotations as COCO's JSON, with the category ids of ``metadata``."""
         images, annotations = [], []
         for index in range(self.num_images):
             scene = self._scene(index)
             record = self._record(index, scene)
-            images.append(
-                {
-                    "id": record.image_id,
-                    "file_name": record.file_name,
-                    "height": record.height,
-                    "width": record.width,
-                }
-            )
+            images.append(image_to_coco(record))
             annotations += [self._annotation(record, scene, row) for row in range(len(record))]
         return {"info": {}, "images": images, "annotations": annotations, "categories": self._categories()}
 
@@ -223,7 +222,7 @@ class ShapesDataset(BaseDataset):
         height, width = scene.ids.shape
         return draw_rough_proposals(rng, scene.boxes, height, width, self.num_proposals)
 
-    def _annotation(self, record: Record, scene: Scene, row: int) -> dict[str, Any]:
+    def _annotation(self, record: Record, scene: Scene, row: int) -> CocoAnnotation:
         x1, y1, x2, y2 = record.boxes[row].tolist()
         # float32 to two decimals, which is how shapes are placed.
         keypoints = scene.keypoints[row].astype(np.float64).round(2)
@@ -240,7 +239,7 @@ class ShapesDataset(BaseDataset):
             "rotated_bbox": scene.rotated_boxes[row].astype(np.float64).round(2).tolist(),
         }
 
-    def _categories(self) -> list[dict[str, Any]]:
+    def _categories(self) -> list[CocoCategory]:
         names = list(self.metadata.keypoint_names)
         skeleton = [[names.index(name) + 1 for name in pair] for pair in self.metadata.keypoint_skeleton]
         return [

@@ -81,7 +81,7 @@ class GeometricTransform(v2.Transform, ABC):
         """Move an image ``(C, H, W)``, or a video with leading axes, in the type in which it arrived."""
 
 
-def image_size_of(flat_inputs: Sequence[Any]) -> Size:
+def image_size_of(flat_inputs: Sequence[object]) -> Size:
     """Return the ``(height, width)`` of the inputs of a transform.
 
     Raises:
