@@ -54,7 +54,7 @@ def test_minimal_dataset_gets_the_whole_interface():
     dataset = as_detection_dataset(MinimalDataset())
     assert dataset.metadata is MinimalDataset.metadata and len(dataset) == 3
     assert dataset[1].image_id == 10
-    assert dataset.policy == "raise" and dataset.keypoint_offset == 0
+    assert dataset.policy == "raise" and dataset.keypoint_offset == 0 and not dataset.has_proposals
     assert isinstance(dataset.report(), DataReport) and dataset.report() is dataset.report()
     assert as_detection_dataset(dataset) is dataset
     assert len(pickle.loads(pickle.dumps(dataset))) == 3
@@ -89,6 +89,7 @@ def test_adapter_uses_the_members_that_an_object_has():
     class WithSome(MinimalDataset):
         policy = "drop"
         keypoint_offset = 0.5
+        has_proposals = True
         aspect_ratios = (2.0, 0.5, 1.0)
         image_ids = (7, 8, 9)
 
@@ -99,7 +100,7 @@ def test_adapter_uses_the_members_that_an_object_has():
             return {"images": []}
 
     dataset = as_detection_dataset(WithSome())
-    assert dataset.policy == "drop" and dataset.keypoint_offset == 0.5
+    assert dataset.policy == "drop" and dataset.keypoint_offset == 0.5 and dataset.has_proposals
     assert isinstance(dataset.aspect_ratios, np.ndarray) and dataset.aspect_ratios.tolist() == [2, 0.5, 1]
     assert dataset.image_ids.tolist() == [7, 8, 9]
     assert dataset.classes_of_images() == [[0], [1], []]
