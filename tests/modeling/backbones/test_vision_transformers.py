@@ -6,8 +6,7 @@ from torch import nn
 
 from hydet.modeling import MViT, SwinTransformer, ViT, get_vit_lr_decay_rate
 from hydet.modeling.backbones.positions import absolute_positions, decomposed_bias, relative_positions
-from hydet.modeling.backbones.swin import shift_mask
-from hydet.modeling.backbones.transformer_parts import DropPath
+from hydet.modeling.backbones.swin_blocks import shift_mask
 from hydet.modeling.backbones.windows import merge_windows, pad_to_multiple, split_windows
 
 
@@ -59,18 +58,6 @@ def test_absolute_positions_skip_the_class_token():
     assert absolute_positions(positions, True, (3, 5)).shape == (1, 3, 5, 2)
     with pytest.raises(ValueError, match="5 position embeddings"):
         absolute_positions(positions, False, (2, 2))
-
-
-def test_drop_path_keeps_the_mean_and_drops_whole_samples():
-    torch.manual_seed(0)
-    drop = DropPath(drop_prob=0.25).train()
-    x = drop(torch.ones(4000, 2, 2))
-    torch.testing.assert_close(x.unique(), torch.tensor([0.0, 1 / 0.75]))
-    assert abs(x.mean().item() - 1) < 0.05
-    assert (x.flatten(1).std(dim=1) == 0).all()
-    assert torch.equal(drop.eval()(x), x)
-    with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
-        DropPath(drop_prob=1.0)
 
 
 def test_a_window_as_large_as_the_grid_is_no_window():

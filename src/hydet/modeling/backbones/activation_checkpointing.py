@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -26,7 +26,7 @@ class _Statistics(NamedTuple):
     num_batches_tracked: Tensor | None
 
 
-def run_checkpointed(block: nn.Module, *args: Any) -> Tensor:
+def run_checkpointed(block: nn.Module, *args: Tensor | None) -> Tensor:
     """Return ``block(*args)`` and store only the arguments for the backward pass."""
     norms = [norm for norm in _norms_with_statistics(block) if norm.training]
 
@@ -74,11 +74,11 @@ class StatisticsGuard:
         for handle in self._handles:
             handle.remove()
 
-    def _before_norm(self, norm: nn.Module, args: Any) -> None:
+    def _before_norm(self, norm: nn.Module, args: object) -> None:
         if not self._in_forward and norm.training and isinstance(norm, _NormBase):
             self._saved[norm] = _freeze_statistics(norm)
 
-    def _after_norm(self, norm: nn.Module, args: Any, output: Any) -> None:
+    def _after_norm(self, norm: nn.Module, args: object, output: object) -> None:
         if norm in self._saved and isinstance(norm, _NormBase):
             _restore_statistics(norm, self._saved.pop(norm))
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from .backbone import Backbone
 
-__all__ = ["AdaptedBackbone"]
+__all__ = ["AdaptedBackbone", "names_from_strides"]
 
 
 class AdaptedBackbone(Backbone):
@@ -40,9 +40,7 @@ class AdaptedBackbone(Backbone):
         self._size_divisibility = size_divisibility
         self._square_pad = square_pad
         for part in self._frozen_parts():
-            part.eval()
-            for parameter in part.parameters():
-                parameter.requires_grad = False
+            part.eval().requires_grad_(False)
 
     @property
     def size_divisibility(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from hydet.layers import ShapeSpec
 
 from .activation_checkpointing import run_checkpointed
 
-__all__ = ["Backbone", "checkpoint_activations"]
+__all__ = ["Backbone", "check_out_features", "checkpoint_activations"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -64,7 +64,7 @@ class Backbone(nn.Module, ABC):
             for name in self._out_features
         }
 
-    def _run(self, block: nn.Module, *args: Any) -> Tensor:
+    def _run(self, block: nn.Module, *args: Tensor | None) -> Tensor:
         """Apply a block, with activation checkpointing if ``use_act_checkpoint``."""
         if self.use_act_checkpoint and torch.is_grad_enabled():
             return run_checkpointed(block, *args)

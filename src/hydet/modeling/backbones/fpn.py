@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +17,22 @@ from .backbone import Backbone
 from .resnet_blocks import Norm
 
 __all__ = ["FPN", "LastLevelMaxPool", "LastLevelP6P7"]
+
+
+class TopBlock(Protocol):
+    """Coarser levels on top of a pyramid (``LastLevelMaxPool``, ``LastLevelP6P7``). An ``nn.Module``.
+
+    Attributes:
+        num_levels: number of levels that it adds.
+        in_feature: name of its input, a feature of the backbone or a level of the pyramid.
+    """
+
+    num_levels: int
+    in_feature: str
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Compute the levels, each half as large as the previous one, from ``(N, C, H, W)``."""
+        ...
 
 
 class FPN(Backbone):
@@ -50,7 +66,7 @@ class FPN(Backbone):
         in_features: Sequence[str],
         out_channels: int,
         norm: Norm = "",
-        top_block: nn.Module | Callable[..., nn.Module] | None = None,
+        top_block: TopBlock | Callable[..., TopBlock] | None = None,
         fuse_type: str = "sum",
         square_pad: int = 0,
     ) -> None:
@@ -66,7 +82,7 @@ class FPN(Backbone):
             raise ValueError(f"FPN: fuse_type must be 'sum' or 'avg', got {fuse_type!r}")
         strides = [shapes[name].stride or 0 for name in in_features]
         check_doubling("FPN: strides of in_features", strides)
-        top_block = build_top_block(top_block, shapes, out_channels)
+        built_top_block: TopBlock | None = build_top_block(top_block, shapes, out_channels)
         levels = [int(math.log2(stride)) for stride in strides]
 
         self.in_features = tuple(in_features)
@@ -76,11 +92,11 @@ class FPN(Backbone):
             lateral = _pyramid_conv(shapes[name].channels, out_channels, 1, norm)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", _pyramid_conv(out_channels, out_channels, 3, norm))
-        self.top_block = top_block
+        self.top_block = built_top_block
         self.bottom_up = bottom_up
 
-        names = pyramid_names(levels, top_block, [*shapes], type(self).__name__)
-        _check_channels(top_block, shapes, out_channels)
+        names = pyramid_names(levels, built_top_block, [*shapes], type(self).__name__)
+        _check_channels(built_top_block, shapes, out_channels)
         self._out_features = list(names)
         self._out_feature_strides = names
         self._out_feature_channels = dict.fromkeys(names, out_channels)
@@ -178,7 +194,9 @@ def check_doubling(what: str, strides: Sequence[int]) -> None:
         raise ValueError(f"{what} must be powers of two, each twice the previous one; got {list(strides)}")
 
 
-def pyramid_names(levels: Sequence[int], top_block: Any, below: Sequence[str], owner: str) -> dict[str, int]:
+def pyramid_names(
+    levels: Sequence[int], top_block: TopBlock | None, below: Sequence[str], owner: str
+) -> dict[str, int]:
     """Return names and strides of the levels of a pyramid, including those of the top block.
 
     Raises:
@@ -197,7 +215,7 @@ def pyramid_names(levels: Sequence[int], top_block: Any, below: Sequence[str], o
 
 
 def add_top_levels(
-    names: Sequence[str], levels: list[Tensor], top_block: Any, below: dict[str, Tensor]
+    names: Sequence[str], levels: list[Tensor], top_block: TopBlock | None, below: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Append the levels of the top block to ``levels``, and return all levels by name, from fine to coarse."""
     if top_block is not None:
@@ -206,10 +224,10 @@ def add_top_levels(
     return dict(zip(names, levels, strict=True))
 
 
-def _check_channels(top_block: Any, below: Mapping[str, ShapeSpec], out_channels: int) -> None:
+def _check_channels(top_block: TopBlock | None, below: Mapping[str, ShapeSpec], out_channels: int) -> None:
     """Raise ValueError if the top block declares other input channels than its input has."""
     expected = getattr(top_block, "in_channels", None)  # optional: a custom top block may not declare it
-    if expected is None:
+    if top_block is None or expected is None:
         return
     name = top_block.in_feature
     channels = below[name].channels if name in below else out_channels

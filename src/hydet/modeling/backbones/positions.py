@@ -6,9 +6,49 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["absolute_positions", "decomposed_bias", "relative_positions", "resize_grid"]
+__all__ = [
+    "absolute_positions",
+    "decomposed_bias",
+    "make_absolute_positions",
+    "make_relative_positions",
+    "relative_positions",
+    "resize_grid",
+]
+
+
+def make_absolute_positions(grid: tuple[int, int], channels: int, has_cls_token: bool) -> nn.Parameter:
+    """Make learned position embeddings of a grid, from a truncated normal distribution with std 0.02.
+
+    Args:
+        grid: ``(height, width)`` of the grid.
+        channels: channels of an embedding, C.
+        has_cls_token: add an embedding of a class token in front.
+
+    Returns:
+        ``(1, height * width + has_cls_token, C)``.
+    """
+    positions = nn.Parameter(torch.zeros(1, grid[0] * grid[1] + int(has_cls_token), channels))
+    nn.init.trunc_normal_(positions, std=0.02)
+    return positions
+
+
+def make_relative_positions(size: int, channels: int, *, zero_init: bool) -> nn.Parameter:
+    """Make a table of embeddings of the distances along an axis.
+
+    Args:
+        size: tokens along the axis.
+        channels: channels of an embedding, C.
+        zero_init: initialize with zero instead of a truncated normal distribution with std 0.02.
+
+    Returns:
+        ``(2 * size - 1, C)``, from the most negative to the most positive distance.
+    """
+    table = nn.Parameter(torch.zeros(2 * size - 1, channels))
+    if not zero_init:
+        nn.init.trunc_normal_(table, std=0.02)
+    return table
 
 
 def absolute_positions(pos_embed: Tensor, has_cls_token: bool, size: tuple[int, int]) -> Tensor:

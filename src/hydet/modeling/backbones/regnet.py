@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from hydet.layers import CNNBlockBase
 
-from .backbone import Backbone, check_out_features
+from .backbone import check_out_features
 from .regnet_blocks import Activation
 from .resnet_blocks import Norm
+from .staged_backbone import StagedBackbone
 
 __all__ = ["AnyNet", "RegNet"]
 
 WIDTH_QUANTUM = 8
 
 
-class AnyNet(Backbone):
+class AnyNet(StagedBackbone):
     """A stem followed by stages of identical blocks, named ``stem``, ``s1``, ``s2``, ...
 
     Args:
@@ -114,50 +115,6 @@ class AnyNet(Backbone):
         self._out_feature_strides = {name: strides_of[name] for name in out_features}
         self.apply(_initialize)
         self.freeze(freeze_at)
-
-    @property
-    def stages(self) -> list[nn.Sequential]:
-        """Stages, from fine to coarse."""
-        return [getattr(self, name) for name in self.stage_names]
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute the feature maps.
-
-        Args:
-            x: ``(N, C, H, W)`` images of any size.
-
-        Returns:
-            ``(N, C_l, H / stride, W / stride)`` by name, rounded up, from fine to coarse.
-        """
-        if x.ndim != 4:
-            raise ValueError(
-                f"{type(self).__name__} takes images of shape (N, C, H, W), got {tuple(x.shape)}"
-            )
-        outputs = {}
-        x = self.stem(x)
-        if "stem" in self._out_features:
-            outputs["stem"] = x
-        for name in self.stage_names:
-            for block in getattr(self, name):
-                x = self._run(block, x)
-            if name in self._out_features:
-                outputs[name] = x
-        return outputs
-
-    def freeze(self, freeze_at: int = 0) -> AnyNet:
-        """Freeze the first stages: disable their gradients and make their batch norms constant.
-
-        Args:
-            freeze_at: number of parts to freeze: 1 is the stem, 2 the stem and ``s1``, and so on; 0 freezes nothing.
-
-        Returns:
-            The network itself.
-        """
-        parts: list[Iterable[nn.Module]] = [[self.stem], *self.stages]
-        for part in parts[:freeze_at]:
-            for block in part:
-                block.freeze()  # type: ignore[operator]
-        return self
 
 
 class RegNet(AnyNet):

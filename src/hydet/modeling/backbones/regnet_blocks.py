@@ -292,7 +292,7 @@ class ResBasicBlock(CNNBlockBase):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``, rounded up."""
-        identity = x if self.proj is None else self.bn(self.proj(x))  # type: ignore[misc]
+        identity = x if self.proj is None or self.bn is None else self.bn(self.proj(x))
         output: Tensor = self.af(identity + self.f(x))
         return output
 
@@ -310,29 +310,6 @@ class ResBottleneckBlock(ResBasicBlock):
         group_width: channels per group of the 3x3 convolution.
         se_ratio: ratio of the squeezed channels to ``in_channels``; 0 disables squeeze-excitation.
     """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        stride: int,
-        norm: Norm = "BN",
-        activation_class: Activation = nn.ReLU,
-        bottleneck_ratio: float = 1.0,
-        group_width: int = 1,
-        se_ratio: float = 0.0,
-    ) -> None:
-        super().__init__(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            stride=stride,
-            norm=norm,
-            activation_class=activation_class,
-            bottleneck_ratio=bottleneck_ratio,
-            group_width=group_width,
-            se_ratio=se_ratio,
-        )
 
     @staticmethod
     def _make_transform(**options: object) -> nn.Module:

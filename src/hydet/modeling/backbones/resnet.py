@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from hydet.layers import CNNBlockBase, ShapeSpec
 
-from .backbone import Backbone, check_out_features
+from .backbone import check_out_features
 from .resnet_blocks import BasicBlock, BasicStem, BottleneckBlock, DeformBottleneckBlock, Norm
+from .staged_backbone import StagedBackbone
 
 __all__ = ["ResNet", "make_resnet"]
 
@@ -24,7 +25,7 @@ BLOCKS_PER_STAGE = {
 }
 
 
-class ResNet(Backbone):
+class ResNet(StagedBackbone):
     """A stem followed by stages of residual blocks, named ``stem``, ``res2``, ``res3``, ...
 
     Args:
@@ -102,13 +103,8 @@ class ResNet(Backbone):
                 )
             width = block.out_channels
 
-    @property
-    def stages(self) -> list[nn.Sequential]:
-        """Residual stages, from fine to coarse."""
-        return [getattr(self, name) for name in self.stage_names]
-
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Compute the feature maps.
+        """Compute the feature maps and, if requested, the class logits.
 
         Args:
             x: ``(N, C, H, W)`` images of any size.
@@ -116,18 +112,11 @@ class ResNet(Backbone):
         Returns:
             ``(N, C_l, H / stride, W / stride)`` by name, rounded up, from fine to coarse; ``linear`` is
             ``(N, num_classes)``.
+
+        Raises:
+            ValueError: if ``x`` does not have four axes.
         """
-        if x.ndim != 4:
-            raise ValueError(f"ResNet takes images of shape (N, C, H, W), got {tuple(x.shape)}")
-        outputs = {}
-        x = self.stem(x)
-        if "stem" in self._out_features:
-            outputs["stem"] = x
-        for name in self.stage_names:
-            for block in getattr(self, name):
-                x = self._run(block, x)
-            if name in self._out_features:
-                outputs[name] = x
+        outputs, x = self._run_stages(x)
         if "linear" in self._out_features:
             outputs["linear"] = self.linear(torch.flatten(self.avgpool(x), 1))
         return outputs
@@ -135,23 +124,6 @@ class ResNet(Backbone):
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Return channels and stride of each output, in the order of ``out_features``; ``linear`` has no stride."""
         return super().output_shape()
-
-    def freeze(self, freeze_at: int = 0) -> ResNet:
-        """Freeze the first stages: disable their gradients and make their batch norms constant.
-
-        The first layers of a pretrained network are generic, and their activations take the most memory in training.
-
-        Args:
-            freeze_at: number of parts to freeze: 1 is the stem, 2 the stem and ``res2``, and so on; 0 freezes nothing.
-
-        Returns:
-            The network itself.
-        """
-        parts: list[Iterable[nn.Module]] = [[self.stem], *self.stages]
-        for part in parts[:freeze_at]:
-            for block in part:
-                block.freeze()  # type: ignore[operator]
-        return self
 
     @staticmethod
     def make_stage(
@@ -184,17 +156,17 @@ class ResNet(Backbone):
         """
         if "dilations_per_block" in kwargs:
             kwargs["dilation_per_block"] = kwargs.pop("dilations_per_block")
-        each = {}
+        values_per_block: dict[str, Sequence[Any]] = {}
         for key in [key for key in kwargs if key.endswith("_per_block")]:
             values, name = kwargs.pop(key), key.removesuffix("_per_block")
             if len(values) != num_blocks:
                 raise ValueError(f"{key} needs {num_blocks} values, one per block; got {values}")
             if name in kwargs:
                 raise ValueError(f"make_stage: pass either {name} or {key}, not both")
-            each[name] = values
+            values_per_block[name] = values
         blocks = []
         for i in range(num_blocks):
-            options = {name: values[i] for name, values in each.items()}
+            options = {name: values[i] for name, values in values_per_block.items()}
             blocks.append(
                 block_class(in_channels=in_channels, out_channels=out_channels, **options, **kwargs)
             )
@@ -221,13 +193,13 @@ class ResNet(Backbone):
             block_class = block_class or BottleneckBlock
             widths = [256, 512, 1024, 2048]
         stages = []
-        for i, (count, before, width) in enumerate(zip(counts, [64, *widths[:-1]], widths)):
+        for i, (count, previous_width, width) in enumerate(zip(counts, [64, *widths[:-1]], widths)):
             options = {"bottleneck_channels": width // 4} if depth >= 50 else {}
             stages.append(
                 ResNet.make_stage(
                     block_class,
                     count,
-                    in_channels=before,
+                    in_channels=previous_width,
                     out_channels=width,
                     stride_per_block=[1 if i == 0 else 2] + [1] * (count - 1),
                     **options,
@@ -293,7 +265,7 @@ def make_resnet(
         raise ValueError(f"ResNet-{depth} supports neither groups nor deformable stages; use depth >= 50")
     check_out_features("make_resnet", out_features, ["stem", "res2", "res3", "res4", "res5"])
 
-    stages, before = [], stem_out_channels
+    stages, previous_width = [], stem_out_channels
     width = res2_out_channels if res2_out_channels is not None else (256 if bottleneck else 64)
     inner = num_groups * width_per_group
     last = max((int(name[3:]) for name in out_features if name != "stem"), default=1)
@@ -301,7 +273,7 @@ def make_resnet(
         dilation = res5_dilation if i == 3 else 1
         stride = 1 if i == 0 or dilation == 2 else 2
         block: Callable[..., CNNBlockBase] = BasicBlock
-        options: dict[str, Any] = {"dilation": dilation}
+        options: dict[str, int | bool] = {"dilation": dilation}
         if bottleneck:
             block = BottleneckBlock
             options |= {
@@ -316,14 +288,14 @@ def make_resnet(
             ResNet.make_stage(
                 block,
                 count,
-                in_channels=before,
+                in_channels=previous_width,
                 out_channels=width,
                 stride_per_block=[stride] + [1] * (count - 1),
                 norm=norm,
                 **options,
             )
         )
-        before, width, inner = width, 2 * width, 2 * inner
+        previous_width, width, inner = width, 2 * width, 2 * inner
     return ResNet(
         stem=BasicStem(in_channels=in_channels, out_channels=stem_out_channels, norm=norm),
         stages=stages,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,17 +22,27 @@ __all__ = ["BasicBlock", "BasicStem", "BottleneckBlock", "DeformBottleneckBlock"
 Norm = str | Callable[[int], nn.Module] | None
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, *, norm: Norm, **options: Any) -> Conv2d:
+def _conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    norm: Norm,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+) -> Conv2d:
     """Make a padded convolution without bias, with normalization and the initial weights of He et al. 2015."""
-    dilation = options.get("dilation", 1)
     conv = Conv2d(
         in_channels,
         out_channels,
         kernel_size=kernel_size,
+        stride=stride,
         padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
         bias=False,
         norm=get_norm(norm, out_channels),
-        **options,
     )
     c2_msra_fill(conv)
     return conv

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hydet.layers import Conv2d, get_norm
 
 from .backbone import Backbone
-from .fpn import add_top_levels, check_doubling, pyramid_names
+from .fpn import TopBlock, add_top_levels, check_doubling, pyramid_names
 from .resnet_blocks import Norm
 
 __all__ = ["SimpleFeaturePyramid"]
@@ -43,7 +43,7 @@ class SimpleFeaturePyramid(Backbone):
         in_feature: str,
         out_channels: int,
         scale_factors: Sequence[float],
-        top_block: nn.Module | None = None,
+        top_block: TopBlock | None = None,
         norm: Norm = "LN",
         square_pad: int = 0,
     ) -> None:

@@ -55,9 +55,9 @@ class TimmBackbone(AdaptedBackbone):
         size_divisibility: int | None = None,
         square_pad: int = 0,
         use_act_checkpoint: bool = False,
-        model_options: Mapping[str, Any] | None = None,
+        model_options: Mapping[str, object] | None = None,
     ) -> None:
-        options = {"pretrained": pretrained, "in_chans": in_channels, **(model_options or {})}
+        options: dict[str, Any] = {"pretrained": pretrained, "in_chans": in_channels, **(model_options or {})}
         if out_indices is not None:
             options["out_indices"] = tuple(out_indices)
         model, any_size = create_feature_extractor(model_name, options)

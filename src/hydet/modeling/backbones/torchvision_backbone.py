@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,7 @@ class TorchvisionBackbone(AdaptedBackbone):
         size_divisibility: int = 0,
         square_pad: int = 0,
         use_act_checkpoint: bool = False,
-        model_options: Mapping[str, Any] | None = None,
+        model_options: Mapping[str, object] | None = None,
     ) -> None:
         if (model_name is None) == (model is None):
             raise ValueError("TorchvisionBackbone takes either model_name or model")
@@ -182,7 +182,7 @@ def probe_feature_maps(backbone: nn.Module, in_channels: int) -> dict[str, Featu
     return maps
 
 
-def _get_model(name: str, **options: Any) -> nn.Module:
+def _get_model(name: str, **options: object) -> nn.Module:
     from torchvision import models
 
     module: nn.Module = models.get_model(name, **options)

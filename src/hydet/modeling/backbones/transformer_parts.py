@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["DropPath", "Mlp", "PatchEmbed", "init_transformer", "linear_rates"]
+__all__ = [
+    "Mlp",
+    "PatchEmbed",
+    "as_pair",
+    "attend",
+    "init_transformer",
+    "linear_rates",
+    "to_channels_first",
+]
 
 
 class Mlp(nn.Module):
@@ -38,34 +46,6 @@ class Mlp(nn.Module):
         """Map ``(..., in_features)`` to the same shape."""
         output: Tensor = self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
         return output
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drop a residual branch at random per sample in training, and scale up the branches that stay.
-
-    Args:
-        drop_prob: probability of dropping the branch, in [0, 1).
-
-    Source: Huang et al. 2016 (arXiv:1603.09382).
-    """
-
-    def __init__(self, *, drop_prob: float) -> None:
-        super().__init__()
-        if not 0 <= drop_prob < 1:
-            raise ValueError(f"drop_prob must lie in [0, 1), got {drop_prob}")
-        self.drop_prob = drop_prob
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, ...)`` to the same shape."""
-        if self.drop_prob == 0 or not self.training:
-            return x
-        keep_prob = 1 - self.drop_prob
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep_prob)
-        return x * (mask / keep_prob)
-
-    def extra_repr(self) -> str:
-        """Return the arguments for ``repr``."""
-        return f"drop_prob={self.drop_prob:.3f}"
 
 
 class PatchEmbed(nn.Module):
