@@ -11,6 +11,8 @@ from .nan_guard import NanGuard
 from .periodic_checkpoints import Checkpoints
 from .precise_batch_norm import PreciseBatchNorm
 from .prediction_images import PredictionImages
+from .renamed import ModelPictures as ModelPictures  # not listed in __all__, to be removed
+from .renamed import PredictionPictures as PredictionPictures
 from .tensorboard_log import TensorBoardLog
 from .training_images import TrainingImages
 
