@@ -6,4 +6,4 @@ __all__ = ["DataError"]
 
 
 class DataError(ValueError):
-    """A broken file or annotation; the message is one line that names it."""
+    """Raised for a broken file or annotation. The message is one line that names it."""

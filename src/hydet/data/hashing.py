@@ -15,9 +15,15 @@ _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def derive_seed(seed: int, *positions: int) -> int:
-    """Return a seed below 2**63 for a position, such as a number in an epoch, by hashing.
+    """Derive a seed from another seed and positions, such as an epoch and an index in it.
 
-    Equal arguments give equal seeds; different arguments give seeds that are independent for all practical purposes.
+    Args:
+        seed: any integer.
+        positions: integers, whose order matters.
+
+    Returns:
+        A seed in [0, 2**63). Equal arguments give equal seeds; different arguments give independent ones, up to
+        collisions of the hash.
     """
     value = _mix(seed & _UINT64_MASK)
     for position in positions:
@@ -33,7 +39,15 @@ def _mix(value: int) -> int:
 
 
 def hash_to_unit_interval(seed: int, positions: np.ndarray) -> np.ndarray:
-    """Return ``(N,)`` float64 random numbers in [0, 1), one per position."""
+    """Hash a seed and positions into random numbers.
+
+    Args:
+        seed: any integer.
+        positions: ``(N,)`` integers.
+
+    Returns:
+        ``(N,)`` float64 in [0, 1). Each depends on the seed and its position only.
+    """
     with np.errstate(over="ignore"):
         value = np.asarray(positions).astype(np.uint64) ^ np.uint64(_mix(seed & _UINT64_MASK))
         value += np.uint64(_GOLDEN_GAMMA)

@@ -15,12 +15,12 @@ def test_objects_respect_the_style(style):
     rng = np.random.default_rng(0)
     num_crowds = num_empty = 0
     for _ in range(200):
-        instances, num_wanted = draw_objects(rng, 100, 140, style)
+        instances, num_objects = draw_objects(rng, 100, 140, style)
         crowds = [i for i in instances if i.iscrowd]
         num_crowds += len(crowds)
         num_empty += not instances
-        assert len(crowds) <= 1 and len(instances) >= num_wanted
-        assert not instances or style.min_objects <= num_wanted - len(crowds) <= style.max_objects
+        assert len(crowds) <= 1 and len(instances) >= num_objects
+        assert not instances or style.min_objects <= num_objects - len(crowds) <= style.max_objects
         for instance in instances:
             assert 0 <= instance.class_index < len(style.shapes) and instance.area > 0
             if not instance.iscrowd:

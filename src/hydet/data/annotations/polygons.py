@@ -9,14 +9,14 @@ from faster_coco_eval.core import mask as coco_mask
 
 from hydet.data.annotations.rle import draw_run_lengths
 
-__all__ = ["clip_polygon", "mask_to_polygons", "rasterize_polygons"]
+__all__ = ["clip_polygon", "mask_to_polygons", "rasterize_polygons", "signed_area"]
 
 _Point = tuple[int, int]  # (x, y)
 _Step = tuple[int, int]  # (dx, dy), one of them 0 and the other -1 or 1
 
 
 def rasterize_polygons(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
-    """Rasterize objects as COCO does; the cost depends on the extent of the objects, not on the image size.
+    """Rasterize objects as COCO does. The cost depends on the extent of the objects, not on the image size.
 
     Args:
         objects: polygons of each object, as flat ``(x0, y0, x1, y1, ...)`` arrays in pixels.
@@ -84,15 +84,14 @@ def mask_to_polygons(mask: np.ndarray) -> list[np.ndarray]:
         connected. A hole is joined to the outline around it by a cut of zero width.
     """
     loops = _boundary_loops(np.asarray(mask, dtype=bool))
-    outlines = [loop for loop in loops if _signed_area(loop) > 0]
-    holes = [loop for loop in loops if _signed_area(loop) < 0]
+    outlines = [loop for loop in loops if signed_area(loop) > 0]
+    holes = [loop for loop in loops if signed_area(loop) < 0]
     # With the outlines in ascending order of area, the first one that contains a hole is the smallest.
-    outlines.sort(key=_signed_area)
+    outlines.sort(key=signed_area)
     holes_of: dict[int, list[np.ndarray]] = {}
     for hole in holes:
-        inside = hole[0] + np.array(
-            [0.5, -0.5]
-        )  # a pixel beside the hole, which starts at its top left corner
+        # The pixel above the hole, which starts at its top left corner.
+        inside = hole[0] + np.array([0.5, -0.5])
         owner = next(i for i, outline in enumerate(outlines) if _contains(outline, inside))
         holes_of.setdefault(owner, []).append(hole)
     polygons = []
@@ -104,7 +103,7 @@ def mask_to_polygons(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def _boundary_loops(mask: np.ndarray) -> list[np.ndarray]:
-    """Trace closed loops along pixel edges; the mask is on the right-hand side (y points down)."""
+    """Trace closed loops along pixel edges: clockwise around components, counterclockwise around holes."""
     padded = np.pad(mask, 1)
     # Directed edges by the grid corner where they start: right along the top of a pixel, down along its right side,
     # left along the bottom, up along the left side.
@@ -145,9 +144,16 @@ def _trace_loop(edges_from: dict[_Point, list[_Step]], corner: _Point) -> np.nda
         dx, dy = turn
 
 
-def _signed_area(loop: np.ndarray) -> float:
-    """Return the area of a loop: positive for an outline, negative for a hole."""
-    x, y = loop.T
+def signed_area(points: np.ndarray) -> float:
+    """Compute the area of a polygon by the shoelace formula.
+
+    Args:
+        points: ``(V, 2)`` vertices as (x, y) in pixels, y pointing down.
+
+    Returns:
+        The area in square pixels: positive for clockwise vertices on screen, negative for counterclockwise ones.
+    """
+    x, y = points.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 

@@ -26,8 +26,8 @@ def decode_runs(counts: str | bytes) -> np.ndarray:
 
     Args:
         counts: characters with six bits each, offset by 48. The low five bits are part of a number, least significant
-            group first; the sixth is set if the number continues. From the fourth number on, a number is the difference
-            to the last but one.
+            group first; the sixth is set if the number continues. From the fourth number on, each is stored as the
+            difference from the number two before it.
 
     Returns:
         ``(R,)`` int64 run lengths, zeros first.
@@ -58,10 +58,10 @@ def decode_runs(counts: str | bytes) -> np.ndarray:
 
 
 def draw_run_lengths(code: RunLengthCode, mask: np.ndarray) -> None:
-    """Set the pixels of a run-length code in a mask; the cost depends on the number of columns that it covers.
+    """Set the pixels of a run-length code in a mask. The cost depends on the number of columns that the code covers.
 
     Args:
-        code: compressed or not.
+        code: compressed or uncompressed code.
         mask: ``(H, W)`` bool, changed in place.
 
     Raises:

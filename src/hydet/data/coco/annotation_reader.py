@@ -1,4 +1,4 @@
-"""Annotations of a COCO JSON file; broken ones are repaired or dropped as the policy demands."""
+"""Reading of the annotations in a COCO JSON file; the data policy decides on repairs of broken ones."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def read_annotations(
     with_masks: bool,
     problems: ProblemHandler,
 ) -> list[Annotation]:
-    """Return the annotations of a file that can be used, in the file's order.
+    """Read the annotations of a file, in the file's order, without those that cannot be used.
 
-    This clears ``file.annotation_entries``, so that the parsed JSON does not stay in memory.
+    Clears ``file.annotation_entries`` to free the parsed JSON.
 
     Args:
         file: the content of the file.
@@ -49,7 +49,7 @@ def read_annotations(
 
 
 class _Target(NamedTuple):
-    """The image and the class that an entry annotates."""
+    """The image and the class of an annotation, and its id."""
 
     annotation_id: int
     image_index: int
@@ -58,7 +58,7 @@ class _Target(NamedTuple):
 
 
 class _AnnotationReader:
-    """Read the entries of ``annotations`` one by one; see :func:`read_annotations`."""
+    """Reads single entries of ``annotations``; see :func:`read_annotations` for the arguments."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class _AnnotationReader:
         self._next_free_id = 1 + max((e["id"] for e in entries if is_int(e.get("id"))), default=0)
 
     def read(self, position: int, entry: object) -> Annotation | None:
-        """Return one annotation, or None if it is dropped or belongs to a category that is not read."""
+        """Return an annotation, or None if it is dropped or its category is not in use."""
         if not isinstance(entry, dict):
             message = f"annotation {position} is not a mapping: {shorten(entry)}"
             self.problems.add("bad_annotation", message)

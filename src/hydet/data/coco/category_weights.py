@@ -25,8 +25,8 @@ def frequency_weights(*, json: str | Path, num_classes: int, power: float = 0.5)
         power: 1 for the frequencies themselves, 0 for equal weights.
 
     Returns:
-        ``(num_classes,)`` float weights in ascending order of category ids. If the file does not exist, all weights
-        are 1, with a warning: a model that loads a checkpoint takes the weights from there.
+        ``(num_classes,)`` float weights in ascending order of category ids. If the file does not exist, the function
+        warns and returns ones, because a model that loads a checkpoint gets its weights from there.
 
     Raises:
         DataError: if the file has another number of categories.

@@ -71,8 +71,8 @@ class FlatImages:
 
     Args:
         names: file names, relative to the image folder.
-        ids: ``(N,)`` int64 image ids of the file.
-        sizes: ``(N, 2)`` int64 (height, width) as the file has them.
+        ids: ``(N,)`` int64 image ids in the JSON.
+        sizes: ``(N, 2)`` int64 (height, width) in pixels, as in the JSON.
         federated: LVIS's lists of category ids by key, for the keys that any image has.
     """
 
@@ -103,26 +103,26 @@ class FlatImages:
         return self.names[index].decode()
 
     def size(self, index: int) -> tuple[int, int]:
-        """Return the (height, width) of an image as the file has them."""
+        """Return the (height, width) of an image in pixels, as in the JSON."""
         height, width = self.sizes[index].tolist()
         return height, width
 
 
 class Annotation(NamedTuple):
-    """One annotation that was read and checked.
+    """A checked annotation.
 
     Args:
         annotation_id: unique id.
         image_index: index of its image among the images of the file.
         class_index: contiguous class.
-        box: (x, y, w, h) in pixels, as files have them.
+        box: (x, y, w, h) in pixels.
         area: in square pixels.
         iscrowd: True for a region that covers several objects.
         ignore: True for an object that VOC's evaluation does not count ("difficult").
-        polygons: flat float64 arrays; empty if there are none.
+        polygons: flat ``(x0, y0, x1, y1, ...)`` float64 arrays in pixels; empty if there are none.
         code: compressed run-length code; empty if there is none.
         keypoints: 3 K numbers (x, y, visibility), or None.
-        rotated_box: (cx, cy, w, h, degrees), or None.
+        rotated_box: (cx, cy, w, h, degrees counterclockwise), or None.
     """
 
     annotation_id: int
@@ -140,7 +140,7 @@ class Annotation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FlatAnnotations:
-    """A annotations in the order of their images.
+    """The A annotations of a file, sorted by image.
 
     Polygons are numbered consecutively: annotation ``a`` has the polygons ``polygon_range[a] ... polygon_range[a + 1]``,
     and polygon ``p`` has the coordinates ``coordinates[coordinate_range[p] : coordinate_range[p + 1]]``.
@@ -237,7 +237,7 @@ class FlatAnnotations:
 
         Args:
             annotation: index of the annotation.
-            size: (height, width) of the image as the file has them, to which run-length codes belong.
+            size: (height, width) of the image in the JSON, which is the size of its run-length codes.
         """
         code = self.codes[annotation]
         if code:

@@ -1,4 +1,4 @@
-"""The annotations in use as COCO's JSON, for evaluation and export."""
+"""Conversion of flat annotations back to COCO's JSON, for evaluation and export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def annotations_to_coco(
     with_masks: bool,
     frequencies: Mapping[int, str],
 ) -> CocoJson:
-    """Convert flat annotations back to COCO's JSON, with the ids of the file.
+    """Convert flat annotations back to COCO's JSON, with the ids of the original file.
 
     Annotation 0 gets an unused id, because COCO's evaluation reads the id 0 as "no match".
 

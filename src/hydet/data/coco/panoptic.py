@@ -1,4 +1,4 @@
-"""COCO's panoptic annotations: a JSON file, and PNG files whose colors encode segment ids."""
+"""COCO's panoptic annotations: a JSON file with segments, and PNG files that encode segment ids as colors."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def ids_to_rgb(ids: np.ndarray) -> np.ndarray:
 
 
 class PanopticAnnotation(NamedTuple):
-    """The panoptic annotation of one image.
+    """The panoptic annotation of an image.
 
     Args:
         segment_ids: ``(H, W)`` int32, 0 for pixels without a segment.
-        segments_info: one entry per segment.
+        segments_info: entries for the segments.
         sem_seg: ``(H, W)`` uint8 semantic labels: 0 for things, 255 for pixels without a segment.
     """
 
@@ -73,7 +73,7 @@ class _FlatSegments:
 
 
 class PanopticLabels:
-    """Panoptic annotations of many images.
+    """The panoptic annotations of a dataset; maps are read from files on demand.
 
     Args:
         json: the annotations.
@@ -158,7 +158,7 @@ class PanopticLabels:
         )
 
     def read(self, image_id: int, image_name: str, size: tuple[int, int]) -> PanopticAnnotation:
-        """Read the annotation of one image.
+        """Read the annotation of an image.
 
         Args:
             image_id: id of the image.

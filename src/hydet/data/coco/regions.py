@@ -19,11 +19,11 @@ _MIN_POLYGON_NUMBERS = 6  # three points
 
 
 class Region(NamedTuple):
-    """The region of one annotation; an annotation without a region has neither polygons nor a code.
+    """The region of an annotation: polygons, a run-length code, or neither.
 
     Args:
         polygons: flat ``(x0, y0, x1, y1, ...)`` float64 arrays in pixels.
-        code: counts of a run-length code of the image's size, compressed; empty for polygons.
+        code: compressed counts of a run-length code with the size of the image; empty if there is none.
     """
 
     polygons: Sequence[np.ndarray] = ()
@@ -34,10 +34,10 @@ def read_region(value: object, description: str, image: ImageEntry, problems: Pr
     """Read the value of ``segmentation``.
 
     Args:
-        value: polygons, one polygon without a list around it, or a run-length code.
+        value: a list of polygons, a single polygon, or a run-length code; a false value means no region.
         description: file name and annotation id, for messages.
         image: the image of the annotation.
-        problems: receives the problems; broken parts are left out if the policy allows it.
+        problems: receives the problems. Broken parts are left out if the policy allows repairs.
 
     Raises:
         BrokenAnnotationError: if a part is broken and the policy does not allow repairs.

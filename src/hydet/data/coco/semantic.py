@@ -13,7 +13,7 @@ __all__ = ["check_label_map_size", "read_semantic_labels"]
 
 
 def read_semantic_labels(folder: Path, image_name: str, size: tuple[int, int]) -> np.ndarray:
-    """Read the label map of an image.
+    """Read the semantic label map of an image.
 
     Args:
         folder: folder of label maps, PNG files with the names of the images.
@@ -35,12 +35,12 @@ def read_semantic_labels(folder: Path, image_name: str, size: tuple[int, int]) -
 
 
 def check_label_map_size(labels: np.ndarray, size: tuple[int, int], name: str) -> None:
-    """Check that a label map is as large as its image.
+    """Check that a label map has the size of its image.
 
     Args:
         labels: ``(H, W)``.
         size: (height, width) of the image.
-        name: file and kind of the map, the start of the message.
+        name: file and kind of the map, for the message.
 
     Raises:
         DataError: if the sizes differ.

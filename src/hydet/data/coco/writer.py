@@ -26,7 +26,7 @@ def write_coco(
     split: str = "train",
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Path]:
-    """Write the images and annotations of a dataset.
+    """Write the images and annotations of a dataset as COCO files.
 
     The layout of the folder is::
 
@@ -36,12 +36,12 @@ def write_coco(
         folder/panoptic_<split>/*.png                segment ids, encoded as colors
         folder/semantic_<split>/*.png                semantic labels
 
-    The JSON files are written last and atomically, so an interrupted call leaves no incomplete JSON file.
+    JSON files are written last and atomically, so an interrupted call leaves no incomplete JSON file.
 
     Args:
         dataset: the dataset to write.
         folder: output folder, created if necessary; existing files of the same names are replaced.
-        split: part of the file names.
+        split: name of the split, such as ``"train"``, for the file names.
         progress: called after each image with the number of images written.
 
     Returns:
@@ -108,7 +108,7 @@ def _panoptic_json(
 
 
 def write_png(pixels: np.ndarray, path: Path) -> None:
-    """Write ``(H, W)`` or ``(H, W, 3)`` pixels as a PNG file, and create its folder."""
+    """Write ``(H, W)`` gray or ``(H, W, 3)`` RGB uint8 pixels as a PNG file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
 

@@ -19,9 +19,9 @@ __all__ = ["BaseDataset", "DetectionDataset", "RecordSource", "as_detection_data
 
 
 class RecordSource(Protocol):
-    """The least that a dataset has to define: its length and its records.
+    """The minimal interface of a dataset: a length and records.
 
-    :func:`as_detection_dataset` adds defaults for the rest of :class:`DetectionDataset`.
+    :func:`as_detection_dataset` adds defaults for the other members of :class:`DetectionDataset`.
     """
 
     def __len__(self) -> int:
@@ -35,14 +35,15 @@ class RecordSource(Protocol):
 
 @runtime_checkable
 class DetectionDataset(Protocol):
-    """A dataset as loaders, samplers, evaluators and commands use it.
+    """The interface of datasets for loaders, samplers, evaluators and commands.
 
-    To write one, derive from :class:`BaseDataset`, which has defaults for everything but the records and ``metadata``.
+    To implement it, derive from :class:`BaseDataset`, which has defaults for everything but the records and
+    ``metadata``.
     """
 
     @property
     def metadata(self) -> Metadata:
-        """Names and category ids of classes, keypoints and stuff."""
+        """Names and category ids of classes, keypoints and semantic labels."""
         ...
 
     @property
@@ -52,7 +53,7 @@ class DetectionDataset(Protocol):
 
     @property
     def keypoint_offset(self) -> float:
-        """Offset in pixels of the keypoints in records from those of :meth:`to_coco`, in x and y."""
+        """Keypoints of records minus those of :meth:`to_coco`, in x and y, in pixels."""
         ...
 
     @property
@@ -88,7 +89,7 @@ class DetectionDataset(Protocol):
         ...
 
     def report(self) -> DataReport:
-        """Return the problems found so far; loaders add to it."""
+        """Return the problems found so far. Loaders add the images that they cannot read."""
         ...
 
     def to_coco(self) -> CocoJson:
@@ -97,16 +98,15 @@ class DetectionDataset(Protocol):
 
 
 class BaseDataset(ABC):
-    """Base class of datasets: define ``__len__``, ``__getitem__`` and ``metadata``, override the rest as needed.
+    """Base class of datasets. Subclasses define ``__len__``, ``__getitem__`` and ``metadata``.
 
     The default ``image_ids``, ``aspect_ratios``, ``classes_of_images`` and ``to_coco`` read every record once, with a
-    warning, because only the records contain this information. Override them where it is available without reading
-    images.
+    warning, because only the records contain this information. Override them if it is available without reading images.
 
     Attributes:
-        metadata: names and category ids; set by the derived class.
+        metadata: names and category ids; set by the subclass.
         policy: treatment of images that cannot be read; see :class:`DetectionDataset`.
-        keypoint_offset: offset in pixels of the keypoints in records from those of :meth:`to_coco`.
+        keypoint_offset: keypoints of records minus those of :meth:`to_coco`, in x and y, in pixels.
         has_proposals: True if every record has ``proposals``.
 
     Example::
@@ -208,7 +208,7 @@ class BaseDataset(ABC):
 
 
 class _Summary(NamedTuple):
-    """Facts about all images that the defaults of :class:`BaseDataset` collect in one pass."""
+    """Properties of all images, which the defaults of :class:`BaseDataset` collect in one pass."""
 
     image_ids: np.ndarray  # (N,) int64
     aspect_ratios: np.ndarray  # (N,) float64
@@ -216,10 +216,10 @@ class _Summary(NamedTuple):
 
 
 def as_detection_dataset(dataset: RecordSource) -> DetectionDataset:
-    """Return ``dataset`` itself if it implements the interface, otherwise a wrapper that fills in defaults.
+    """Return ``dataset`` itself if it implements :class:`DetectionDataset`, otherwise a wrapper with defaults.
 
-    Everything that receives a dataset from a user calls this function once, so that a class with ``__len__``,
-    ``__getitem__`` and ``metadata`` is enough, and no other code has to check what a dataset defines.
+    Loaders, samplers and evaluators call this function once, so that a class with ``__len__``, ``__getitem__`` and
+    ``metadata`` is enough, and no other code has to check which members a dataset defines.
 
     Args:
         dataset: any object with records. The wrapper uses the members of :class:`DetectionDataset` that the object has,
@@ -232,7 +232,7 @@ def as_detection_dataset(dataset: RecordSource) -> DetectionDataset:
 
 
 class _AdaptedDataset(BaseDataset):
-    """A foreign object with the defaults of :class:`BaseDataset` for the members that it lacks."""
+    """Wraps an object and adds the defaults of :class:`BaseDataset` for the members that it lacks."""
 
     def __init__(self, dataset: RecordSource) -> None:
         self.dataset = dataset

@@ -18,11 +18,11 @@ class Metadata:
     Args:
         name: name of the dataset, for messages.
         thing_classes: names of the object classes 0 ... K-1.
-        thing_ids: ``category_id`` of each object class in files; 1 ... K by default.
-        keypoint_names: names of the keypoints, which all objects share.
+        thing_ids: ``category_id`` of each object class in COCO files; 1 ... K by default.
+        keypoint_names: names of the keypoints, the same for all classes.
         keypoint_flip_pairs: pairs of names to swap in a mirrored image, such as (left_eye, right_eye).
         keypoint_sigmas: per-keypoint tolerance in COCO's object keypoint similarity.
-        keypoint_skeleton: pairs of names to connect with a line in drawings.
+        keypoint_skeleton: pairs of names to connect with a line in visualizations.
         stuff_classes: names of the semantic labels 0 ... S-1; by convention label 0 represents all things.
         stuff_ids: ``category_id`` of each semantic label in panoptic files; 0 ... S-1 by default.
         palette: RGB color in [0, 255] of each object class; may be empty.
@@ -96,7 +96,7 @@ class Metadata:
 
     @property
     def keypoint_flip_indices(self) -> tuple[int, ...]:
-        """Index of the original keypoint for each keypoint of a mirrored object."""
+        """For each keypoint of a mirrored object, the index of the keypoint before mirroring."""
         order = list(range(len(self.keypoint_names)))
         for pair in self.keypoint_flip_pairs:
             a, b = (self.keypoint_names.index(name) for name in pair)
@@ -104,7 +104,7 @@ class Metadata:
         return tuple(order)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as lists, strings and numbers."""
+        """Return the fields as lists, strings and numbers, ready for JSON."""
         return {field.name: _to_lists(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""One image and its annotations, as datasets return them."""
+"""Records: an image and its annotations, as datasets return them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from hydet.structures import SegmentInfo, polygons_to_bitmask
 
 __all__ = ["Proposals", "Record", "Segment", "segment_to_mask"]
 
-# The region of one object: polygons of which it is the union, a COCO run-length code, or None if it has no region.
+# The region of an object: the union of polygons, a COCO run-length code, or None if the object has no region.
 Segment = Sequence[np.ndarray] | RunLengthCode | None
 
 
 @dataclasses.dataclass
 class Proposals:
-    """Precomputed class-agnostic proposals of one image.
+    """Precomputed class-agnostic proposals of an image.
 
     Args:
         boxes: ``(P, 4)`` float32 xyxy in pixels of the image.
         objectness_logits: ``(P,)`` float32; only their order matters.
 
     Raises:
-        ValueError: if the shapes are different.
+        ValueError: if the shapes do not match.
     """
 
     boxes: Tensor
@@ -61,7 +61,7 @@ class Record:
         iscrowd: ``(N,)`` bool, True for a region that covers several objects without separating them.
         annotation_ids: ``(N,)`` int64.
         segments: region of each object, or None if the dataset has no regions.
-        masks: ``(N, H, W)`` bool rasterized ``segments``, if the dataset has them without extra cost, else None.
+        masks: ``(N, H, W)`` bool, the rasterized ``segments``, or None if the dataset does not have them anyway.
         keypoints: ``(N, K, 3)`` float32 as (x, y, visibility), or None.
         rotated_boxes: ``(N, 5)`` float32 as (cx, cy, w, h, degrees counter-clockwise), or None.
         sem_seg: ``(H, W)`` uint8 or int64 labels, 255 for pixels to ignore, or None.
@@ -111,7 +111,7 @@ class Record:
 
 
 def segment_to_mask(segment: Segment, height: int, width: int) -> np.ndarray:
-    """Rasterize one region as COCO does.
+    """Rasterize a region as COCO does.
 
     Args:
         segment: polygons, a run-length code (compressed or not), or None.

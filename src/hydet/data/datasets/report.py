@@ -15,12 +15,12 @@ _MAX_EXAMPLES = 20  # problems listed for each kind; all of them are counted
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One problem in the files of a dataset.
+    """A problem in the files of a dataset.
 
     Args:
         kind: short identifier, such as ``"box_outside"``.
         message: one line with the file and the annotation id.
-        action: what was done about it, such as ``"dropped"`` or ``"clamped"``.
+        action: how the dataset handled it, such as ``"dropped"`` or ``"clamped"``.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Problem:
 class DataReport:
     """Counts of problems by kind and action, with the first examples of each.
 
-    ``str(report)`` is a summary of several lines; it is empty, and the report false, if there are no problems.
+    ``str(report)`` is a summary of several lines. A report without problems is false, and its summary empty.
 
     Args:
         source: file or dataset that the report is about.
@@ -54,7 +54,7 @@ class DataReport:
             self.problems.append(Problem(kind, message, action))
 
     def count(self, kind: str | None = None) -> int:
-        """Return the number of problems of one kind, or of all kinds."""
+        """Return the number of problems of a kind; None counts all kinds."""
         return sum(n for (counted_kind, _), n in self.counts.items() if kind in (None, counted_kind))
 
     def __bool__(self) -> bool:

@@ -1,7 +1,7 @@
 """Packing of a batch into one block of shared memory.
 
-A worker process sends every tensor through shared memory of its own, which costs a file descriptor and several system
-calls per tensor. A batch of detection inputs holds dozens of small tensors, so a worker packs them into one.
+A worker process sends each tensor through a separate block of shared memory, which costs a file descriptor and several
+system calls. A batch of detection inputs holds dozens of small tensors, so a worker packs them into one tensor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ALIGNMENT = 64  # bytes; a cache line, and a multiple of the size of every dtyp
 
 
 class _Span(NamedTuple):
-    """Bytes of one tensor in the block."""
+    """Position of a tensor in the block, in bytes."""
 
     start: int
     length: int
@@ -43,7 +43,7 @@ class PackedBatch(Generic[T]):
     spans: list[_Span]
 
     def pin_memory(self) -> PackedBatch[T]:
-        """Return the batch in page-locked memory; ``DataLoader`` calls this method by name."""
+        """Copy the block to page-locked memory. ``DataLoader`` calls this method by name."""
         return dataclasses.replace(self, block=self.block.pin_memory())
 
 

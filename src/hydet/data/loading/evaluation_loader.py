@@ -15,13 +15,13 @@ __all__ = ["EvaluationLoader", "build_evaluation_loader"]
 
 
 class EvaluationLoader:
-    """The images of a dataset in order, once per iteration; :func:`build_evaluation_loader` makes one.
+    """Loads the images of a dataset in order, once per iteration; see :func:`build_evaluation_loader`.
 
     Args:
         dataset: records, and the policy for images that cannot be read.
         mapper: called as ``mapper(record, None)``.
         batch_size: images per batch; the last batch may have fewer.
-        shard: part of the dataset that this process takes.
+        shard: part of the dataset that this process loads.
         workers: number of worker processes and their options.
 
     Raises:
@@ -82,7 +82,9 @@ def build_evaluation_loader(
     prefetch: int = 2,
     pin_memory: bool = False,
 ) -> EvaluationLoader:
-    """Build a loader of the images ``rank``, ``rank + world_size``, ... of a dataset, once and in order.
+    """Build a loader that yields each image of a dataset once, in order.
+
+    With several processes, each loads the images ``rank``, ``rank + world_size``, ...
 
     Args:
         dataset: records; see :class:`hydet.data.DetectionDataset`.

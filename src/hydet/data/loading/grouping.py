@@ -1,4 +1,4 @@
-"""Batches of images with the same orientation."""
+"""Grouping of images by orientation, so that each batch is all portrait or all landscape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["group_batches", "orientation_groups"]
 
 
 def orientation_groups(aspect_ratios: np.ndarray) -> np.ndarray | None:
-    """Sort images into portrait and landscape.
+    """Assign each image to the portrait or the landscape group.
 
     Args:
         aspect_ratios: ``(N,)`` width divided by height.
@@ -27,12 +27,12 @@ def orientation_groups(aspect_ratios: np.ndarray) -> np.ndarray | None:
 def group_batches(
     stream: Iterable[ImageRequest], batch_size: int, groups: np.ndarray | None
 ) -> Iterator[list[ImageRequest]]:
-    """Collect a stream into batches whose images all belong to one group.
+    """Collect a stream of requests into batches whose images belong to the same group.
 
     A batch is padded to its largest image, so mixing portrait and landscape would waste memory and time.
 
     Args:
-        stream: requests, possibly without end. Those of a batch that is never filled are dropped.
+        stream: requests, possibly endless. Incomplete batches at its end are dropped.
         batch_size: images per batch.
         groups: ``(N,)`` group of each image of the dataset; None puts all images into one group.
     """

@@ -1,4 +1,4 @@
-"""Samplers: endless streams of images for training that depend on a seed and a position alone."""
+"""Samplers: endless streams of training images. Each element depends only on the seed and its position."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SEED_OF_IMAGE = -1  # separates the seeds of images from those of epochs, whose
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """The part of a dataset or stream that one process takes: every ``world_size``-th image from ``rank`` on.
+    """The part of a dataset or stream for one process: every ``world_size``-th image, starting at ``rank``.
 
     Args:
         rank: rank of this process.
@@ -67,20 +67,20 @@ class ShuffleSampler:
         self.shuffle = shuffle
 
     def epoch(self, number: int) -> np.ndarray:
-        """Return the int64 indices of one epoch, in order."""
+        """Return the int64 image indices of an epoch, in order."""
         if not self.shuffle:
             return np.arange(self.size)
         return np.random.default_rng(derive_seed(self.seed, number)).permutation(self.size)
 
     def setting(self) -> dict[str, str | float | bool]:
-        """Return the values that the order depends on.
+        """Return the values that determine the order.
 
-        A checkpoint stores them, so samplers with different orders should differ here.
+        Checkpoints store them, so samplers with different orders must return different values.
         """
         return {"sampler": type(self).__name__, "seed": self.seed, "shuffle": self.shuffle}
 
     def stream(self, rank: int = 0, world_size: int = 1) -> Iterator[ImageRequest]:
-        """Yield every ``world_size``-th image from the ``rank``-th on, without end, each with a seed of its own."""
+        """Yield the requests of one process without end, each with a separate seed for augmentation."""
         position = 0
         for number in itertools.count():
             for index in self.epoch(number).tolist():
@@ -90,7 +90,7 @@ class ShuffleSampler:
 
 
 class RepeatFactorSampler(ShuffleSampler):
-    """Repeats images of rare classes.
+    """Repeats images with rare classes, so that training samples them more often.
 
     An image with factor 2.3 appears twice in every epoch, and a third time in 30% of the epochs.
 
@@ -112,7 +112,7 @@ class RepeatFactorSampler(ShuffleSampler):
         super().__init__(size=len(self.factors), seed=seed, shuffle=shuffle)
 
     def epoch(self, number: int) -> np.ndarray:
-        """Return the int64 indices of one epoch, in order; its length varies with the fractional repeats."""
+        """Return the int64 image indices of an epoch, in order. Its length varies with the fractional repeats."""
         rng = np.random.default_rng(derive_seed(self.seed, number))
         whole = np.floor(self.factors)
         repeats = whole + (rng.random(self.size) < self.factors - whole)
@@ -120,7 +120,7 @@ class RepeatFactorSampler(ShuffleSampler):
         return rng.permutation(indices) if self.shuffle else indices
 
     def setting(self) -> dict[str, str | float | bool]:
-        """Return the values that the order depends on."""
+        """Return the values that determine the order."""
         return {**super().setting(), "mean_repeat_factor": float(self.factors.mean())}
 
 
@@ -141,7 +141,7 @@ def make_shuffle_sampler(*, dataset: Sized, seed: int = 0, shuffle: bool = True)
 def make_repeat_factor_sampler(
     *, dataset: RecordSource, threshold: float = 0.001, seed: int = 0, shuffle: bool = True
 ) -> RepeatFactorSampler:
-    """Make a sampler that repeats the images of a dataset by their rarest class.
+    """Make a sampler that repeats each image of a dataset according to its rarest class.
 
     Args:
         dataset: records; a dataset that does not define ``classes_of_images()`` is read once, with a warning.
@@ -160,15 +160,15 @@ def make_repeat_factor_sampler(
 
 
 def repeat_factors(classes_of_images: Sequence[Sequence[int]], threshold: float = 0.001) -> np.ndarray:
-    """Compute how often to repeat each image because of its rarest class.
+    """Compute the repeat factor of each image from its rarest class.
 
     Args:
         classes_of_images: classes in each image.
         threshold: classes in a smaller fraction of the images are rare.
 
     Returns:
-        ``(N,)`` float64, ``max over its classes of max(1, sqrt(threshold / fraction of images with the class))``;
-        1 for an image without objects.
+        ``(N,)`` float64, the maximum over the classes c in the image of ``max(1, sqrt(threshold / f(c)))``, where
+        ``f(c)`` is the fraction of images with c; 1 for an image without objects.
 
     Raises:
         ValueError: if the threshold is not positive.

@@ -19,7 +19,7 @@ __all__ = ["TrainLoader", "build_train_loader"]
 
 
 class TrainLoader:
-    """An endless stream of batches that can be resumed; :func:`build_train_loader` makes one.
+    """An endless stream of batches that can be resumed; see :func:`build_train_loader`.
 
     Each iteration continues after the last batch that was taken. Only one iterator may be in use at a time.
 
@@ -29,7 +29,7 @@ class TrainLoader:
         sampler: order of the images.
         batch_size: images per batch of this process.
         groups: ``(N,)`` group of each image; a batch holds images of one group. None for no grouping.
-        shard: part of the stream that this process takes.
+        shard: part of the stream that this process loads.
         workers: number of worker processes and their options.
 
     Raises:
@@ -63,7 +63,7 @@ class TrainLoader:
 
     @property
     def replaced(self) -> int:
-        """Number of images so far that could not be read and were replaced."""
+        """Number of images that could not be read so far, and were replaced."""
         return self._unreadable.count
 
     def __iter__(self) -> Iterator[list[ModelInput]]:
@@ -79,7 +79,7 @@ class TrainLoader:
             yield model_inputs
 
     def state_dict(self) -> dict[str, str | float | bool]:
-        """Return the number of batches taken, and the settings that give this number its meaning."""
+        """Return the number of batches taken, and the settings that it depends on."""
         return {"batches_taken": self.batches_taken, **self._settings()}
 
     def load_state_dict(self, state: Mapping[str, str | float | bool]) -> None:

@@ -14,9 +14,9 @@ class UnreadableImages:
     """Counts images that could not be read, and reports each of them once.
 
     Args:
-        dataset: its report receives each message.
-        action: what the loader does with such an image, for the report.
-        consequence: the same as the end of the warning.
+        dataset: receives each message in its report.
+        action: how the loader handles such an image, one word for the report.
+        consequence: how the loader handles such an image, a clause for the warning.
     """
 
     def __init__(self, dataset: DetectionDataset, *, action: str, consequence: str) -> None:

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class ImageRequest(NamedTuple):
-    """One image to load.
+    """A request to load an image.
 
     Args:
         image_index: position in the dataset.
@@ -38,10 +38,10 @@ class ImageRequest(NamedTuple):
 
 
 class LoadedImage(NamedTuple):
-    """Result of one request.
+    """The result of a request.
 
     Args:
-        model_input: None if the image cannot be read and no other image may replace it.
+        model_input: input of the model; None in evaluation if the image cannot be read.
         errors: messages of the images that could not be read.
     """
 
@@ -72,10 +72,10 @@ class WorkerSettings:
 
 
 class MappedDataset(Dataset[LoadedImage]):
-    """Reads and maps requested images.
+    """Reads and maps images on request.
 
     An image that cannot be read raises if the dataset's policy is ``"raise"``. With another policy, training replaces
-    it by a random other image, and evaluation skips it.
+    it by another random image, and evaluation skips it.
     """
 
     def __init__(self, dataset: DetectionDataset, mapper: Mapper) -> None:
@@ -109,7 +109,7 @@ class MappedDataset(Dataset[LoadedImage]):
                 index = (index + 1) % len(self.dataset)
 
     def __getitems__(self, requests: Sequence[ImageRequest]) -> PackedBatch[list[LoadedImage]] | DataError:
-        """Return what a worker sends for one batch.
+        """Load a batch in a worker process.
 
         A ``DataError`` is returned instead of raised, because torch would wrap it in the traceback of the worker.
         """
@@ -122,11 +122,11 @@ class MappedDataset(Dataset[LoadedImage]):
 def load_batches(
     source: MappedDataset, batches: Iterable[Sequence[ImageRequest]], settings: WorkerSettings
 ) -> Iterator[list[LoadedImage]]:
-    """Load batches in the order of ``batches``.
+    """Load batches in order, in worker processes if there are any.
 
     Args:
         source: dataset and mapper; pickled once per worker where processes are spawned (Windows, macOS).
-        batches: requests of each batch, possibly without end; read ahead as far as the workers need it.
+        batches: requests of each batch, possibly endless. Workers read them ahead.
         settings: number of workers and their options.
 
     Raises:

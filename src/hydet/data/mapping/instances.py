@@ -1,4 +1,4 @@
-"""The instances of a model input, from a transformed sample."""
+"""Instances and proposals of a model input, from a transformed sample."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["build_instances", "build_proposals"]
 
 
 def build_instances(sample: Sample, *, mask_format: MaskFormat | None, min_box_size: float) -> Instances:
-    """Clip the objects of a sample to its image, and drop those of which nothing is left.
+    """Clip the objects of a sample to its image, and drop empty ones.
 
-    A box that the image border cuts is replaced by the box around the rest of its mask, because the clipped box of, for
-    example, a triangle may be far larger than what is left of it.
+    A box that the image border cuts is replaced by the box around the visible part of its mask. The clipped box may be
+    far too large, for example if only a corner of a triangle is left.
 
     Args:
-        sample: transformed, with regions if ``mask_format`` is given; left as it is.
-        mask_format: form of ``gt_masks``; None for no masks.
-        min_box_size: objects whose box is not larger than this, in pixels, are dropped.
+        sample: transformed sample, with regions if ``mask_format`` is given; not modified.
+        mask_format: format of ``gt_masks``; None for no masks.
+        min_box_size: in pixels; objects are dropped unless their box is wider and higher than this.
 
     Returns:
         Instances with ``gt_boxes``, ``gt_classes`` and, if the sample has them, ``gt_masks`` and ``gt_keypoints``.
@@ -57,16 +57,16 @@ def build_instances(sample: Sample, *, mask_format: MaskFormat | None, min_box_s
 def build_proposals(
     proposals: Proposals, size: tuple[int, int], *, max_proposals: int, min_box_size: float
 ) -> Instances:
-    """Clip proposals to the image and select the best of those that are left.
+    """Clip proposals to the image, drop empty ones, and select those with the highest scores.
 
     Args:
         proposals: in the frame of the transformed image.
         size: (height, width) of that image in pixels.
-        max_proposals: number of proposals to select at most.
-        min_box_size: proposals that are not larger than this, in pixels, are dropped.
+        max_proposals: largest number of proposals to select.
+        min_box_size: in pixels; proposals are dropped unless they are wider and higher than this.
 
     Returns:
-        Instances with ``proposal_boxes`` and ``objectness_logits``, best first.
+        Instances with ``proposal_boxes`` and ``objectness_logits``, in descending order of the logits.
     """
     boxes = Boxes(proposals.boxes)
     boxes.clip(size)
@@ -77,7 +77,7 @@ def build_proposals(
 
 
 def _hide_outside(keypoints: Tensor, height: int, width: int) -> Tensor:
-    """Set ``(N, K, 3)`` keypoints to zero, so that they do not count, if they are invisible or outside the image."""
+    """Set invisible ``(N, K, 3)`` keypoints and those outside the image to zero, so that losses ignore them."""
     x, y, visibility = keypoints.unbind(dim=2)
     inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height) & (visibility > 0)
     return torch.where(inside[..., None], keypoints, 0.0)

@@ -19,7 +19,7 @@ __all__ = ["InputMapper"]
 
 
 class InputMapper:
-    """Augments a record and packs what a model needs from it.
+    """Turns a record of a dataset into a model input, with augmentation.
 
     A record passes through four steps: :func:`~hydet.data.mapping.sample.select_sample` takes the parts that the model
     needs, :func:`~hydet.data.mapping.transforming.apply_transforms` moves them together,
@@ -33,15 +33,15 @@ class InputMapper:
     Args:
         transforms: one transform, or several that are applied in order. Each takes and returns a dict of ``tv_tensors``,
             like those of :mod:`hydet.data` and ``torchvision.transforms.v2``. None for none.
-        training: True if the inputs are for training. Evaluation keeps the original labels for the evaluators.
+        training: False adds the original labels for evaluators; see ``sem_seg``.
         mask_format: ``"bitmask"``, ``"polygon"``, or None for no masks.
-        keypoints: add keypoints.
-        rotated: give ``RotatedBoxes`` instead of ``Boxes``.
+        keypoints: add ``gt_keypoints``.
+        rotated: return ``RotatedBoxes`` instead of ``Boxes``.
         sem_seg: add semantic labels; in evaluation also those of the original image, with its panoptic labels.
         channel_order: channel order of the image in the model input; the model's ``input_format``.
-        max_proposals: add the best of the record's proposals, at most this many; published models use 2000 in training
-            and 1000 in evaluation. None for no proposals.
-        min_box_size: drop objects and proposals whose box is not wider and higher than this, in pixels.
+        max_proposals: add at most this number of the record's best proposals; published models use 2000 in training and
+            1000 in evaluation. None for no proposals.
+        min_box_size: in pixels; objects and proposals are dropped unless their box is wider and higher than this.
 
     Raises:
         ValueError: if a format is unknown, ``max_proposals`` is below 1, or torchvision's own flip is among the transforms
@@ -84,10 +84,10 @@ class InputMapper:
         self.min_box_size = min_box_size
 
     def __call__(self, record: Record, seed: int | None = None) -> ModelInput:
-        """Make one model input.
+        """Turn a record into a model input.
 
         Args:
-            record: left as it is.
+            record: not modified.
             seed: seed of the random numbers that the transforms draw; the state of torch's global generator is restored
                 afterwards. None draws from the global generator.
 
@@ -138,7 +138,7 @@ class InputMapper:
         return model_input
 
     def _pack_image(self, image: Tensor, record: Record) -> Tensor:
-        """Bring the image into the channel order of the model, in memory that the record does not share."""
+        """Return the image in the channel order of the model, in memory that the record does not share."""
         if self.channel_order == "BGR":
             return image.flip(0).contiguous()  # flip copies
         if image.untyped_storage().data_ptr() == record.image.untyped_storage().data_ptr():
@@ -154,7 +154,7 @@ def _swap_paired_keypoints(keypoints: Tensor, record: Record) -> Tensor:
 
 
 def _original_labels(record: Record) -> dict[str, object]:
-    """Return the labels that semantic and panoptic evaluators measure against, which no transform has touched."""
+    """Return the labels for semantic and panoptic evaluators, in the frame of the original image."""
     labels: dict[str, object] = {"sem_seg": record.sem_seg}
     if record.panoptic_seg is not None:
         labels |= {"panoptic_seg": record.panoptic_seg, "segments_info": record.segments_info}

@@ -1,4 +1,4 @@
-"""Regions of objects on their way from a record to the masks of a model input."""
+"""Regions of objects between a record and the masks of a model input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,12 @@ class Regions:
         return np.concatenate([np.zeros((0, 2)), *(array.reshape(-1, 2) for array in arrays)])
 
     def moved(self, vertices: np.ndarray, bitmaps: Tensor | None) -> Regions:
-        """Return the same regions with other vertices, in the order of :meth:`vertices`, and other bitmaps."""
+        """Return a copy with other coordinates.
+
+        Args:
+            vertices: ``(V, 2)``, in the order of :meth:`vertices`.
+            bitmaps: bitmaps in the new frame, or None if there are none.
+        """
         ends = np.cumsum([len(polygon) // 2 for polygon in itertools.chain(*self.polygons)])
         arrays = iter(np.split(vertices, ends[:-1]))
         polygons = [
@@ -50,7 +55,7 @@ class Regions:
         return Regions(polygons, self.bitmap_rows, bitmaps)
 
     def to_polygon_masks(self, height: int, width: int) -> PolygonMasks:
-        """Clip the polygons to an image; parts outside are dropped."""
+        """Clip the polygons to an image, and drop those outside."""
         clipped = [[clip_polygon(p, height, width) for p in polygons] for polygons in self.polygons]
         return PolygonMasks([[p for p in polygons if len(p)] for polygons in clipped])
 
@@ -68,7 +73,7 @@ def select_regions(record: Record, rows: Tensor, mask_format: MaskFormat) -> Reg
     """Select the regions of some objects of a record.
 
     Args:
-        record: with ``masks`` or ``segments``; left as it is.
+        record: record with ``masks`` or ``segments``; not modified.
         rows: ``(N,)`` indices of the objects.
         mask_format: ``"bitmask"`` prefers the record's own bitmaps and keeps polygons as they are; ``"polygon"``
             traces run-length codes.

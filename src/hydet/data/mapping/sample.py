@@ -14,9 +14,9 @@ __all__ = ["Sample", "select_sample"]
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """The parts of a record that a model needs, in one frame: before the transforms that of the record, then the new one.
+    """The parts of a record that a model needs; other parts are None.
 
-    Parts that the model does not need are None.
+    All parts share one frame: that of the record before the transforms, and that of the transformed image afterwards.
 
     Args:
         image: ``(3, H, W)`` uint8 RGB.
@@ -54,18 +54,18 @@ def select_sample(
     sem_seg: bool,
     proposals: bool,
 ) -> Sample:
-    """Select from a record what a model needs, without its crowd regions.
+    """Select the parts of a record that a model needs, and drop crowd regions.
 
     Args:
-        record: left as it is; the sample shares its image and labels.
-        mask_format: form of the regions; None for none.
+        record: not modified; the sample shares its image and labels.
+        mask_format: format of the masks that the regions will become; None for no regions.
         keypoints: select keypoints.
         rotated: select rotated boxes.
         sem_seg: select semantic labels.
         proposals: select proposals.
 
     Raises:
-        ValueError: if the record lacks a part.
+        ValueError: if the record lacks a selected part.
     """
     for required, part, name in (
         (keypoints, record.keypoints, "keypoints"),
@@ -76,7 +76,7 @@ def select_sample(
         if required and part is None:
             hint = "; see hydet.data.WithProposals" if name == "proposals" else ""
             raise ValueError(f"{record.file_name}: {name} are required, but the dataset has none{hint}")
-    # A crowd region covers several objects, so it is no object to train on.
+    # A crowd region covers several objects, so it is not a target for one detection.
     rows = (~record.iscrowd).nonzero().flatten()
     return Sample(
         image=record.image,

@@ -33,21 +33,24 @@ class _PointGroups(NamedTuple):
         return torch.cat(self)
 
     def split(self, points: Tensor) -> _PointGroups:
-        """Split ``points``, which were joined from groups of the same lengths."""
+        """Split points that were joined from groups of the same lengths."""
         return _PointGroups(*points.split([len(group) for group in self]))
 
     def is_mirrored(self) -> bool:
-        """Return True if the corners of the frame run the other way around."""
+        """Return True if the corners of the frame are in counterclockwise order, so the image was mirrored."""
         origin, right, bottom = self.frame
         (a, b), (c, d) = (right - origin).tolist(), (bottom - origin).tolist()
         return float(a * d - b * c) < 0
 
 
 def check_point_transforms(transforms: Sequence[object]) -> None:
-    """Reject torchvision's own flips, also inside containers, where a sample has keypoints or polygons.
+    """Check that no transform is a flip of torchvision, which mirrors points one pixel away from the boxes.
+
+    Args:
+        transforms: transforms of samples with keypoints or polygons. Those inside containers are checked as well.
 
     Raises:
-        ValueError: if there is one: it mirrors points one pixel away from the boxes.
+        ValueError: if there is such a flip.
     """
     for transform in transforms:
         if isinstance(transform, v2.RandomHorizontalFlip | v2.RandomVerticalFlip):
@@ -63,10 +66,10 @@ def check_point_transforms(transforms: Sequence[object]) -> None:
 def apply_transforms(
     sample: Sample, transforms: Sequence[Transform], seed: int | None
 ) -> tuple[Sample, bool]:
-    """Apply transforms to all parts of a sample.
+    """Apply transforms to all parts of a sample at once.
 
     Args:
-        sample: left as it is.
+        sample: not modified.
         transforms: applied in order.
         seed: seed of the random numbers that the transforms draw; the state of torch's global generator is restored
             afterwards. None draws from the global generator.
@@ -138,9 +141,8 @@ def _run_seeded(
 def _run(transforms: Sequence[Transform], inputs: TransformInputs) -> TransformInputs:
     counts = {name: len(inputs[name]) for name in ("boxes", "proposals") if name in inputs}
     names = set(inputs)
-    if len(inputs["points"]) == len(
-        _FRAME_CORNERS
-    ):  # no keypoints or polygons: only a mirrored image would show
+    # Without keypoints and polygons, the points only show whether the image was mirrored, which nothing depends on.
+    if len(inputs["points"]) == len(_FRAME_CORNERS):
         names.remove("points")
     for transform in transforms:
         inputs = transform(inputs)

@@ -20,8 +20,8 @@ _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
 def read_array_pickle(path: str | Path) -> object:
     """Read a pickle that contains only numbers, strings, lists, tuples, dicts and numeric arrays.
 
-    A pickle is a program that can call any function by name. Here, the few names that numpy's arrays need refer to
-    functions of this module, which only read bytes; any other name is refused, and numpy's own unpickling is not used.
+    A pickle is a program that can call any function by name. This reader resolves only the few names that arrays need,
+    to functions of this module that read bytes, and refuses any other name. It does not use numpy's own unpickling.
     Files of Python 2 are supported; their strings are decoded as Latin-1. Members of the reference's ``BoxMode`` become
     integers.
 

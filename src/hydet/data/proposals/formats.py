@@ -19,7 +19,7 @@ _XYXY, _XYWH = 0, 1  # values of the reference's BoxMode
 
 
 class ProposalArrays(NamedTuple):
-    """The arrays of a :class:`hydet.data.ProposalFile`, not checked yet."""
+    """The unchecked arrays of a :class:`hydet.data.ProposalFile`."""
 
     image_ids: np.ndarray
     offsets: np.ndarray
@@ -28,7 +28,7 @@ class ProposalArrays(NamedTuple):
 
 
 def read_proposal_arrays(path: Path) -> ProposalArrays:
-    """Read a file in the format that its suffix stands for; see :meth:`hydet.data.ProposalFile.read`.
+    """Read a file in the format of its suffix; see :meth:`hydet.data.ProposalFile.read`.
 
     Raises:
         DataError: if the file is missing, broken or has another format.
@@ -44,7 +44,7 @@ def read_proposal_arrays(path: Path) -> ProposalArrays:
 def concatenate_proposals(
     image_ids: Sequence[int], boxes: Sequence[np.ndarray], logits: Sequence[np.ndarray]
 ) -> ProposalArrays:
-    """Concatenate the proposals of single images.
+    """Concatenate the proposals of several images.
 
     Args:
         image_ids: N image ids.

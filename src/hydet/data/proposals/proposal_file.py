@@ -1,4 +1,4 @@
-"""Precomputed proposals of many images in one file."""
+"""Files of precomputed proposals."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ProposalFile:
         return np.isin(image_ids, self._sorted_ids)
 
     def of_image(self, image_id: int) -> Proposals:
-        """Return a copy of the proposals of an image in the file's order; no proposals if it has no entry."""
+        """Return a copy of the proposals of an image, in the file's order; empty if it has no entry."""
         position = int(np.searchsorted(self._sorted_ids, image_id))
         rows = slice(0, 0)
         if position < len(self) and self._sorted_ids[position] == image_id:

@@ -21,9 +21,9 @@ _MAX_LISTED_IDS = 5
 
 
 class WithProposals(BaseDataset):
-    """Add precomputed ``proposals`` to the records of a dataset, for detectors without a proposal generator.
+    """Adds precomputed ``proposals`` to the records of a dataset, for detectors without a proposal generator.
 
-    Everything else, such as ``metadata``, ``aspect_ratios`` and ``to_coco()``, is that of the inner dataset.
+    All other members, such as ``metadata``, ``aspect_ratios`` and ``to_coco()``, are those of the inner dataset.
 
     Args:
         dataset: the inner dataset.
@@ -70,7 +70,7 @@ class WithProposals(BaseDataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> Record:
-        """Return the record of the inner dataset with its proposals; raises the errors of the inner dataset."""
+        """Return a record of the inner dataset with its proposals. Errors are those of the inner dataset."""
         record = self.dataset[index]
         return dataclasses.replace(record, proposals=self.proposals.of_image(record.image_id))
 

@@ -1,4 +1,4 @@
-"""A dataset of generated images."""
+"""The dataset of generated shapes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ __all__ = ["SHAPE_CLASSES", "SHAPE_KEYPOINTS", "ShapesDataset"]
 
 SHAPE_CLASSES = tuple(SHAPES)
 SHAPE_KEYPOINTS = KEYPOINTS
-_CATEGORY_IDS = dict(
-    zip(SHAPE_CLASSES, (1, 2, 4, 7, 8, 11))
-)  # with gaps, as in COCO, so that tests notice a mix-up
+# With gaps, as in COCO, so that tests notice when a class is used as a category id.
+_CATEGORY_IDS = dict(zip(SHAPE_CLASSES, (1, 2, 4, 7, 8, 11)))
 _FIRST_STUFF_ID = 101
 _PALETTE = dict(
     zip(
@@ -40,7 +39,7 @@ _PALETTE = dict(
     )
 )
 _IDS_PER_IMAGE = 64  # annotation ids of an image start at a multiple of this
-_SIGMA = 0.05  # COCO's tolerance for the keypoints, all alike
+_SIGMA = 0.05  # COCO's tolerance, the same for all keypoints
 
 # Numbers that keep the random streams of one seed apart; 0 and 1 are the height and the width.
 _SCENE_STREAM = 2
@@ -48,22 +47,22 @@ _PROPOSAL_STREAM = 3
 
 
 class ShapesDataset(BaseDataset):
-    """Generated images of simple shapes with exact annotations; there is nothing to download.
+    """Generated images of simple shapes with exact annotations. No download is necessary.
 
     Each image depends only on the seed and its index. For held-out data, use another seed.
 
     The mask, box and area of an object are those of its visible part; its rotated box and keypoints belong to the whole
-    shape. The keypoints are the center, and points towards the left, right, top and bottom of the image; the visibility
-    is 1 behind another object and 0 outside the image. Semantic label 0 represents all things, the other labels the
-    textures of the background. A crowd is a group of tiny shapes in one annotation.
+    shape. The keypoints are the center, and points towards the left, right, top and bottom of the image. Their
+    visibility is 1 behind another object and 0 outside the image. Semantic label 0 represents all things, the other
+    labels the textures of the background. A crowd is a group of tiny shapes in one annotation.
 
     Args:
         num_images: length of the dataset.
         seed: seed of the whole dataset.
         image_size: (height, width) in pixels.
-        max_image_size: if given, sizes vary from ``image_size`` to this.
+        max_image_size: largest (height, width); sizes vary from ``image_size`` to this. By default, all are equal.
         class_names: classes to use, from ``SHAPE_CLASSES``; all by default.
-        min_objects: least number of objects to draw in an image that is not empty; hidden ones are dropped.
+        min_objects: least number of objects to draw in an image that is not empty. Hidden objects are dropped.
         max_objects: largest number of objects, not counting a crowd.
         min_size: least size of a shape in pixels.
         max_size: largest size of a shape, as a fraction of the shorter side of the image.
@@ -77,7 +76,7 @@ class ShapesDataset(BaseDataset):
         textures: True for textured backgrounds, which may consist of two regions.
         num_proposals: proposals per image, for models without a proposal generator: perturbed boxes of the objects, and
             random boxes.
-        cache: keep every image in memory once it is drawn (4 bytes per pixel).
+        cache: keep images in memory after drawing them (4 bytes per pixel).
         name: name for messages.
 
     Raises:

@@ -43,19 +43,24 @@ class ShapeInstance:
 
 
 class CandidateObjects(NamedTuple):
-    """Candidates from front to back, of which the first ``num_wanted`` visible ones are used."""
+    """Candidates for the objects of an image; the image uses the first ``num_objects`` visible ones.
+
+    Args:
+        instances: candidates from front to back.
+        num_objects: number of visible candidates to use.
+    """
 
     instances: list[ShapeInstance]
-    num_wanted: int
+    num_objects: int
 
 
 def draw_objects(rng: np.random.Generator, height: int, width: int, style: SceneStyle) -> CandidateObjects:
-    """Draw the candidates for the objects of an image."""
+    """Draw random candidates for the objects of an image, more than it uses, because some may be hidden."""
     if rng.random() < style.empty_fraction:
         return CandidateObjects([], 0)
     shorter_side = min(height, width)
-    num_wanted = int(rng.integers(style.min_objects, style.max_objects + 1))
-    count = num_wanted + _SPARE_CANDIDATES
+    num_objects = int(rng.integers(style.min_objects, style.max_objects + 1))
+    count = num_objects + _SPARE_CANDIDATES
     min_size = style.min_size
     max_size = max(style.max_size * shorter_side, min_size)
     # Log-uniform sizes would be small for the most part; the exponent below 1 shifts them towards large ones.
@@ -78,8 +83,8 @@ def draw_objects(rng: np.random.Generator, height: int, width: int, style: Scene
     if rng.random() < style.crowd_fraction:
         # In front, or behind one object.
         instances.insert(int(rng.integers(0, 2)), _draw_crowd(rng, height, width, style))
-        num_wanted += 1
-    return CandidateObjects(instances, num_wanted)
+        num_objects += 1
+    return CandidateObjects(instances, num_objects)
 
 
 def _normalize_angle(degrees: float) -> float:
@@ -110,7 +115,11 @@ def _draw_crowd(rng: np.random.Generator, height: int, width: int, style: SceneS
 def draw_distractors(
     rng: np.random.Generator, height: int, width: int, style: SceneStyle
 ) -> list[list[np.ndarray]]:
-    """Draw thin lines across the background, each as one flat polygon of four points, in pixels."""
+    """Draw thin random lines across the background.
+
+    Returns:
+        One object per line: a list with one flat polygon of four points, in pixels.
+    """
     count = int(rng.integers(0, style.max_distractors + 1))
     starts, ends = rng.random((2, count, 2)) * (width, height)
     lines = []
@@ -122,7 +131,7 @@ def draw_distractors(
 
 
 def select_visible(candidates: CandidateObjects, masks: np.ndarray, min_visibility: float) -> list[int]:
-    """Select the candidates to use.
+    """Select the candidates that are visible enough, from front to back, until there are ``num_objects``.
 
     Args:
         candidates: candidates from front to back.
@@ -130,12 +139,12 @@ def select_visible(candidates: CandidateObjects, masks: np.ndarray, min_visibili
         min_visibility: least visible fraction of an object's area.
 
     Returns:
-        Indices from front to back.
+        Indices of the selected candidates, from front to back.
     """
     selected: list[int] = []
     covered = np.zeros(masks.shape[1:], dtype=bool)
     for i, candidate in enumerate(candidates.instances):
-        if len(selected) == candidates.num_wanted:
+        if len(selected) == candidates.num_objects:
             break
         num_visible = np.count_nonzero(masks[i] & ~covered)
         if num_visible >= max(min_visibility * candidate.area, _MIN_VISIBLE_PIXELS):

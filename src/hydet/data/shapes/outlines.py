@@ -6,13 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hydet.data.annotations.polygons import signed_area
+
 __all__ = ["KEYPOINTS", "SHAPES", "Shape", "find_keypoints", "place_outline", "polygon_area"]
 
 KEYPOINTS = ("center", "left", "right", "top", "bottom")
-_DIRECTIONS = np.array(
-    [[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]]
-)  # of the keypoints after the center
-_KEYPOINT_REACH = 0.8  # distance of these keypoints from the center, as a fraction of the way to the outline
+# Directions from the center to the other keypoints, as (x, y).
+_DIRECTIONS = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+_KEYPOINT_REACH = (
+    0.8  # distance of these keypoints from the center, as a fraction of the distance to the outline
+)
 _PARALLEL = 1e-9  # cross products below this belong to parallel lines
 _EDGE_TOLERANCE = 1e-6  # keeps intersections at the corners in spite of rounding
 
@@ -86,9 +89,8 @@ def place_outline(outline: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def polygon_area(points: np.ndarray) -> float:
-    """Return the area of a polygon ``(V, 2)``, in square pixels."""
-    x, y = points.T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+    """Return the area of a polygon with ``(V, 2)`` vertices, in square pixels."""
+    return abs(signed_area(points))
 
 
 def find_keypoints(points: np.ndarray, center: np.ndarray) -> np.ndarray:

@@ -16,9 +16,8 @@ from hydet.data.shapes.scene_style import SceneStyle
 __all__ = ["TEXTURES", "Background", "draw_background", "paint_background", "paint_objects"]
 
 TEXTURES = ("smooth", "striped", "checkered", "grainy")
-_GOLDEN_RATIO = (
-    0.381966  # steps of this fraction of the color wheel give distinct hues for any number of objects
-)
+# Steps of this fraction of the color wheel, the golden angle, give distinct hues for any number of objects.
+_HUE_STEP = 0.381966
 _EDGE_BRIGHTNESS = 0.72  # of the pixels at the border of an object
 
 
@@ -37,16 +36,15 @@ class Background(NamedTuple):
 
 
 def draw_background(rng: np.random.Generator, height: int, width: int, style: SceneStyle) -> Background:
-    """Draw the regions of the background and their textures and colors."""
+    """Draw the regions of a random background, with their textures and colors."""
     textures = rng.permutation(len(TEXTURES)) if style.textures else np.zeros(2, dtype=np.int64)
     regions = np.ones((height, width), dtype=np.uint8)
     split, angle, offset = rng.random(3)
     num_regions = 1
     if split < 0.5 and style.textures:
         x, y = np.arange(width) / width - 0.5, np.arange(height) / height - 0.5
-        distance = (
-            math.cos(angle * np.pi) * x + math.sin(angle * np.pi) * y[:, None]
-        )  # (H, W) from the center
+        # (H, W) signed distance from a line through the center
+        distance = math.cos(angle * np.pi) * x + math.sin(angle * np.pi) * y[:, None]
         regions += (distance > (offset - 0.5) * 0.5).astype(np.uint8)
         num_regions = 2
     hues, saturations = rng.random(2), rng.uniform(0.05, 0.3, 2)
@@ -57,7 +55,7 @@ def draw_background(rng: np.random.Generator, height: int, width: int, style: Sc
 
 
 def paint_background(rng: np.random.Generator, background: Background) -> np.ndarray:
-    """Return a canvas, ``(H, W, 3)`` float32, with uneven light and textures."""
+    """Paint a background with uneven light and textures on a ``(H, W, 3)`` float32 canvas."""
     height, width = background.regions.shape
     slope = rng.uniform(-0.12, 0.12, 2)
     x = np.linspace(-1, 1, width, dtype=np.float32)
@@ -68,9 +66,8 @@ def paint_background(rng: np.random.Generator, background: Background) -> np.nda
         if pattern is not None:
             only_region = len(background.textures) == 1
             brightness += pattern if only_region else pattern * (background.regions == region)
-    palette = np.concatenate([np.zeros((1, 3)), background.colors]).astype(
-        np.float32
-    )  # region 0 does not occur
+    # Regions count from 1, so the color of region 0 is not used.
+    palette = np.concatenate([np.zeros((1, 3)), background.colors]).astype(np.float32)
     return np.asarray(palette[background.regions] * brightness[..., None])
 
 
@@ -109,7 +106,7 @@ def paint_objects(
         ids: ``(H, W)`` uint8: 1 ... R for the background regions, the next numbers for the objects.
         background_colors: ``(R, 3)`` RGB.
         num_objects: number of objects.
-        style: settings.
+        style: appearance and difficulty.
 
     Returns:
         ``(H, W, 3)`` uint8 image.
@@ -142,7 +139,7 @@ def _draw_object_colors(
 
     A color that is closer than ``contrast`` to the background is darkened if this increases the distance.
     """
-    hues = (rng.random() + np.arange(count) * _GOLDEN_RATIO + rng.uniform(-0.04, 0.04, count)) % 1.0
+    hues = (rng.random() + np.arange(count) * _HUE_STEP + rng.uniform(-0.04, 0.04, count)) % 1.0
     saturations, values = rng.uniform(0.7, 1.0, count), rng.uniform(0.7, 1.0, count)
     colors = np.array([colorsys.hsv_to_rgb(*hsv) for hsv in zip(hues, saturations, values)])
     difference = colors[:, None] - background_colors  # (count, R, 3)

@@ -9,15 +9,14 @@ from hydet.data.datasets.record import Proposals
 
 __all__ = ["draw_rough_proposals"]
 
-_COPIES = (
-    8  # perturbed copies per object; some overlap it by more than half, so that there are foreground regions
-)
+# Perturbed copies per object. Some overlap it by more than half, so that training has foreground regions.
+_COPIES = 8
 
 
 def draw_rough_proposals(
     rng: np.random.Generator, boxes: np.ndarray, height: int, width: int, num_proposals: int
 ) -> Proposals:
-    """Draw perturbed copies of the objects' boxes, and random boxes for the rest.
+    """Draw proposals: perturbed copies of the objects' boxes, then random boxes.
 
     Args:
         rng: source of randomness.

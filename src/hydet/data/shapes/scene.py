@@ -1,4 +1,4 @@
-"""One generated image: a textured background, shapes that occlude one another, and exact annotations."""
+"""Generated scenes: a textured background, shapes that occlude one another, and exact annotations."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, style: SceneSt
     """Draw an image and its annotations.
 
     Args:
-        rng: the only source of randomness; the order of its calls defines the images of a seed, so keep it.
+        rng: the only source of randomness. The images of a seed depend on the order of its calls, so do not change it.
         height: image height in pixels.
         width: image width in pixels.
-        style: settings.
+        style: appearance and difficulty.
     """
     background = draw_background(rng, height, width, style)
     candidates = draw_objects(rng, height, width, style)
@@ -121,7 +121,7 @@ def _boxes_around(masks: np.ndarray) -> np.ndarray:
 def _segments(
     objects: Sequence[ShapeInstance], visible_masks: np.ndarray, whole_masks: np.ndarray
 ) -> list[Segment]:
-    """Return the outline of an object that is visible as a whole, and a run-length code of any other object."""
+    """Return the outlines of objects that are completely visible, and run-length codes of the others."""
     if not objects:
         return []
     _, height, width = visible_masks.shape

@@ -1,4 +1,4 @@
-"""Settings of the generated images."""
+"""Settings for the appearance and difficulty of generated images."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ class ColorJitter(v2.Transform):
     Unlike torchvision's transform, it computes in float and rounds once, except for the hue.
 
     Args:
-        brightness: factors are drawn from [1 - x, 1 + x]; 0 changes nothing. A pair gives both ends.
-        contrast: factors of the difference from the mean gray of the image, in the form of ``brightness``.
-        saturation: factors of the difference from the gray of each pixel, in the form of ``brightness``.
-        hue: turns of the color circle are drawn from [-x, x]; x is at most 0.5.
+        brightness: the factor is drawn from [1 - brightness, 1 + brightness], or from a given pair (low, high).
+        contrast: range of the factor of the difference from the mean gray of the image, given like ``brightness``.
+        saturation: range of the factor of the difference from the gray of each pixel, given like ``brightness``.
+        hue: the shift is drawn from [-hue, hue], in turns of the color circle; at most 0.5.
         p: probability of any change.
 
     Raises:
@@ -54,7 +54,7 @@ class ColorJitter(v2.Transform):
         self.p = p
 
     def make_params(self, flat_inputs: list[Any]) -> Params:
-        """Draw whether to change the image, and the amounts."""
+        """Draw the decision to change the image, and the amounts."""
         if float(torch.rand(())) >= self.p:
             return {"change": False}
         ranges = {"brightness": self.brightness, "contrast": self.contrast, "saturation": self.saturation}
@@ -62,7 +62,7 @@ class ColorJitter(v2.Transform):
         return {"change": True, "hue": draw_uniform(-self.hue, self.hue), **factors}
 
     def transform(self, inpt: Any, params: Params) -> Any:
-        """Change an image; return any other input as it is."""
+        """Change an image; return any other input unchanged."""
         if not params["change"] or not isinstance(inpt, tv_tensors.Image):
             return inpt
         image = inpt.as_subclass(Tensor).float()  # (3, H, W)

@@ -1,4 +1,4 @@
-"""Random crops, of a varying size or of a fixed one with padding."""
+"""Random crops, of a variable size, or of a fixed size with padding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["FixedSizeCrop", "RandomCrop"]
 class _Cropping(GeometricTransform):
     """Base class of transforms whose ``make_params`` returns the window: ``top``, ``left`` and ``size``.
 
-    Parts of the window below the image and on its right are padded.
+    Parts of the window beyond the bottom and the right border of the image are padded.
     """
 
     pad_value: float = 128.0
@@ -109,11 +109,11 @@ def _draw_side(low: int, high: int, limit: int) -> int:
 
 
 class FixedSizeCrop(_Cropping):
-    """Cuts out a window of a fixed size at a random position; pads smaller images on the right and below.
+    """Cuts out a window of a fixed size at a random position, and pads smaller images on the right and at the bottom.
 
     Args:
         size: (height, width) of the result in pixels.
-        pad: False does not pad smaller images.
+        pad: pad images that are smaller than ``size``.
         pad_value: gray level of the padding.
         pad_label: semantic label of the padding.
 

@@ -26,7 +26,7 @@ class _RandomFlip(GeometricTransform):
         ValueError: if ``p`` is not in [0, 1].
     """
 
-    coordinate: int  # that is mirrored: 0 for x, 1 for y
+    coordinate: int  # the mirrored coordinate: 0 for x, 1 for y
 
     def __init__(self, *, p: float = 0.5) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class _RandomFlip(GeometricTransform):
         self.p = p
 
     def make_params(self, flat_inputs: list[Any]) -> Params:
-        """Draw whether to flip."""
+        """Draw the decision to flip."""
         return {"flip": bool(torch.rand(()) < self.p)}
 
     def transform(self, inpt: Any, params: Params) -> Any:
-        """Flip one input, or return it unchanged."""
+        """Flip an input, or return it unchanged, as drawn."""
         return super().transform(inpt, params) if params["flip"] else inpt
 
     def output_size(self, size: Size, params: Params) -> Size:

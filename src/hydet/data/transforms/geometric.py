@@ -18,14 +18,14 @@ Params = dict[str, Any]  # random choices of one call, which torchvision hands t
 
 
 class GeometricTransform(v2.Transform, ABC):
-    """Moves the pixels of images and masks, and everything given in pixels along with them.
+    """Moves the pixels of images and masks, and with them boxes and points.
 
     Subclasses draw their random choices in ``make_params`` and define one method per kind of input. Nothing is clamped
     to the image: :class:`hydet.data.InputMapper` has to see which boxes a crop has cut.
     """
 
     def transform(self, inpt: Any, params: Params) -> Any:
-        """Transform one input by the method for its kind.
+        """Transform an input with the method for its kind.
 
         Raises:
             TypeError: if boxes are in another format than XYXY or CXCYWHR.
@@ -78,7 +78,7 @@ class GeometricTransform(v2.Transform, ABC):
 
     @abstractmethod
     def move_image(self, image: Tensor, params: Params) -> Tensor:
-        """Move an image ``(C, H, W)``, or a video with leading axes, in the type in which it arrived."""
+        """Move an image ``(C, H, W)``, or a video with leading axes; ``image`` is the original ``tv_tensor``."""
 
 
 def image_size_of(flat_inputs: Sequence[object]) -> Size:

@@ -1,4 +1,4 @@
-"""Transforms that resize, with the size fixed, chosen from several, or scaled at random."""
+"""Transforms that resize to a fixed size, to one of several sizes, or by a random factor."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ResizeShortestEdge(_Resizing):
 
     Args:
         short: length or lengths of the shorter side in pixels.
-        max_size: bound of the longer side in pixels; None for no bound.
+        max_size: largest length of the longer side in pixels; None for no limit.
         sampling: ``"choice"`` draws one of ``short``; ``"range"`` draws any length from the first to the second.
         exact: resize 8-bit images with Pillow, as published weights expect. False uses torch, which is about three
             times as fast; a few pixels in a hundred then differ by one gray level.
@@ -130,10 +130,10 @@ class Resize(_Resizing):
 
 
 class ScaleJitter(_Resizing):
-    """Resizes by a random factor and keeps the aspect ratio; followed by ``FixedSizeCrop``, this is large-scale jitter.
+    """Resizes by a random factor, with the aspect ratio unchanged. With ``FixedSizeCrop``, this is large-scale jitter.
 
     Args:
-        size: (height, width) in pixels that the image fits into at a factor of 1.
+        size: (height, width) in pixels; at a factor of 1, the image is as large as fits into it.
         min_scale: smallest factor.
         max_scale: largest factor.
         exact: resize 8-bit images with Pillow; see :class:`ResizeShortestEdge`.
