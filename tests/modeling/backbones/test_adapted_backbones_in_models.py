@@ -1,4 +1,4 @@
-"""Networks of other libraries below whole models, as the command line puts them there."""
+"""Detectors on backbones of timm and torchvision, composed as by the command line."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ VIT = ["backbone.out_indices=[-1]", "+backbone.model_options.depth=2", "model.ba
         ("mask_rcnn_vitdet", "timm", "vit_tiny_patch16_224", 3, VIT),
     ],
 )
-def test_a_network_of_another_library(model, library, name, channels, more):
+def test_model_trains_and_runs_with_a_backbone_of_another_library(model, library, name, channels, more):
     if library == "timm":
         pytest.importorskip("timm")
     options = [
