@@ -3,7 +3,7 @@ import pytest
 
 from hydet.evaluation import matching
 from hydet.evaluation.average_precision import accumulate, average_recall
-from hydet.evaluation.matching import ImageOverlaps, match, strongest
+from hydet.evaluation.matching import ImageOverlaps, match, top_scores_per_class
 
 NO_CROWD, ONE_CROWD = (False, False), (False, True)
 
@@ -50,7 +50,7 @@ def test_an_object_of_another_size_is_ignored_and_used_up():
     small = 1
     assert result.to_ignored[small, 0].tolist() == [True, False]
     assert result.matched[small, 0].tolist() == [True, False]
-    assert not result.unpunished[small].any()  # the second one is small, so it is a mistake
+    assert not result.ignored_if_unmatched[small].any()  # the second one is small, so it is a mistake
 
 
 def test_equal_overlaps_match_the_later_object():
@@ -62,10 +62,14 @@ def test_equal_scores_choose_in_order():
     assert matched([[0.9, 0.0], [0.9, 0.0]], [0.5, 0.5])[0] == [True, False]
 
 
-def test_excused_detections_are_no_false_positives():
+def test_ignored_detections_without_a_match_are_no_false_positives():
     images = [
-        one_image([[0.9, 0], [0, 0], [0, 0.9]], [0.3, 0.2, 0.1], excused=np.array([False, excused, False]))
-        for excused in (True, False)
+        one_image(
+            [[0.9, 0], [0, 0], [0, 0.9]],
+            [0.3, 0.2, 0.1],
+            ignore_if_unmatched=np.array([False, ignored, False]),
+        )
+        for ignored in (True, False)
     ]
     precise, not_precise = (accumulate(match([i]), 1, 100).precision[0, -1, 0, 0, 0] for i in images)
     assert precise == pytest.approx(1.0) and not_precise == pytest.approx(2 / 3)
@@ -135,7 +139,7 @@ def test_many_images_match_like_single_images(seed):
                 candidates = result.candidates[rows]
                 hit = np.where(candidates >= 0, result.matched[a, k, candidates], False)
                 ignored = np.where(candidates >= 0, result.to_ignored[a, k, candidates], False)
-                ignored |= ~hit & result.unpunished[a, rows]
+                ignored |= ~hit & result.ignored_if_unmatched[a, rows]
                 assert [e[1:] for e in events] == list(zip(hit.tolist(), ignored.tolist()))
 
 
@@ -155,8 +159,8 @@ def test_no_images():
     assert (accumulate(result, 2, 100).precision == -1).all()
 
 
-def test_strongest_keeps_the_first_of_equal_scores_in_each_class():
+def test_top_scores_keep_the_first_of_equal_scores_in_each_class():
     classes, scores = np.array([0, 1, 0, 0, 1]), np.array([0.1, 0.5, 0.9, 0.9, 0.5])
-    assert strongest(classes, scores, 1).tolist() == [1, 2]
-    assert strongest(classes, scores, 2).tolist() == [1, 2, 3, 4]
-    assert strongest(classes[:0], scores[:0], 2).tolist() == []
+    assert top_scores_per_class(classes, scores, 1).tolist() == [1, 2]
+    assert top_scores_per_class(classes, scores, 2).tolist() == [1, 2, 3, 4]
+    assert top_scores_per_class(classes[:0], scores[:0], 2).tolist() == []

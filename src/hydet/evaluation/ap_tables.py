@@ -17,7 +17,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
 def summary_table(
     metrics: Mapping[str, float], tasks: Sequence[str], num_images: int, columns: Sequence[str] = COLUMNS
 ) -> Table:
-    """Return a table with one row per task.
+    """Build a table of average precision with one row per task.
 
     Args:
         metrics: ``<task>/<metric>``, between 0 and 1; shown in percent.
@@ -38,7 +38,7 @@ def summary_table(
 def class_table(
     classes: Sequence[str], per_class: Mapping[str, Sequence[float]], counts: Sequence[int]
 ) -> Table:
-    """Return a table with one row per class.
+    """Build a table of average precision with one row per class.
 
     Args:
         classes: names of the classes.

@@ -48,7 +48,7 @@ def accumulate(matching: Matching, num_classes: int, max_detections: int) -> Pre
     Args:
         matching: matched detections of all images.
         num_classes: K.
-        max_detections: limit on detections that ``matching`` respects, for the result.
+        max_detections: limit on the detections in ``matching``, for the result.
     """
     num_ranges, num_thresholds = matching.matched.shape[:2]
     precision = np.full((num_thresholds, len(RECALL_POINTS), num_classes, num_ranges, 1), -1.0)
@@ -85,14 +85,14 @@ def _curve(matching: Matching, rows: slice, a: int, num_objects: int) -> tuple[n
     ignored = np.zeros_like(matched)
     matched[:, has_overlap] = matching.matched[a][:, candidates[has_overlap]]
     ignored[:, has_overlap] = matching.to_ignored[a][:, candidates[has_overlap]]
-    ignored |= ~matched & matching.unpunished[a, rows]
+    ignored |= ~matched & matching.ignored_if_unmatched[a, rows]
     true_positives = np.cumsum(matched & ~ignored, axis=1, dtype=np.float64)
     false_positives = np.cumsum(~matched & ~ignored, axis=1, dtype=np.float64)
     curve = np.zeros((len(true_positives), len(RECALL_POINTS)))
     if not len(candidates):
         return curve, np.zeros(len(true_positives))
     recall = true_positives / num_objects
-    # The spacing keeps the first rows from 0 / 0, and is COCO's, so that values agree to the last bit.
+    # The spacing avoids 0 / 0 in the first rows. It is that of COCO, so that values agree to the last bit.
     precision = true_positives / (true_positives + false_positives + np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     for t, reached in enumerate(recall):
@@ -103,16 +103,16 @@ def _curve(matching: Matching, rows: slice, a: int, num_objects: int) -> tuple[n
 
 
 def mean_of_measured(values: np.ndarray) -> float:
-    """Return the mean of the values that are not -1, or NaN without any."""
-    values = values[values > -1]  # -1 marks classes and sizes without objects
+    """Return the mean of the values except -1, which marks classes and sizes without objects; NaN if none are left."""
+    values = values[values > -1]
     return float(values.mean()) if values.size else math.nan
 
 
 def summarize(results: PrecisionRecall, *, with_counts: bool) -> dict[str, float]:
-    """Return AP and AR with their IoU thresholds and object sizes.
+    """Average precision and recall into COCO's metrics: AP, AP50, AP75, AP and AR by object size.
 
     Args:
-        results: precision and recall; the last of ``max_detections`` counts.
+        results: precision and recall; metrics use the last of ``max_detections``.
         with_counts: True adds AR1 and AR10 if ``max_detections`` has them.
     """
     precision, recall, iou = results.precision, results.recall, results.iou_thresholds

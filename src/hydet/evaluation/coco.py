@@ -29,16 +29,16 @@ BACKENDS = ("faster_coco_eval", "pycocotools")
 class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
     """Average precision as COCO defines it: by size, by class, averaged over IoU 0.50 to 0.95.
 
-    Metrics are ``<task>/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl`` (objects below 32², below 96², and
-    larger), ``/AR`` with its sizes, and ``/AR1``, ``/AR10`` (one and ten detections per image). The task is ``box``,
-    ``mask`` or ``keypoints``, which has no small objects and no AR1 and AR10. A metric without objects is NaN. Only
-    images that the evaluator received count, so a part of a dataset can be evaluated.
+    Metrics are ``<task>/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl`` (objects with an area below 32²,
+    from 32² to 96², and above, in square pixels), ``/AR`` with its sizes, and ``/AR1``, ``/AR10`` (one and ten detections
+    per image). The task is ``box``, ``mask`` or ``keypoints``, which has no small objects and no AR1 and AR10. A metric
+    without objects is NaN. Only images that the evaluator received count, so a part of a dataset can be evaluated.
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in COCO's format.
         iou_types: any of ``"bbox"``, ``"segm"`` and ``"keypoints"``.
         backend: ``"faster_coco_eval"``, or ``"pycocotools"`` for the same numbers more slowly.
-        max_detections: number of best detections per image and class that count.
+        max_detections: detections per image and class to evaluate, those with the highest scores.
         per_class_metrics: True adds ``<task>/AP/<class>``.
         keypoint_offset: offset of the model's keypoints from those of ``to_coco()``, in x and y in pixels; by default
             the dataset's ``keypoint_offset``.
@@ -149,7 +149,7 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
 
 
 class _Backend(NamedTuple):
-    """Constructors of COCO's tools, which have no types."""
+    """Constructors of COCO's tools, which have no type annotations."""
 
     make_coco: Callable[[CocoJson], Any]
     make_evaluation: Callable[[Any, Any, str], Any]

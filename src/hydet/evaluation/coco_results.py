@@ -1,4 +1,4 @@
-"""Convert model results to the format that COCO's tools read."""
+"""Conversion of model results to COCO's results format."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunLengths(TypedDict):
 
 
 class CocoResult(TypedDict):
-    """One detection in COCO's results format.
+    """A detection in COCO's results format.
 
     Keys:
         image_id: id of the image, or its file name if it has no id.
@@ -52,7 +52,7 @@ class CocoResult(TypedDict):
         bbox: (x, y, w, h) in pixels, or (cx, cy, w, h, degrees) for rotated boxes.
         score: score of the detection.
         segmentation: mask of the detection.
-        keypoints: x, y and score of each keypoint, one after the other.
+        keypoints: x, y and score of each keypoint, concatenated.
     """
 
     image_id: int | str | None
@@ -70,7 +70,7 @@ def results_to_coco_json(
     *,
     keypoint_offset: float = 0.0,
 ) -> list[CocoResult]:
-    """Return one dict per detection, ready for ``json.dump`` and for ``COCO.loadRes``.
+    """Convert model outputs to COCO's results format, for ``json.dump`` and ``COCO.loadRes``.
 
     Args:
         inputs: model inputs; ``image_id`` identifies the image, or ``file_name`` if there is no id.
@@ -78,7 +78,7 @@ def results_to_coco_json(
             ``pred_boxes``, ``scores``, ``pred_classes`` and, if the model predicts them, ``pred_masks`` (n, H, W) and
             ``pred_keypoints`` (n, K, 3).
         metadata: ``hydet.data.Metadata``, whose ``thing_ids`` convert classes back to category ids.
-        keypoint_offset: value to subtract from x and y of keypoints, in pixels.
+        keypoint_offset: subtracted from x and y of keypoints, in pixels.
 
     Raises:
         ValueError: if lengths differ, a result has no instances, or a class is not in the metadata.

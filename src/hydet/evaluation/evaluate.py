@@ -45,10 +45,10 @@ def evaluate(
         model: a detector. A module without ``inference`` is called with the batch, and one without
             ``losses_and_inference`` has no validation loss.
         loader: finite loader of batches of model inputs.
-        evaluators: see ``Evaluator``.
+        evaluators: objects that turn results into metrics; see ``Evaluator``.
         with_losses: True also computes losses of batches with ground truth (``instances`` or ``sem_seg``).
         device: device to move the model to; by default it stays where it is.
-        progress: True shows a progress bar; a ``rich`` progress gains a task.
+        progress: True shows a progress bar; a ``rich.progress.Progress`` shows the evaluation as an additional task.
 
     Returns:
         The metrics of all evaluators, and with losses ``val_loss/<name>``, the mean over images, and
@@ -98,7 +98,10 @@ class _HasLossesAndInference(Protocol):
 
 
 def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
-    """Return a function that computes losses and results; any module with fewer methods than ``Detector`` also works."""
+    """Return a function that computes the losses and results of a batch.
+
+    A module with fewer methods than ``Detector`` also works; see :func:`evaluate`.
+    """
     infer: Callable[[Batch], Sequence[ModelOutput]]
     infer = model.inference if isinstance(model, _HasInference) else model
     both = model.losses_and_inference if isinstance(model, _HasLossesAndInference) else None

@@ -1,4 +1,4 @@
-"""The interface of evaluators."""
+"""The evaluator protocol."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Evaluator(Protocol):
     """
 
     def reset(self) -> None:
-        """Forget all results."""
+        """Discard all results."""
 
     def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
         """Add the inputs and results of one batch."""
 
     def compute(self) -> dict[str, float]:
-        """Return metrics such as ``{"box/AP": 0.41}``; rates lie between 0 and 1, undefined metrics are NaN."""
+        """Return metrics, such as ``{"box/AP": 0.41}``. Rates lie between 0 and 1; undefined metrics are NaN."""
         ...
 
     def tables(self) -> list[Table]:
-        """Return tables to print after ``compute``; empty on other processes than the main one."""
+        """Return tables to print after ``compute``; only the main process has any."""
         ...

@@ -1,4 +1,4 @@
-"""Label maps that inputs carry for evaluation."""
+"""Ground-truth label maps in model inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ground_truth_map", "image_name"]
 
 
 def image_name(entry: ModelInput) -> str:
-    """Return a name of an input for messages."""
+    """Return the file name of an input, or its image id, for messages."""
     return str(entry.get("file_name") or f"image {entry.get('image_id', '?')}")
 
 
@@ -20,7 +20,7 @@ def ground_truth_map(entry: ModelInput, key: str, size: tuple[int, ...]) -> np.n
     Args:
         entry: model input with ``entry["ground_truth"]``.
         key: ``"sem_seg"`` or ``"panoptic_seg"``.
-        size: (height, width) of the prediction to compare with.
+        size: (height, width) of the prediction.
 
     Returns:
         ``(H, W)`` integers.

@@ -26,12 +26,12 @@ __all__ = [
 
 @dataclasses.dataclass
 class GroundTruthObjects:
-    """The G annotated objects of one image.
+    """The G annotated objects of an image.
 
     Args:
         classes: ``(G,)`` int64 in 0 to K - 1.
         boxes: ``(G, 4)`` float64 as (x, y, w, h), or ``(G, 5)`` as (cx, cy, w, h, degrees counter-clockwise).
-        areas: ``(G,)`` float64: areas of the annotations, or w * h of rotated boxes.
+        areas: ``(G,)`` float64 in square pixels: ``area`` of the annotations, or w * h of rotated boxes.
         crowd: ``(G,)`` bool.
         regions: G segmentations in COCO's format, None for objects without one.
     """
@@ -46,7 +46,7 @@ class GroundTruthObjects:
 def objects_by_image(
     ground_truth: CocoJson, thing_ids: Sequence[int], *, rotated: bool = False
 ) -> dict[int, GroundTruthObjects]:
-    """Return the objects of every image, in the order of the annotations.
+    """Group the objects of the ground truth by image id, in the order of the annotations.
 
     Args:
         ground_truth: ground truth in COCO's format.

@@ -52,7 +52,7 @@ class _Detections:
 class LvisEvaluator(PerImageEvaluator[_Detections]):
     """Average precision under LVIS's federated annotations, where annotators checked only some classes per image.
 
-    In each image, detections count only if their class has objects there or is known to be absent
+    In each image, detections count only if their class has objects there or was verified to be absent
     (``neg_category_ids``). For classes whose objects may not all be annotated (``not_exhaustive_category_ids``), a
     detection that matches nothing is no false positive. The rest follows COCO, except that the limit of detections
     applies to all classes of an image together.
@@ -63,7 +63,7 @@ class LvisEvaluator(PerImageEvaluator[_Detections]):
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in LVIS's format: COCO's format with the
-            lists above per image, and the ``frequency`` (r, c, f) of each category.
+            lists above for each image, and the ``frequency`` (r, c or f) of each category.
         iou_types: any of ``"bbox"`` and ``"segm"``.
         max_detections: number of best detections per image that count.
 
@@ -132,7 +132,7 @@ class _LvisGroundTruth:
 
     objects: dict[int, GroundTruthObjects]
     sizes: dict[int, tuple[int, int]]  # (height, width)
-    absent: dict[int, np.ndarray]  # classes that are known to be absent
+    absent: dict[int, np.ndarray]  # classes that were verified to be absent
     not_exhaustive: dict[int, np.ndarray]  # classes whose objects may not all be annotated
     frequency: np.ndarray  # (K,) "r", "c", "f" or ""
 
@@ -159,7 +159,7 @@ class _LvisGroundTruth:
         )
 
     def is_annotated(self, image_id: int, classes: np.ndarray) -> np.ndarray:
-        """Return True for classes that the image has, or is known not to have."""
+        """Return a mask of the classes that annotators found in the image, or verified to be absent."""
         present = np.isin(classes, self.objects[image_id].classes)
         annotated: np.ndarray = present | np.isin(classes, self.absent[image_id])
         return annotated
@@ -190,7 +190,7 @@ def _overlaps(
         gt_areas=objects.areas,
         gt_crowd=objects.crowd,
         overlaps=overlaps,
-        excused=np.isin(detections.classes, ground_truth.not_exhaustive[image_id]),
+        ignore_if_unmatched=np.isin(detections.classes, ground_truth.not_exhaustive[image_id]),
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["AREA_RANGES", "IOU_THRESHOLDS", "ImageOverlaps", "Matching", "match", "strongest"]
+__all__ = ["AREA_RANGES", "IOU_THRESHOLDS", "ImageOverlaps", "Matching", "match", "top_scores_per_class"]
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # all, small, medium, large
-ELEMENTS_AT_ONCE = 1 << 22
+ELEMENTS_AT_ONCE = 1 << 22  # size of the largest temporary array of `match`
 
 
 @dataclasses.dataclass
@@ -24,11 +24,11 @@ class ImageOverlaps:
         areas: ``(D,)`` areas of the detections in square pixels.
         gt_classes: ``(G,)`` classes of the objects.
         gt_areas: ``(G,)`` areas of the objects in square pixels.
-        gt_crowd: ``(G,)`` bool. A match with a crowd is neither right nor wrong, and any number of detections can
-            match it.
+        gt_crowd: ``(G,)`` bool. Any number of detections can match a crowd; they are neither true nor false positives.
         overlaps: ``(D, G)`` IoU; for crowds the fraction of the detection inside the crowd. Only pairs of the same
-            class that reach the lowest threshold are kept.
-        excused: ``(D,)`` bool, True for detections that are no false positives if they match nothing; by default none.
+            class that reach the lowest threshold are stored.
+        ignore_if_unmatched: ``(D,)`` bool, True for detections that are no false positives if they match nothing; all
+            False by default.
     """
 
     classes: np.ndarray
@@ -38,14 +38,14 @@ class ImageOverlaps:
     gt_areas: np.ndarray
     gt_crowd: np.ndarray
     overlaps: dataclasses.InitVar[np.ndarray]
-    excused: np.ndarray | None = None
+    ignore_if_unmatched: np.ndarray | None = None
 
     def __post_init__(self, overlaps: np.ndarray) -> None:
         close = (overlaps >= IOU_THRESHOLDS[0]) & (self.classes[:, None] == self.gt_classes)
         self.rows, self.columns = close.nonzero()
         self.ious = np.asarray(overlaps[self.rows, self.columns], dtype=np.float64)
-        if self.excused is None:
-            self.excused = np.zeros(len(self.classes), dtype=bool)
+        if self.ignore_if_unmatched is None:
+            self.ignore_if_unmatched = np.zeros(len(self.classes), dtype=bool)
 
 
 @dataclasses.dataclass
@@ -58,7 +58,9 @@ class Matching:
 
     classes: np.ndarray  # (D,)
     ranks: np.ndarray  # (D,) rank among the detections of the same image and class, from 0
-    unpunished: np.ndarray  # (A, D) bool: no false positive if unmatched: excused, or outside the area range
+    ignored_if_unmatched: (
+        np.ndarray
+    )  # (A, D) bool: no false positive if unmatched, also outside the area range
     candidates: np.ndarray  # (D,) index in the arrays below, -1 for detections that overlap nothing
     matched: np.ndarray  # (A, T, C) bool
     to_ignored: np.ndarray  # (A, T, C) bool: matched to an ignored object
@@ -66,8 +68,17 @@ class Matching:
     gt_ignored: np.ndarray  # (A, G) bool: crowds, and objects outside the area range
 
 
-def strongest(classes: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
-    """Return the ascending indices of the ``limit`` highest scores per class; of equal scores, the first."""
+def top_scores_per_class(classes: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
+    """Select the highest scores of each class.
+
+    Args:
+        classes: ``(D,)``.
+        scores: ``(D,)``.
+        limit: largest number of scores per class; the first of equal scores have priority.
+
+    Returns:
+        Selected indices in ascending order.
+    """
     order = np.lexsort((-scores, classes))
     return np.sort(order[_rank_in_group(classes[order]) < limit])
 
@@ -80,9 +91,9 @@ def match(
 ) -> Matching:
     """Match detections to objects greedily, as COCO does.
 
-    In each image and class, detections choose by descending score. A detection takes the free object with the highest
-    overlap that reaches the threshold; if there is none, an ignored object. It takes the later of two objects with
-    equal overlap. Objects outside an area range, whose bounds are inclusive, are ignored.
+    In each image and class, detections are matched in descending order of score. Each is matched to the unmatched object
+    with the highest overlap, if this reaches the threshold; otherwise, in the same way, to an ignored object. The later
+    of two objects with equal overlap has priority. Objects outside an area range (inclusive bounds) are ignored.
 
     Args:
         images: detections and objects of each image.
@@ -91,9 +102,9 @@ def match(
     """
     bounds = np.asarray(area_ranges, dtype=np.float64)[:, :, None]  # (A, 2, 1)
     image_of = np.repeat(np.arange(len(images)), [len(image.classes) for image in images])
-    classes, scores, areas, excused = (
+    classes, scores, areas, ignore_if_unmatched = (
         _concatenate([getattr(image, name) for image in images])
-        for name in ("classes", "scores", "areas", "excused")
+        for name in ("classes", "scores", "areas", "ignore_if_unmatched")
     )
     gt_classes, gt_areas, gt_crowd = (
         _concatenate([getattr(image, name) for image in images])
@@ -117,14 +128,14 @@ def match(
     with_overlap, counts = np.unique(rows, return_counts=True)
     candidates = np.full(len(order), -1)
     candidates[with_overlap] = np.arange(len(with_overlap))
-    matched, to_ignored = _choose(
+    matched, to_ignored = _match_candidates(
         groups[with_overlap], counts, columns[by_overlap], ious[by_overlap], crowd, gt_ignored, thresholds
     )
     outside = (areas[order] < bounds[:, 0]) | (areas[order] > bounds[:, 1])
     return Matching(
         classes=classes[order],
         ranks=_rank_in_group(groups),
-        unpunished=outside | excused[order].astype(bool),
+        ignored_if_unmatched=outside | ignore_if_unmatched[order].astype(bool),
         candidates=candidates,
         matched=matched,
         to_ignored=to_ignored,
@@ -133,7 +144,7 @@ def match(
     )
 
 
-def _choose(
+def _match_candidates(
     groups: np.ndarray,
     counts: np.ndarray,
     objects: np.ndarray,
@@ -142,12 +153,12 @@ def _choose(
     gt_ignored: np.ndarray,
     thresholds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Match the first candidates of all groups together, then the second ones, and so on.
+    """Match the first candidates of all groups in one step, then the second candidates, and so on.
 
     Candidates of different groups do not compete, so one round handles all groups at once.
 
     Args:
-        groups: ``(C,)`` image and class of each candidate, in the order in which they choose.
+        groups: ``(C,)`` image and class of each candidate, in the order of matching.
         counts: ``(C,)`` number of objects that each candidate overlaps.
         objects: indices of these objects, candidate by candidate, by ascending overlap.
         ious: their overlaps, in the same order.

@@ -47,8 +47,8 @@ class PanopticEvaluator:
     pixels that are void in the ground truth do not count as predicted. A segment has at most one match, since two
     segments cannot both overlap it by more than half. With the matched pairs TP, the other predictions FP and the other
     ground-truth segments FN, each category has SQ = mean IoU of TP (0 if there are none),
-    RQ = TP / (TP + FP / 2 + FN / 2), and PQ = SQ * RQ. A crowd matches nothing and is no FN. A prediction of which more
-    than half lies in void, or in crowds of its category, is no FP.
+    RQ = TP / (TP + FP / 2 + FN / 2), and PQ = SQ * RQ. Crowds have no matches and are not counted as FN. A prediction
+    with more than half of its pixels in void, or in crowds of its category, is not counted as FP.
 
     Metrics are ``panoptic/PQ``, ``/SQ`` and ``/RQ``, between 0 and 1, as means over the categories with any TP, FP or
     FN; the suffixes ``_th`` and ``_st`` select things and stuff. A mean over no category is NaN.
@@ -67,7 +67,7 @@ class PanopticEvaluator:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all results."""
+        """Discard all results."""
         self._counts = _Counts(np.zeros((4, self.num_categories)))
         self._tables: list[Table] = []
 
@@ -165,7 +165,7 @@ class PanopticEvaluator:
 
 
 class _Segments(NamedTuple):
-    """The n segments of one image, by ascending id."""
+    """The n segments of an image, by ascending id."""
 
     ids: np.ndarray  # (n,)
     categories: np.ndarray  # (n,) over things and stuff
@@ -217,12 +217,12 @@ def _image_sums(areas: np.ndarray, gt: _Segments, pred: _Segments, num_categorie
     void, shared = areas[0, 1:], areas[1:, 1:]
     union = gt_area[:, None] + pred_area - void - shared
     same_category = gt.categories[:, None] == pred.categories
-    # IoU above 0.5, in whole numbers, so that an IoU of exactly one half is no match on any machine.
+    # IoU > 0.5 in integers, so that rounding cannot turn an IoU of exactly one half into a match.
     match = same_category & ~gt.crowds[:, None] & (2 * shared > union)
     rows, columns = match.nonzero()
     false_negative = ~match.any(axis=1) & ~gt.crowds & (gt_area > 0)
-    excused = void + (shared * (same_category & gt.crowds[:, None])).sum(axis=0)
-    false_positive = ~match.any(axis=0) & (2 * excused <= pred_area) & (pred_area > 0)
+    ignored_area = void + (shared * (same_category & gt.crowds[:, None])).sum(axis=0)
+    false_positive = ~match.any(axis=0) & (2 * ignored_area <= pred_area) & (pred_area > 0)
     sums = np.zeros((4, num_categories))
     np.add.at(sums[IOU], gt.categories[rows], shared[rows, columns] / union[rows, columns])
     np.add.at(sums[TP], gt.categories[rows], 1)

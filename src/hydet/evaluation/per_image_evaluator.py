@@ -19,10 +19,10 @@ R = TypeVar("R")  # results of one image
 
 
 class PerImageEvaluator(ABC, Generic[R]):
-    """Collect results by ``image_id`` and compute metrics on the main process.
+    """Base class of evaluators that store results by ``image_id`` and compute metrics on the main process.
 
-    A subclass defines what to keep of an image (``_collect``) and how to compute metrics and tables from all images
-    (``_compute``). An image that appears twice counts once, so that padding of distributed samplers does no harm.
+    Subclasses define which data of an image to store (``_collect``), and how to compute metrics and tables from all
+    images (``_compute``). An image that appears twice counts once, because distributed samplers may repeat images.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class PerImageEvaluator(ABC, Generic[R]):
         self._tables: list[Table] = []
 
     def reset(self) -> None:
-        """Forget all results."""
+        """Discard all results."""
         self._results = {}
         self._tables = []
 
@@ -62,16 +62,16 @@ class PerImageEvaluator(ABC, Generic[R]):
         return compute_on_main(self._results, compute_merged)
 
     def tables(self) -> list[Table]:
-        """Return tables to print; empty before ``compute`` and on other processes than the main one."""
+        """Return tables to print after ``compute``; only the main process has any."""
         return self._tables
 
     @abstractmethod
     def _collect(self, entry: ModelInput, output: ModelOutput) -> R:
-        """Return what ``_compute`` needs of one image."""
+        """Return the data of an image that ``_compute`` needs."""
 
     @abstractmethod
     def _compute(self, results: Mapping[int, R]) -> dict[str, float]:
-        """Return the metrics of all images, and set ``_tables``."""
+        """Compute the metrics of all images, and set ``_tables``."""
 
     @staticmethod
     def _check_images(results: Iterable[int], in_ground_truth: Iterable[int]) -> None:

@@ -45,9 +45,10 @@ class ProposalEvaluator(PerImageEvaluator[_Proposals]):
     """Average recall of class-agnostic boxes: the fraction of objects that they cover, averaged over IoU 0.50 to 0.95.
 
     Metrics are, for each limit such as 100, ``proposals/AR100`` and ``/AR100s``, ``/AR100m``, ``/AR100l`` of objects
-    below 32², below 96² and larger, between 0 and 1; a metric without objects is NaN. The definition is COCO's without
-    classes: by descending ``objectness_logits``, each proposal takes the free object that it overlaps most. Crowds are
-    no objects. Only images that the evaluator received count.
+    with an area below 32², from 32² to 96², and above, in square pixels. Values lie between 0 and 1; a metric without
+    objects is NaN. The definition is COCO's without classes: in descending order of ``objectness_logits``, each proposal
+    is matched to the unmatched object with the highest IoU. Crowds do not count as objects. Only images that the
+    evaluator received count.
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in COCO's format. Rotated proposals are

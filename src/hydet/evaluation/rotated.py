@@ -22,7 +22,7 @@ from .ground_truth_objects import (
     iou_thresholds,
     objects_by_image,
 )
-from .matching import ImageOverlaps, match, strongest
+from .matching import ImageOverlaps, match, top_scores_per_class
 from .per_image_evaluator import PerImageEvaluator
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = ["RotatedCocoEvaluator"]
 
 @dataclasses.dataclass
 class _Detections:
-    """The D detections of one image."""
+    """The D detections of an image."""
 
     boxes: np.ndarray  # (D, 5)
     scores: np.ndarray  # (D,) float64
@@ -41,16 +41,17 @@ class _Detections:
 
 
 class RotatedCocoEvaluator(PerImageEvaluator[_Detections]):
-    """Average precision as COCO defines it, with the IoU of rotated boxes: averaged over IoU 0.50 to 0.95.
+    """Average precision as COCO defines it, with the IoU of rotated boxes, averaged over IoU 0.50 to 0.95.
 
-    Metrics are ``rotated/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl`` (boxes with w * h below 32², below
-    96², and larger) and ``/AR`` with its sizes, between 0 and 1; a metric without objects is NaN. If all angles are 0,
-    the values equal those of ``CocoEvaluator``. Only images that the evaluator received count.
+    Metrics are ``rotated/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl`` (boxes with w * h below 32²,
+    from 32² to 96², and above, in square pixels) and ``/AR`` with its sizes. Values lie between 0 and 1; a metric without
+    objects is NaN. If all angles are 0, the values equal those of ``CocoEvaluator``. Only images that the evaluator
+    received count.
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in COCO's format with ``rotated_bbox`` as
             (cx, cy, w, h, degrees counter-clockwise); an annotation without one counts as ``bbox`` at 0 degrees.
-        max_detections: number of best detections per image and class that count.
+        max_detections: detections per image and class to evaluate, those with the highest scores.
         per_class_metrics: True adds ``rotated/AP/<class>``.
 
     Raises:
@@ -78,7 +79,7 @@ class RotatedCocoEvaluator(PerImageEvaluator[_Detections]):
             )
         classes = instances.pred_classes.cpu().numpy()
         scores = instances.scores.detach().double().cpu().numpy()
-        best = strongest(classes, scores, self.max_detections)
+        best = top_scores_per_class(classes, scores, self.max_detections)
         return _Detections(boxes[best], scores[best], classes[best])
 
     def _compute(self, results: Mapping[int, _Detections]) -> dict[str, float]:

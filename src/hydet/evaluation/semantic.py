@@ -61,7 +61,7 @@ class SemanticEvaluator:
         self._tables: list[Table] = []
 
     def reset(self) -> None:
-        """Forget all results."""
+        """Discard all results."""
         self._counts = _Counts()
         self._tables = []
 

@@ -1,4 +1,4 @@
-"""Long tables for the terminal, laid out in blocks side by side."""
+"""Tables for the terminal; long ones have several blocks side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table_in_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[
 
     Args:
         title: title above the table.
-        columns: headers of one block; the first column holds names and is aligned to the left.
+        columns: headers of a block; the first column holds names and is left-aligned.
         rows: cells of each row, one per column.
     """
     num_blocks = min(MAX_BLOCKS, math.ceil(len(rows) / MAX_ROWS)) or 1
@@ -36,5 +36,5 @@ def table_in_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[
 
 
 def format_percent(value: float) -> str:
-    """Return a rate between 0 and 1 in percent, and a dash for NaN."""
+    """Format a rate between 0 and 1 in percent; NaN becomes a dash."""
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
