@@ -139,3 +139,16 @@ class PoolingBackbone(Backbone):
 def pooling_backbone():
     """The class of a backbone without weights: ``pooling_backbone(a=4, b=8)`` has maps ``a`` and ``b``."""
     return PoolingBackbone
+
+
+@pytest.fixture(scope="session")
+def check_declared_shapes():
+    """A function that compares the features of a backbone on the meta device with its ``output_shape``."""
+
+    def check(backbone, channels=3):
+        output = backbone.eval()(torch.zeros(1, channels, 64, 96, device="meta"))
+        assert list(output) == list(backbone.output_shape())
+        for name, spec in backbone.output_shape().items():
+            assert output[name].shape == (1, spec.channels, 64 // spec.stride, 96 // spec.stride)
+
+    return check

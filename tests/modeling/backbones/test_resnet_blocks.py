@@ -6,7 +6,7 @@ from hydet.modeling import BasicBlock, BasicStem, BottleneckBlock, DeformBottlen
 
 @pytest.mark.parametrize("block", [BasicBlock, BottleneckBlock, DeformBottleneckBlock])
 def test_shortcut_is_a_projection_only_if_the_shape_changes(block):
-    """The identity does not fit either; the shortcut is a projection."""
+    """With a stride, equal channels are not enough for an identity shortcut."""
     extra = {} if block is BasicBlock else {"bottleneck_channels": 8}
     made = block(in_channels=8, out_channels=8, stride=2, **extra).eval()
     assert made(torch.randn(1, 8, 9, 12)).shape == (1, 8, 5, 6)

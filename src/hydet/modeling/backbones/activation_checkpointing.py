@@ -27,7 +27,10 @@ class _Statistics(NamedTuple):
 
 
 def run_checkpointed(block: nn.Module, *args: Tensor | None) -> Tensor:
-    """Return ``block(*args)`` and store only the arguments for the backward pass."""
+    """Return ``block(*args)`` and store only the arguments for the backward pass, which runs the block again.
+
+    Batch norms update their running statistics once.
+    """
     norms = [norm for norm in _norms_with_statistics(block) if norm.training]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -42,9 +45,10 @@ def run_checkpointed(block: nn.Module, *args: Tensor | None) -> Tensor:
 
 
 class StatisticsGuard:
-    """Keep running statistics constant in recomputations of a network that does its own checkpointing.
+    """Guard of running statistics for a network that calls ``torch.utils.checkpoint`` itself.
 
-    A network that calls ``torch.utils.checkpoint`` itself recomputes its blocks outside of its ``forward``.
+    Such a network recomputes its blocks in the backward pass, after its ``forward`` has returned. Batch norms that run
+    outside of ``run`` therefore belong to a recomputation, and their statistics stay constant.
 
     Args:
         network: network whose batch norms are guarded until ``close``.

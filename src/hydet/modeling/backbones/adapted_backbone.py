@@ -14,7 +14,7 @@ __all__ = ["AdaptedBackbone", "names_from_strides"]
 
 
 class AdaptedBackbone(Backbone):
-    """A backbone that wraps a network, stored as ``model``, and may freeze it.
+    """Base of backbones that wrap a network of another library, stored as ``model``, and may freeze it.
 
     Args:
         model: the network.

@@ -14,10 +14,11 @@ STAGES = ("res2", "res3", "res4", "res5")
 
 
 def channels_at_stride(*, make_backbone: Callable[[], Backbone], stride: int) -> int:
-    """Return the channels of the last feature map of a stride, without computing it or downloading weights.
+    """Return the channels of the last feature map with the given stride, without computing the map.
 
     Args:
-        make_backbone: makes the backbone; called once, on the meta device if the constructor allows that.
+        make_backbone: makes the backbone. It is called on the meta device, and again without it if the constructor reads
+            values of tensors.
         stride: input pixels per cell.
 
     Raises:
@@ -36,7 +37,7 @@ def channels_at_stride(*, make_backbone: Callable[[], Backbone], stride: int) ->
 
 
 def resnet_channels(*, res2_out_channels: int, feature: str) -> int:
-    """Return the channels of a ResNet stage: those of ``res2``, doubled with every stage.
+    """Return the channels of a ResNet stage, which double with every stage.
 
     Args:
         res2_out_channels: see ``make_resnet``.

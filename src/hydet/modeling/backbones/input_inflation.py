@@ -16,8 +16,8 @@ def inflate_input_weights(
     """Adapt the first convolution of a state dict to another number of input channels.
 
     The sum of each filter over its input channels does not change, so an image with equal channels gives the same
-    activations as a gray image did. More than three channels repeat the RGB weights in order and divide them by the
-    number of repetitions; fewer channels get equal shares of the sum.
+    activations as a gray RGB image. More than three channels repeat the RGB weights in order, divided by the number of
+    repetitions. Fewer channels get equal shares of the sum.
 
     Args:
         state_dict: state dict of a network for RGB images; not modified.
@@ -26,10 +26,10 @@ def inflate_input_weights(
             input channels.
 
     Returns:
-        A new state dict that shares all other tensors, and all tensors if ``in_channels`` is 3.
+        A new state dict. It shares all tensors with ``state_dict``, except the weight if that had to be adapted.
 
     Raises:
-        ValueError: if the weight does not exist.
+        ValueError: if the weight does not exist, or ``in_channels`` is less than 1.
     """
     if in_channels < 1:
         raise ValueError(f"images have at least one channel, got in_channels={in_channels}")
@@ -59,7 +59,7 @@ def inflate_weight(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def replace_input_convolution(model: nn.Module, in_channels: int) -> None:
-    """Replace the first convolution of ``model`` by one with ``in_channels``, with inflated weights.
+    """Replace the first convolution of ``model`` by one with ``in_channels`` and inflated weights.
 
     Raises:
         ValueError: if the model has no convolution.

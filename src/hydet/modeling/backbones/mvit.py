@@ -16,15 +16,17 @@ __all__ = ["MViT"]
 
 
 class MViT(Backbone):
-    """A hierarchical transformer (MViTv2) with pooling attention; feature maps ``scale2``, ``scale3``, ...
+    """Multiscale vision transformer (MViTv2): a hierarchical transformer with pooling attention.
 
-    Channels and heads double after the last block of a stage, and the next block halves the resolution.
+    Feature maps are named ``scale2``, ``scale3``, ... Channels and heads double after the last block of a stage, and the
+    next block halves the resolution.
 
     Args:
-        img_size: side of the images in pixels that sets the size of the relative position tables; other sizes work too.
+        img_size: side of a square image in pixels, which sets the size of the relative position tables. The tables are
+            resized for images of another size.
         patch_kernel: height and width of a patch.
-        patch_stride: distance of patches, which is the stride of ``scale2``.
-        patch_padding: padding of the image.
+        patch_stride: vertical and horizontal stride of the patches, which is the stride of ``scale2``.
+        patch_padding: vertical and horizontal padding of the image.
         in_chans: channels of the image.
         embed_dim: channels of the first stage.
         depth: number of blocks.
@@ -47,6 +49,9 @@ class MViT(Backbone):
         pretrain_img_size: side of the pretraining images, which sets the number of absolute position embeddings.
         pretrain_use_cls_token: True if the absolute position embeddings include a class token, which is skipped.
         out_features: names of the feature maps to return.
+
+    Raises:
+        ValueError: if ``last_block_indexes`` do not increase within ``depth``, or ``out_features`` has unknown names.
 
     Source: Li et al. 2021 (arXiv:2112.01526).
     """
@@ -163,7 +168,7 @@ class MViT(Backbone):
 
 
 class BlockSizes(NamedTuple):
-    """Sizes of one block; ``grid`` is the ``(height, width)`` of its input in tokens."""
+    """Sizes of a ``MultiScaleBlock``; ``grid`` is the ``(height, width)`` of its input in tokens."""
 
     dim: int
     dim_out: int

@@ -128,7 +128,7 @@ class MultiScaleBlock(nn.Module):
         num_heads: see ``MultiScaleAttention``.
         mlp_ratio: ratio of the hidden channels of the MLP to ``dim_out``.
         qkv_bias: see ``MultiScaleAttention``.
-        drop_path: probability of dropping a branch for a sample.
+        drop_path: probability of dropping a residual branch, per image.
         norm_layer: makes a normalization layer; called with the number of channels.
         act_layer: makes an activation; called without arguments.
         qkv_pool_kernel: see ``MultiScaleAttention``.

@@ -193,6 +193,12 @@ class RegNet(AnyNet):
 def quantized_widths(*, depth: int, w_a: float, w_0: int, w_m: float) -> tuple[list[int], list[int]]:
     """Return widths and depths of the stages of a ``RegNet``.
 
+    Args:
+        depth: total number of blocks.
+        w_a: slope of the widths.
+        w_0: initial width.
+        w_m: ratio of the widths of adjacent stages.
+
     Raises:
         ValueError: if the numbers do not describe a network.
     """
@@ -209,7 +215,16 @@ def quantized_widths(*, depth: int, w_a: float, w_0: int, w_m: float) -> tuple[l
 
 
 def fit_to_groups(width: int, group_width: int, bottleneck_ratio: float) -> tuple[int, int]:
-    """Return the width nearest to ``width`` whose bottleneck is a multiple of the group width, and that group width."""
+    """Adjust the width of a stage so that groups divide its bottleneck.
+
+    Args:
+        width: channels of the stage.
+        group_width: channels per group; reduced to the channels of the bottleneck if those are fewer.
+        bottleneck_ratio: ratio of the channels of the bottleneck to the width.
+
+    Returns:
+        The adjusted width and group width.
+    """
     inner = int(max(1, width * bottleneck_ratio))
     group = min(group_width, inner)
     step = group

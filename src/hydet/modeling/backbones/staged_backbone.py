@@ -15,7 +15,9 @@ __all__ = ["StagedBackbone"]
 
 
 class StagedBackbone(Backbone):
-    """Base of ``ResNet`` and ``AnyNet``. A subclass sets the attributes, and adds each stage as a submodule.
+    """Base of ``ResNet`` and ``AnyNet``: a stem followed by stages of blocks.
+
+    A subclass sets the attributes and adds each stage as a submodule.
 
     Attributes:
         stem: first layers.

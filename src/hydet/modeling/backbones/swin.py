@@ -17,13 +17,14 @@ __all__ = ["SwinTransformer"]
 
 
 class SwinTransformer(Backbone):
-    """A hierarchical transformer with attention in shifted windows; feature maps ``p0``, ``p1``, ...
+    """Swin transformer: a hierarchical transformer with attention in shifted windows.
 
-    Images may have any size: patches, windows and merging pad their inputs.
+    Feature maps are named ``p0``, ``p1``, ... Images may have any size: patch embedding, windows and patch merging pad
+    their inputs.
 
     Args:
         pretrain_img_size: side of the pretraining images, which sets the number of absolute position embeddings.
-        patch_size: side of a patch. ``output_shape`` reports the strides of patches of 4, as the reference does.
+        patch_size: side of a patch. As in the reference implementation, ``output_shape`` reports strides for a patch of 4.
         in_chans: channels of the image.
         embed_dim: channels of the first stage, doubled with every stage.
         depths: number of blocks per stage.
@@ -31,7 +32,7 @@ class SwinTransformer(Backbone):
         window_size: side of the windows, in tokens.
         mlp_ratio: ratio of the hidden channels of the MLPs to the channels.
         qkv_bias: add a bias to the projections of queries, keys and values.
-        qk_scale: multiplies the inner products; by default one over the root of the channels of a head.
+        qk_scale: factor of the inner products of queries and keys; ``head_dim ** -0.5`` by default.
         drop_rate: dropout probability of tokens and linear layers.
         attn_drop_rate: dropout probability of attention weights.
         drop_path_rate: drop rate of the last block; rates grow linearly from 0 at the first block.
@@ -41,6 +42,9 @@ class SwinTransformer(Backbone):
         out_indices: indices of the stages whose features are returned.
         frozen_stages: see ``freeze``.
         use_checkpoint: recompute each block in the backward pass instead of storing its activations.
+
+    Raises:
+        ValueError: if ``num_heads`` and ``depths`` differ in length, or an index is out of range.
 
     Source: Liu et al. 2021 (arXiv:2103.14030).
     """
@@ -123,7 +127,7 @@ class SwinTransformer(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Patch size times the factor of all mergings; such sizes need no padding before a merging."""
+        """Stride of the last stage; sizes that it divides need no padding before patch merging."""
         return self._size_divisibility
 
     def freeze(self) -> Self:

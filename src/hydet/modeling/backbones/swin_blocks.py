@@ -21,7 +21,7 @@ MASKED = -100.0  # added to the logits of tokens that are adjacent only because 
 
 
 class SwinPatchEmbed(nn.Module):
-    """Embed images as a grid of tokens; images are padded to whole patches.
+    """Patch embedding: a grid of tokens from images, which are padded to whole patches.
 
     Args:
         patch_size: side of a patch.
@@ -51,7 +51,7 @@ class SwinPatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Merge each 2 x 2 tokens into one with twice the channels.
+    """Patch merging: each 2 x 2 tokens become one token with twice the channels.
 
     Args:
         dim: channels of the input.
@@ -81,7 +81,7 @@ class WindowAttention(nn.Module):
         window_size: side of a window, w.
         num_heads: number of heads; divides ``dim``.
         qkv_bias: add a bias to the projections of queries, keys and values.
-        qk_scale: multiplies the inner products; by default one over the root of the channels of a head.
+        qk_scale: factor of the inner products of queries and keys; ``(dim / num_heads) ** -0.5`` by default.
         attn_drop: dropout probability of the attention weights.
         proj_drop: dropout probability of the output.
     """
@@ -151,7 +151,7 @@ class SwinBlock(nn.Module):
         qk_scale: see ``WindowAttention``.
         drop: dropout probability of linear layers.
         attn_drop: see ``WindowAttention``.
-        drop_path: probability of dropping a branch for a sample.
+        drop_path: probability of dropping a residual branch, per image.
         norm_layer: makes a normalization layer; called with the number of channels.
     """
 

@@ -123,7 +123,19 @@ class TimmBackbone(AdaptedBackbone):
 
 
 def create_feature_extractor(model_name: str, options: dict[str, Any]) -> tuple[nn.Module, bool]:
-    """Create a timm network; also return True if it accepts images of any size."""
+    """Create a timm network that returns feature maps.
+
+    Args:
+        model_name: timm name.
+        options: arguments of ``timm.create_model``.
+
+    Returns:
+        The network, and True if it was switched to accept images of any size.
+
+    Raises:
+        ImportError: if timm is not installed.
+        ValueError: if the network is unknown or does not support ``features_only``.
+    """
     timm = _import_timm()
     if not timm.is_model(model_name):
         close = difflib.get_close_matches(model_name, timm.list_models(), n=3)

@@ -89,7 +89,7 @@ class TorchvisionBackbone(AdaptedBackbone):
         self.traced = return_nodes is not None
         self._out_features = []
         self.use_act_checkpoint = None if self.traced else use_act_checkpoint
-        # While the features are being found, forward returns the outputs of all segments in their own layout.
+        # Until _find_features sets these names, forward returns the outputs of all segments in their own memory layout.
         self._segment_names: dict[int, str] | None = None
         self._channels_last: set[str] = set()
         self._find_features(in_channels, out_features)
@@ -129,9 +129,8 @@ class TorchvisionBackbone(AdaptedBackbone):
             names = self._segment_names
             for i, segment in enumerate(_segments(self.model) or ()):
                 for block in segment:
-                    x = (
-                        self._run(block, x) if block._modules else block(x)
-                    )  # a single layer may work in place
+                    # A single layer may work in place, so it must not run twice on the same tensor.
+                    x = self._run(block, x) if block._modules else block(x)
                 if names is None:
                     outputs[str(i)] = x
                 elif i in names:

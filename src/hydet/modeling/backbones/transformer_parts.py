@@ -49,11 +49,11 @@ class Mlp(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Embed images as a grid of tokens, by a convolution.
+    """Patch embedding: a convolution from images to a grid of tokens.
 
     Args:
         kernel_size: height and width of a patch.
-        stride: vertical and horizontal distance of patches.
+        stride: vertical and horizontal stride of the patches.
         padding: vertical and horizontal padding of the image.
         in_chans: channels of the image.
         embed_dim: channels of a token.
@@ -78,7 +78,11 @@ class PatchEmbed(nn.Module):
 
 
 def as_pair(values: Sequence[int]) -> tuple[int, int]:
-    """Return ``(height, width)`` as a tuple of two."""
+    """Return ``values`` as ``(height, width)``.
+
+    Raises:
+        ValueError: if there are not two values.
+    """
     height, width = values
     return height, width
 

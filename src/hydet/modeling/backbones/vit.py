@@ -15,10 +15,11 @@ __all__ = ["ViT", "get_vit_lr_decay_rate"]
 
 
 class ViT(Backbone):
-    """A plain vision transformer with windowed and global attention; computes a single feature map.
+    """Plain vision transformer (ViTDet) with windowed and global attention, and a single feature map.
 
     Args:
-        img_size: side of the images in pixels that sets the size of the relative position tables; other sizes work too.
+        img_size: side of a square image in pixels, which sets the size of the relative position tables. The tables are
+            resized for images of another size.
         patch_size: side of a patch in pixels, which is the stride of the feature map.
         in_chans: channels of the image.
         embed_dim: channels of a token.

@@ -14,6 +14,8 @@ from .windows import merge_windows, pad_to_multiple, split_windows
 
 __all__ = ["Attention", "ConvolutionalResidual", "ViTBlock"]
 
+# B images, C channels of a head, a grid of H x W tokens.
+
 
 class Attention(nn.Module):
     """Multi-head self-attention over a grid of tokens.
@@ -109,7 +111,7 @@ class ViTBlock(nn.Module):
         num_heads: number of attention heads.
         mlp_ratio: ratio of the hidden channels of the MLP to ``dim``.
         qkv_bias: see ``Attention``.
-        drop_path: probability of dropping a branch for a sample.
+        drop_path: probability of dropping a residual branch, per image.
         norm_layer: makes a normalization layer; called with the number of channels.
         act_layer: makes an activation; called without arguments.
         use_rel_pos: see ``Attention``.

@@ -17,10 +17,10 @@ def pad_to_multiple(x: Tensor, size: int) -> Tensor:
 
 
 def split_windows(x: Tensor, size: int) -> Tensor:
-    """Split a grid whose height and width ``size`` divides.
+    """Split a grid of tokens into windows.
 
     Args:
-        x: ``(B, H, W, C)``.
+        x: ``(B, H, W, C)``; ``size`` divides H and W.
         size: side of a window, w.
 
     Returns:
