@@ -38,36 +38,12 @@ def annotations_to_coco(
     image_entries: list[CocoImage] = []
     annotation_entries: list[CocoAnnotation] = []
     for image in image_indices:
-        image_id, (height, width) = int(images.ids[image]), images.size(image)
-        image_entry: CocoImage = {
-            "id": image_id,
-            "file_name": images.name(image),
-            "height": height,
-            "width": width,
-        }
-        for key, category_ids in images.federated.items():
-            image_entry[key] = category_ids[image]
+        image_entry = _image_entry(images, image)
         image_entries.append(image_entry)
         for row in annotations.of_image(image):
-            entry: CocoAnnotation = {
-                "id": int(annotations.ids[row]) or unused_id,
-                "image_id": image_id,
-                "category_id": metadata.thing_ids[annotations.classes[row]],
-                "bbox": annotations.boxes[row].tolist(),
-                "area": float(annotations.areas[row]),
-                "iscrowd": int(annotations.iscrowd[row]),
-            }
-            if annotations.ignore[row]:
-                entry["ignore"] = 1
-            if with_masks:
-                segment = annotations.segment(row, (height, width))
-                entry["segmentation"] = segment_to_coco(segment, height, width)
-            if annotations.keypoints is not None:
-                keypoints = annotations.keypoints[row]  # (K, 3)
-                entry["keypoints"] = keypoints.astype(np.float64).round(3).reshape(-1).tolist()
-                entry["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
-            if annotations.rotated_boxes is not None:
-                entry["rotated_bbox"] = annotations.rotated_boxes[row].tolist()
+            category_id = metadata.thing_ids[annotations.classes[row]]
+            entry = _annotation_entry(annotations, row, image_entry, category_id, with_mask=with_masks)
+            entry["id"] = entry["id"] or unused_id
             annotation_entries.append(entry)
     return {
         "info": {},
@@ -75,6 +51,45 @@ def annotations_to_coco(
         "annotations": annotation_entries,
         "categories": _categories(metadata, frequencies, with_keypoints=annotations.keypoints is not None),
     }
+
+
+def _image_entry(images: FlatImages, index: int) -> CocoImage:
+    height, width = images.size(index)
+    entry: CocoImage = {
+        "id": int(images.ids[index]),
+        "file_name": images.name(index),
+        "height": height,
+        "width": width,
+    }
+    for key, category_ids in images.federated.items():
+        entry[key] = category_ids[index]
+    return entry
+
+
+def _annotation_entry(
+    annotations: FlatAnnotations, row: int, image: CocoImage, category_id: int, *, with_mask: bool
+) -> CocoAnnotation:
+    entry: CocoAnnotation = {
+        "id": int(annotations.ids[row]),
+        "image_id": image["id"],
+        "category_id": category_id,
+        "bbox": annotations.boxes[row].tolist(),
+        "area": float(annotations.areas[row]),
+        "iscrowd": int(annotations.iscrowd[row]),
+    }
+    if annotations.ignore[row]:
+        entry["ignore"] = 1
+    if with_mask:
+        height, width = image["height"], image["width"]
+        segment = annotations.segment(row, (height, width))
+        entry["segmentation"] = segment_to_coco(segment, height, width)
+    if annotations.keypoints is not None:
+        keypoints = annotations.keypoints[row]  # (K, 3)
+        entry["keypoints"] = keypoints.astype(np.float64).round(3).reshape(-1).tolist()
+        entry["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
+    if annotations.rotated_boxes is not None:
+        entry["rotated_bbox"] = annotations.rotated_boxes[row].tolist()
+    return entry
 
 
 def _categories(
