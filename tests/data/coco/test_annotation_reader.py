@@ -104,6 +104,44 @@ def test_broken_keypoints_are_left_out(coco_folder, annotation):
 
 
 def test_missing_area_is_that_of_the_box(coco_folder, annotation):
-    for area in (..., -3, NAN, "80"):
-        dataset = CocoDataset(**coco_folder([annotation(area=area, bbox=[4, 5, 3, 4])]))
+    dataset = CocoDataset(**coco_folder([annotation(area=..., bbox=[4, 5, 3, 4])]), policy="raise")
+    assert dataset.to_coco()["annotations"][0]["area"] == 12
+
+
+@pytest.mark.parametrize("area", [-3, 0, NAN, 1e300, 10**400, "large", [80]])
+def test_broken_area_is_reported_and_computed(coco_folder, annotation, area):
+    arguments = coco_folder([annotation(area=area, bbox=[4, 5, 3, 4])])
+    for policy in ("drop", "clamp"):
+        dataset = CocoDataset(**arguments, policy=policy)
         assert dataset.to_coco()["annotations"][0]["area"] == 12
+        assert dataset.report().counts == {("bad_area", "computed"): 1}
+    with pytest.raises(DataError, match=r"a\.png, annotation 1: area must be a positive number"):
+        CocoDataset(**arguments, policy="raise")
+
+
+@pytest.mark.parametrize("image_id", ["5", 5.0, "5.0"])
+@pytest.mark.parametrize("category_id", ["3", 3.0])
+def test_ids_as_text_and_floats(coco_folder, annotation, image_id, category_id):
+    entry = annotation(id="7", image_id=image_id, category_id=category_id)
+    record = CocoDataset(**coco_folder([entry]), policy="raise")[0]
+    assert record.annotation_ids.tolist() == [7] and record.classes.tolist() == [0]
+
+
+@pytest.mark.parametrize("number", [2**63, 2**70, -(2**90), "a1b2", [1], 1.5])
+def test_annotation_ids_that_are_not_integers_of_64_bits_are_renumbered(coco_folder, annotation, number):
+    dataset = CocoDataset(**coco_folder([annotation(id=number), annotation(id=4)]), policy="raise")
+    assert dataset[0].annotation_ids.tolist() == [5, 4]
+    assert dataset.report().counts == {("renumbered_annotation_id", "renumbered"): 1}
+
+
+def test_largest_annotation_id_leaves_room_for_others(coco_folder, annotation):
+    entries = [annotation(id=2**63 - 1), annotation(id=...), annotation(id=1)]
+    assert CocoDataset(**coco_folder(entries))[0].annotation_ids.tolist() == [2**63 - 1, 2, 1]
+
+
+def test_empty_region_is_reported(coco_folder, annotation):
+    outside = annotation(id=2, segmentation=[[50, 5, 60, 5, 60, 13]])
+    dataset = CocoDataset(**coco_folder([annotation(), outside]), policy="clamp")
+    assert dataset.report().counts == {("empty_region", "left out"): 1}
+    with pytest.raises(DataError, match="annotation 2: its segmentation covers no pixel"):
+        CocoDataset(**coco_folder([annotation(), outside]), policy="raise")

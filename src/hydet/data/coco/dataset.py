@@ -1,4 +1,4 @@
-"""Datasets in COCO's format."""
+"""Datasets in COCO's JSON format."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class CocoDataset(BaseDataset):
     the JSON is that of the stored image before this rotation, its annotations belong to the stored image: it is then
     not rotated, and the report says so.
 
-    The constructor finds the problems of the JSON file; problems of an image are found when it is read. :meth:`report`
-    lists both, and :meth:`check` reads all images. Boxes that exceed the image by at most one pixel are not a problem,
+    The constructor checks the JSON file; an image is checked when it is read. :meth:`report` lists the problems of both,
+    and :meth:`check` reads all images. Boxes that exceed the image by at most one pixel are not a problem,
     because files have rounded numbers.
 
     Args:
@@ -49,8 +49,8 @@ class CocoDataset(BaseDataset):
         policy: treatment of broken files and annotations: ``"drop"`` leaves them out; ``"clamp"`` repairs what can be
             repaired (clips boxes at the border, takes missing boxes from masks, leaves out broken polygons) and drops
             the rest; ``"raise"`` stops.
-        keep_empty: keep images without objects; crowds do not count as objects.
-        min_keypoints: leave out images whose objects have fewer labeled keypoints in total.
+        keep_empty: keep images without objects. Crowds do not count as objects.
+        min_keypoints: drop images whose objects have fewer labeled keypoints in total.
         with_masks: read regions.
         with_keypoints: read keypoints; None reads them if a category has keypoints.
         keypoint_sigmas: tolerances for evaluation; by default those of COCO for people, those of the file, or 0.05.
@@ -58,7 +58,10 @@ class CocoDataset(BaseDataset):
             are pixel indices, so 0.5 moves them to the pixel centers; ``CocoEvaluator`` subtracts it again.
         keypoint_flip_pairs: pairs of names to swap in a mirrored image; by default names that differ in "left" and
             "right".
-        ignore_other_categories: leave out categories that are not in ``class_names``, instead of raising an error.
+        ignore_other_categories: leave out objects of categories that are not in ``class_names``, instead of raising an
+            error.
+        rotated_from_polygons: read polygons of four points as rotated boxes; None does so if all objects have such a
+            polygon, and one of them is not an upright rectangle.
         sem_seg: folder of semantic label maps, PNG files with the names of the images.
         stuff_class_names: names of the semantic labels 0, 1, ... With ``panoptic_json``, a name for all things
             followed by the names of its stuff categories; None takes these in ascending order of ids.
@@ -88,6 +91,7 @@ class CocoDataset(BaseDataset):
         keypoint_offset: float = 0.0,
         keypoint_flip_pairs: Sequence[Sequence[str]] | None = None,
         ignore_other_categories: bool = False,
+        rotated_from_polygons: bool | None = None,
         sem_seg: str | Path | None = None,
         stuff_class_names: Sequence[str] | None = None,
         panoptic_json: str | Path | None = None,
@@ -102,7 +106,9 @@ class CocoDataset(BaseDataset):
         self._report = DataReport(str(json))
         problems = ProblemHandler(Path(json), policy=policy, report=self._report)
         file = read_coco_file(Path(json), self.folder, problems=problems)
-        classes = select_classes(file, class_names, ignore_other_categories=ignore_other_categories)
+        classes = select_classes(
+            file, class_names, ignore_other_categories=ignore_other_categories, problems=problems
+        )
         keypoints = read_keypoint_layout(
             file,
             classes.class_of,
@@ -117,6 +123,7 @@ class CocoDataset(BaseDataset):
                 class_of=classes.class_of,
                 num_keypoints=num_keypoints,
                 with_masks=with_masks,
+                rotated_from_polygons=rotated_from_polygons,
                 problems=problems,
             ),
             num_images=len(file.images),
@@ -126,7 +133,7 @@ class CocoDataset(BaseDataset):
         image_filter = _ImageFilter(keep_empty=keep_empty, min_keypoints=min_keypoints)
         self._image_indices = image_filter.select(self._annotations, self._report)
         self._has_regions = with_masks and self._annotations.has_regions()
-        self._frequencies = {i: c["frequency"] for i, c in file.categories.items() if "frequency" in c}
+        self._frequencies = {i: c.frequency for i, c in file.categories.items() if c.frequency}
         self._reported_images: set[int] = set()
         self._sem_seg_folder = None if sem_seg is None else Path(sem_seg)
         self._panoptic = (
@@ -323,6 +330,17 @@ class _ImageFilter:
             num_labeled = (annotations.keypoints[..., 2] > 0).sum(axis=1)  # (A,)
             selected &= annotations.sum_over_images(num_labeled) >= self.min_keypoints
         if not selected.any():
-            first_problem = f" ({report.problems[0].message})" if report else ""
-            raise DataError(f"{report.source}: no image is left to use{first_problem}")
+            raise DataError(f"{report.source}: no image is left to use{self._explain(annotations, report)}")
         return np.flatnonzero(selected)
+
+    def _explain(self, annotations: FlatAnnotations, report: DataReport) -> str:
+        """Return why no image is left, to append to a sentence."""
+        num_images, num_annotations = len(annotations.image_range) - 1, len(annotations.ids)
+        reasons = [] if num_images else ["no image of the file can be used"]
+        if num_images and not num_annotations:
+            reasons.append("no image has an annotation that can be used")
+        elif num_images and annotations.iscrowd.all():
+            reasons.append(f"all {num_annotations} annotations are crowds (iscrowd is 1)")
+        elif num_images and self.min_keypoints:
+            reasons.append(f"no image has {self.min_keypoints} labeled keypoints")
+        return f": {'; '.join(reasons + report.summary())}"

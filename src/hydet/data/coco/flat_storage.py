@@ -85,7 +85,8 @@ class FlatImages:
     def of(cls, images: Sequence[ImageEntry]) -> FlatImages:
         """Flatten the entries of a file."""
         return cls(
-            names=FlatStrings.of([image.file_name.encode() for image in images]),
+            # A file system may have names that are not valid Unicode.
+            names=FlatStrings.of([image.file_name.encode(errors="surrogatepass") for image in images]),
             ids=np.array([image.image_id for image in images], dtype=np.int64),
             sizes=np.array([(image.height, image.width) for image in images], dtype=np.int64),
             federated={
@@ -100,7 +101,7 @@ class FlatImages:
 
     def name(self, index: int) -> str:
         """Return the file name of an image."""
-        return self.names[index].decode()
+        return self.names[index].decode(errors="surrogatepass")
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the (height, width) of an image in pixels, as in the JSON."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from hydet.data.coco.json_values import is_int, read_json, shorten
+from hydet.data.coco.categories import Category, read_categories
+from hydet.data.coco.ids import IdTable
+from hydet.data.coco.image_finder import ImageFinder
+from hydet.data.coco.json_values import read_json, shorten, to_int
 from hydet.data.coco.problems import ProblemHandler
 from hydet.data.datasets.coco_format import FederatedKey
 from hydet.data.errors import DataError
@@ -19,6 +21,7 @@ __all__ = ["FEDERATED_KEYS", "CocoFile", "ImageEntry", "read_coco_file"]
 # LVIS lists for each image the categories that are verified to be absent, and those of which some objects may be
 # missing.
 FEDERATED_KEYS: tuple[FederatedKey, ...] = ("neg_category_ids", "not_exhaustive_category_ids")
+_MAX_SIDE = 2**20  # pixels; larger sizes are mistakes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class ImageEntry:
     """One entry of ``images``.
 
     Args:
-        image_id: the id in the file.
-        file_name: path relative to the image folder.
+        image_id: the id in the file, or its integer of 64 bits; see :class:`hydet.data.coco.ids.IdTable`.
+        file_name: path of the file relative to the image folder; may be another form of the name in the JSON.
         height: in pixels.
         width: in pixels.
         federated: category ids under the keys ``FEDERATED_KEYS`` that the entry has.
@@ -46,17 +49,23 @@ class CocoFile:
 
     Args:
         path: the file, for messages.
-        categories: entries of ``categories`` by id, in ascending order of ids.
+        categories: by id, in ascending order of ids.
         images: images that can be used.
-        skipped_image_ids: ids of images whose file is missing or broken, which are reported already.
-        annotation_entries: ``annotations`` as they are in the file, not checked yet.
+        skipped_image_ids: ids of images with a missing or broken file, which have been reported.
+        annotation_entries: unchecked entries of ``annotations``.
+        image_ids: integers of the image ids.
+        category_ids: integers of the category ids.
+        num_annotations: number of annotations of each category id that occurs.
     """
 
     path: Path
-    categories: dict[int, Mapping[str, Any]]
+    categories: dict[int, Category]
     images: list[ImageEntry]
     skipped_image_ids: set[int]
     annotation_entries: list[object]
+    image_ids: IdTable
+    category_ids: IdTable
+    num_annotations: Mapping[int, int]
 
 
 def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) -> CocoFile:
@@ -65,8 +74,9 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
     Args:
         path: the JSON file.
         image_folder: folder that ``file_name`` is relative to. If there is no such file, the last two parts of
-            ``coco_url`` are used instead, as LVIS needs it.
-        problems: receives entries of ``images`` that cannot be used.
+            ``coco_url`` are used instead; LVIS has no file names. Otherwise, the name may have another form; see
+            :class:`hydet.data.coco.image_finder.ImageFinder`.
+        problems: receives the problems of entries of ``images`` and ``categories``.
 
     Raises:
         DataError: if the file is missing or not in COCO's format, or the folder is missing.
@@ -77,79 +87,145 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
     annotation_entries = content.get("annotations", [])
     if not isinstance(annotation_entries, list):
         raise DataError(f"{path}: is not a COCO file: 'annotations' is not a list")
-    categories = _read_categories(path, content.get("categories"))
-    images, skipped_image_ids = _read_images(content["images"], image_folder, problems)
-    return CocoFile(path, categories, images, skipped_image_ids, annotation_entries)
+    category_entries = content.get("categories")
+    category_ids = IdTable(_ids_of(category_entries, "id"))
+    num_annotations = Counter(map(category_ids.find, _ids_of(annotation_entries, "category_id")))
+    categories = read_categories(
+        path, category_entries, category_ids, used_ids=num_annotations.keys(), problems=problems
+    )
+    image_ids = IdTable(_ids_of(content["images"], "id"))
+    for label, number in image_ids.renumbered.items():
+        message = (
+            f"image id {shorten(label)} is not an integer of 64 bits; it is {number} here and in results"
+        )
+        problems.note("renumbered_image_id", message, action="renumbered")
+    reader = _ImageReader(image_folder, image_ids, category_ids, problems)
+    reader.read(content["images"])
+    return CocoFile(
+        path,
+        categories,
+        list(reader.images.values()),
+        reader.skipped,
+        annotation_entries,
+        image_ids=image_ids,
+        category_ids=category_ids,
+        num_annotations={i: n for i, n in num_annotations.items() if i is not None},
+    )
 
 
-def _read_categories(path: Path, entries: object) -> dict[int, Mapping[str, Any]]:
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path}: is not a COCO file: it has no 'categories'")
-    categories: dict[int, Mapping[str, Any]] = {}
-    names: set[str] = set()
-    for entry in entries:
-        if not isinstance(entry, dict) or not is_int(entry.get("id")) or "name" not in entry:
-            raise DataError(f"{path}: a category needs an integer 'id' and a 'name', got {shorten(entry)}")
-        if entry["id"] in categories or entry["name"] in names:
-            raise DataError(f"{path}: category {entry['name']!r} with id {entry['id']} appears twice")
-        categories[entry["id"]] = entry
-        names.add(entry["name"])
-    return dict(sorted(categories.items()))
+def _ids_of(entries: object, key: str) -> list[int | float | str]:
+    """Return the values that may be ids in a list of mappings."""
+    if not isinstance(entries, list):
+        return []
+    values = (entry.get(key) for entry in entries if isinstance(entry, dict))
+    return [value for value in values if isinstance(value, int | float | str)]
 
 
-def _read_images(
-    entries: list[Any], folder: Path, problems: ProblemHandler
-) -> tuple[list[ImageEntry], set[int]]:
-    """Return the images that can be used, and the ids of those whose file is missing or broken."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such image folder")
-    listing = _FolderListing(folder)
-    images: dict[int, ImageEntry] = {}
-    skipped: set[int] = set()
-    for position, entry in enumerate(entries):
-        names = _candidate_file_names(entry)
-        if not names or not is_int(entry.get("id")):
-            message = f"image {position} needs an integer 'id' and a 'file_name', got {shorten(entry)}"
-            problems.add("bad_image_entry", message)
-            continue
-        image_id = int(entry["id"])
-        name = next((name for name in names if name in listing), names[0])
-        if image_id in images:
-            message = f"{name}: {images[image_id].file_name} already has image id {image_id}"
-            problems.add("duplicate_image_id", message)
-            continue
-        if name not in listing:
-            skipped.add(image_id)
-            problems.add("missing_image", f"{folder / name}: no such file")
-            continue
-        height, width = entry.get("height"), entry.get("width")
-        if not (is_int(height) and is_int(width) and height > 0 and width > 0):
-            try:
-                height, width = read_image_size(folder / name)
-            except DataError as error:
-                skipped.add(image_id)
-                problems.add("unreadable_image", str(error))
-                continue
-        images[image_id] = ImageEntry(image_id, name, int(height), int(width), _federated_lists(entry))
-    return list(images.values()), skipped
+class _ImageReader:
+    """Reads ``images``; the attributes ``images`` and ``skipped`` hold the result.
 
+    Attributes:
+        images: images that can be used, by id.
+        skipped: ids of images with a missing or broken file.
+    """
 
-class _FolderListing:
-    """File names below a folder; reads each subfolder once, which is faster than a system call per file."""
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, image_ids: IdTable, category_ids: IdTable, problems: ProblemHandler
+    ) -> None:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such image folder")
         self.folder = folder
-        self._names_in: dict[str, set[str]] = {}
+        self.finder = ImageFinder(folder)
+        self.image_ids = image_ids
+        self.category_ids = category_ids
+        self.problems = problems
+        self.images: dict[int, ImageEntry] = {}
+        self.skipped: set[int] = set()
 
-    def __contains__(self, name: str) -> bool:
-        parent, base = os.path.split(name)
-        if parent not in self._names_in:
-            try:
-                with os.scandir(self.folder / parent) as entries:
-                    self._names_in[parent] = {entry.name for entry in entries if not entry.is_dir()}
-            except OSError:
-                self._names_in[parent] = set()
-        return base in self._names_in[parent]
+    def read(self, entries: list[object]) -> None:
+        """Read the list ``images``."""
+        other_names = self._find_other_names(entries)
+        for position, entry in enumerate(entries):
+            names = _candidate_file_names(entry)
+            image_id = self.image_ids.find(entry.get("id")) if isinstance(entry, dict) else None
+            if not isinstance(entry, dict) or not names or image_id is None:
+                message = f"image {position} needs an integer 'id' and a 'file_name', got {shorten(entry)}"
+                self.problems.add("bad_image_entry", message)
+                continue
+            name = next((name for name in names if name in self.finder), None)
+            if name is None and names[0] in other_names:
+                name = other_names[names[0]]
+                self.problems.note("other_file_name", f"{names[0]}: no such file", action=f"read as {name}")
+            if image_id in self.images:
+                message = (
+                    f"{name or names[0]}: {self.images[image_id].file_name} already has image id {image_id}"
+                )
+                self.problems.add("duplicate_image_id", message)
+            elif name is None:
+                self.skipped.add(image_id)
+                self.problems.add("missing_image", self._describe_missing(names[0]))
+            else:
+                self._add(image_id, name, entry)
+
+    def _add(self, image_id: int, name: str, entry: Mapping[str, object]) -> None:
+        """Add an image with an existing file."""
+        size = self._read_size(name, entry)
+        if size is None:
+            self.skipped.add(image_id)
+            return
+        federated = {
+            key: self._read_federated(key, entry[key], name)
+            for key in FEDERATED_KEYS
+            if entry.get(key) is not None
+        }
+        self.images[image_id] = ImageEntry(image_id, name, *size, federated)
+
+    def _read_size(self, name: str, entry: Mapping[str, object]) -> tuple[int, int] | None:
+        """Return (height, width), or None if the JSON does not have it and the file cannot be read."""
+        values = entry.get("height"), entry.get("width")
+        height, width = map(to_int, values)
+        if height is not None and width is not None and 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE:
+            return height, width
+        try:
+            size = read_image_size(self.folder / name)
+        except DataError as error:
+            self.problems.add("unreadable_image", str(error))
+            return None
+        if values != (None, None):
+            message = f"{name}: height and width must be numbers of pixels, got {shorten(list(values))}"
+            self.problems.note("bad_image_size", message, action="read from the image")
+        return size
+
+    def _read_federated(self, key: FederatedKey, value: object, name: str) -> list[int]:
+        """Return a list of category ids, without those that are not ids."""
+        values = value if isinstance(value, list) else [None]
+        ids = [self.category_ids.find(v) for v in values]
+        known = [i for i in ids if i is not None]
+        if len(known) < len(values):
+            message = f"{name}: {key} must be a list of category ids, got {shorten(value)}"
+            self.problems.add("bad_federated_list", message, action="left out")
+        return known
+
+    def _find_other_names(self, entries: list[object]) -> dict[str, str]:
+        """Return the files that names without a file stand for in another form; each file has one name at most."""
+        claims: dict[str, set[str]] = defaultdict(set)
+        exact: set[str] = set()
+        for entry in entries:
+            names = _candidate_file_names(entry)
+            existing = next((name for name in names if name in self.finder), None)
+            if existing is not None:
+                exact.add(existing)
+            elif names and (similar := self.finder.find_similar(names[0])) is not None:
+                claims[similar].add(names[0])
+        return {
+            names.pop(): similar
+            for similar, names in claims.items()
+            if len(names) == 1 and similar not in exact
+        }
+
+    def _describe_missing(self, name: str) -> str:
+        nearest = self.finder.nearest(name)
+        return f"{self.folder / name}: no such file" + (f"; the nearest is {nearest}" if nearest else "")
 
 
 def _candidate_file_names(entry: object) -> list[str]:
@@ -159,12 +235,8 @@ def _candidate_file_names(entry: object) -> list[str]:
     """
     if not isinstance(entry, dict):
         return []
-    names = [str(entry["file_name"])] if entry.get("file_name") else []
-    if isinstance(entry.get("coco_url"), str):
-        names.append("/".join(entry["coco_url"].split("/")[-2:]))
+    file_name, url = entry.get("file_name"), entry.get("coco_url")
+    names = [str(file_name)] if isinstance(file_name, str | int) and file_name else []
+    if isinstance(url, str) and url:
+        names.append("/".join(url.split("/")[-2:]))
     return names
-
-
-def _federated_lists(entry: Mapping[str, object]) -> dict[FederatedKey, list[int]]:
-    lists = {key: entry.get(key) for key in FEDERATED_KEYS}
-    return {key: ids for key, ids in lists.items() if isinstance(ids, list) and all(map(is_int, ids))}

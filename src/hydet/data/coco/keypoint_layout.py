@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from hydet.data.coco.categories import Category
 from hydet.data.coco.json_file import CocoFile
 from hydet.data.errors import DataError
 
@@ -72,12 +73,12 @@ def read_keypoint_layout(
     if with_keypoints is False:
         return KeypointLayout()
     # The first category with each tuple of keypoint names.
-    categories: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    categories: dict[tuple[str, ...], Category] = {}
     for category_id, category in file.categories.items():
-        if category_id in class_of and category.get("keypoints"):
-            categories.setdefault(tuple(category["keypoints"]), category)
+        if category_id in class_of and category.keypoints:
+            categories.setdefault(category.keypoints, category)
     if len(categories) > 1:
-        first, second = (str(category["name"]) for category in list(categories.values())[:2])
+        first, second = (category.name for category in list(categories.values())[:2])
         raise DataError(
             f"{file.path}: categories {first!r} and {second!r} have different keypoints; "
             "choose one by class_names, or set with_keypoints=false"
@@ -88,7 +89,7 @@ def read_keypoint_layout(
         return KeypointLayout()
     ((names, category),) = categories.items()
     if sigmas is None:
-        sigmas = _PERSON_SIGMAS if names == _PERSON_KEYPOINTS else category.get("keypoint_sigmas")
+        sigmas = _PERSON_SIGMAS if names == _PERSON_KEYPOINTS else category.keypoint_sigmas
     pairs = _mirror_pairs(names) if flip_pairs is None else flip_pairs
     return KeypointLayout(
         names=names,
@@ -96,7 +97,7 @@ def read_keypoint_layout(
         flip_pairs=tuple((str(a), str(b)) for a, b in pairs),
         skeleton=tuple(
             (names[a - 1], names[b - 1])  # COCO counts keypoints from 1 here
-            for a, b in category.get("skeleton") or ()
+            for a, b in category.skeleton
             if 0 < a <= len(names) and 0 < b <= len(names)
         ),
     )

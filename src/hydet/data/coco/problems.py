@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hydet.data.coco.json_values import one_line
 from hydet.data.datasets.report import DataReport, Policy
 from hydet.data.errors import DataError
 
@@ -20,6 +21,8 @@ class BrokenAnnotationError(Exception):
 
 class ProblemHandler:
     """Report the problems of one file, or raise, as the policy demands.
+
+    Messages become one printable line: names in files may have line breaks or invalid characters.
 
     Args:
         path: the file, for messages.
@@ -44,8 +47,12 @@ class ProblemHandler:
             DataError: under policy ``"raise"``.
         """
         if self.policy == "raise":
-            raise DataError(f"{self.path}: {message}")
-        self.report.add(kind, message, action=action)
+            raise DataError(f"{self.path}: {one_line(message)}")
+        self.note(kind, message, action=action)
+
+    def note(self, kind: str, message: str, *, action: str) -> None:
+        """Report a value in an unusual form that has only one meaning, such as the id ``"7"``; no policy raises."""
+        self.report.add(kind, one_line(message), action=action)
 
     def repair(self, kind: str, annotation: str, reason: str, *, action: str) -> None:
         """Report a repair of an annotation; return only if the policy allows it.

@@ -10,12 +10,16 @@ from faster_coco_eval.core import mask as coco_mask
 
 from hydet.data.annotations.rle import decode_runs
 from hydet.data.coco.json_file import ImageEntry
-from hydet.data.coco.json_values import are_finite, is_int, shorten
+from hydet.data.coco.json_values import are_finite, is_int, shorten, to_number
 from hydet.data.coco.problems import ProblemHandler
 
-__all__ = ["Region", "box_around_region", "read_region"]
+__all__ = ["FAR_OUTSIDE", "Region", "box_around_region", "has_region", "read_region"]
 
+FAR_OUTSIDE = 10  # coordinates beyond this many times the image's longer side are mistakes
 _MIN_POLYGON_NUMBERS = 6  # three points
+_MAX_OUTLINE = 4_000_000  # pixels; rasterization needs 100 bytes per pixel of the outline
+_SURE_AREA = 16.0  # square pixels; a polygon of this area ...
+_SURE_WIDTH = 3.0  # ... and this mean width in pixels covers a pixel for sure
 
 
 class Region(NamedTuple):
@@ -42,28 +46,93 @@ def read_region(value: object, description: str, image: ImageEntry, problems: Pr
     Raises:
         BrokenAnnotationError: if a part is broken and the policy does not allow repairs.
     """
-    if not value:
+    if not has_region(value):
         return Region()
     if isinstance(value, dict):
         try:
-            return Region(code=_check_code(value, image.height, image.width))
+            code = _check_code(value, image.height, image.width)
         except ValueError as error:
             problems.repair("bad_rle", description, f"run-length code: {error}", action="left out")
             return Region()
-    if not isinstance(value, list):
+        region = Region(code=code)
+    elif isinstance(value, list):
+        if all(isinstance(v, int | float | str) for v in value):
+            value = [value]
+        region = Region(polygons=_read_polygons(value, description, image, problems))
+        if not region.polygons:
+            return region
+    else:
         reason = f"segmentation is {shorten(value)}"
         problems.repair("bad_segmentation", description, reason, action="left out")
         return Region()
-    if all(isinstance(v, int | float) for v in value):
-        value = [value]
+    if _is_empty(region, image):
+        reason = "its segmentation covers no pixel of the image"
+        problems.repair("empty_region", description, reason, action="left out")
+        return Region()
+    return region
+
+
+def has_region(value: object) -> bool:
+    """Return True if the value of ``segmentation`` is more than one of the forms in which tools write no region."""
+    return value is not None and value != [] and value != [[]]
+
+
+def _read_polygons(
+    values: Sequence[object], description: str, image: ImageEntry, problems: ProblemHandler
+) -> list[np.ndarray]:
+    """Return the polygons that can be used."""
     polygons = []
-    for polygon in value:
-        if not are_finite(polygon) or len(polygon) < _MIN_POLYGON_NUMBERS or len(polygon) % 2:
-            reason = f"a polygon needs at least three points with x and y, got {shorten(polygon)}"
-            problems.repair("bad_polygon", description, reason, action="left out")
+    limit = FAR_OUTSIDE * max(image.height, image.width)
+    for value in values:
+        polygon = value if are_finite(value) else _read_other_form(value)
+        if polygon is None or len(polygon) < _MIN_POLYGON_NUMBERS or len(polygon) % 2:
+            reason = f"a polygon needs at least three points with x and y, got {shorten(value)}"
+        elif min(polygon) < -limit or max(polygon) > limit:
+            size = f"{image.width} x {image.height}"
+            reason = f"polygon {shorten(value)} lies far outside the image of {size}"
+        elif _is_too_long(array := np.array(polygon, dtype=np.float64)):
+            reason = f"the outline of a polygon is longer than {_MAX_OUTLINE} pixels"
+        else:
+            if polygon is not value:
+                message = f"{description}: polygon {shorten(value)}"
+                problems.note("other_number_format", message, action="read as numbers")
+            polygons.append(array)
             continue
-        polygons.append(np.array(polygon, dtype=np.float64))
-    return Region(polygons=polygons)
+        problems.repair("bad_polygon", description, reason, action="left out")
+    return polygons
+
+
+def _read_other_form(value: object) -> list[float] | None:
+    """Return the numbers of a polygon that has text or pairs in place of numbers; None if it has other values."""
+    if not isinstance(value, list):
+        return None
+    if value and all(isinstance(point, list) and len(point) == 2 for point in value):
+        value = [number for point in value for number in point]
+    numbers = [to_number(v) for v in value]
+    return [n for n in numbers if n is not None] if None not in numbers else None
+
+
+def _is_too_long(polygon: np.ndarray) -> bool:
+    """Return True if a polygon is too long to rasterize."""
+    if len(polygon) * float(np.ptp(polygon)) < _MAX_OUTLINE:  # an upper bound of the length
+        return False
+    return bool(np.abs(np.diff(polygon.reshape(-1, 2), axis=0)).sum() > _MAX_OUTLINE)
+
+
+def _is_empty(region: Region, image: ImageEntry) -> bool:
+    """Return True if a region covers no pixel."""
+    if region.code:
+        return int(coco_mask.area([{"size": [image.height, image.width], "counts": region.code}])[0]) == 0
+    for polygon in region.polygons:
+        x, y = polygon[0::2], polygon[1::2]
+        is_inside = x.min() >= 0 and y.min() >= 0 and x.max() <= image.width and y.max() <= image.height
+        # Shoelace formula, relative to the first point.
+        dx, dy = x - x[0], y - y[0]
+        area = abs(float(np.dot(dx[:-1], dy[1:]) - np.dot(dx[1:], dy[:-1]))) / 2
+        if is_inside and area >= _SURE_AREA and area >= _SURE_WIDTH * max(np.ptp(x), np.ptp(y)):
+            return False
+    codes = coco_mask.frPyObjects([p.tolist() for p in region.polygons], image.height, image.width)
+    return not any(coco_mask.area(codes))
 
 
 def box_around_region(region: Region, image: ImageEntry) -> Sequence[float] | None:

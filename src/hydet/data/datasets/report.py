@@ -64,9 +64,14 @@ class DataReport:
         if not self.counts:
             return ""
         total = self.count()
-        lines = [f"{self.source}: {total} problem{'s' if total > 1 else ''}"]
+        lines = [f"{self.source}: {total} problem{'s' if total > 1 else ''}", *self.summary()]
+        return "\n  ".join(lines)
+
+    def summary(self) -> list[str]:
+        """Return one line per kind and action, the most frequent first: number, kind, action and an example."""
+        lines = []
         for (kind, action), number in sorted(self.counts.items(), key=lambda item: -item[1]):
             example = next(p.message for p in self.problems if p.kind == kind and p.action == action)
             prefix = "" if number == 1 else "such as "
-            lines.append(f"  {number} x {kind.replace('_', ' ')}, {action}: {prefix}{example}")
-        return "\n".join(lines)
+            lines.append(f"{number} x {kind.replace('_', ' ')}, {action}: {prefix}{example}")
+        return lines
