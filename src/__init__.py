@@ -1,1 +1,1 @@
-"""Makes ``python -m src.train`` run this checkout; the library itself is ``hydet``."""
+"""Entry points of a checkout, such as ``python -m src.train``; the library itself is ``hydet``."""

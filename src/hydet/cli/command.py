@@ -1,4 +1,4 @@
-"""Runs a command: Hydra composes the config, the task runs, and an error ends it with one line and a status of 1."""
+"""Run a command under Hydra. An error ends it with one line and the exit status 1."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ __all__ = ["main", "predict"]
 
 
 def predict(config: DictConfig, output_dir: Path) -> None:
-    """Predict every image that ``config.input`` names.
+    """Run a detector on every image that ``config.input`` names.
 
     A file that cannot be read does not stop the others; the command then ends with an error that names it.
 

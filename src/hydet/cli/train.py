@@ -21,7 +21,7 @@ __all__ = ["main", "train"]
 
 
 def train(config: DictConfig, output_dir: Path) -> float | None:
-    """Run one training.
+    """Train one model.
 
     Args:
         config: see ``conf/train.yaml``.
@@ -84,7 +84,7 @@ def _print_end(run: TrainingRun, *, seconds: float) -> None:
     trainer = run.trainer
     if run.train_loader.replaced:
         trainer.print(
-            f"{run.train_loader.replaced} times an image could not be read and another one took its place"
+            f"{run.train_loader.replaced} times an image that could not be read was replaced by another one"
         )
     for name in ("best", "last"):
         folder = trainer.output_dir / "checkpoints" / name

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # Takes a ``_target_`` and returns the reason why it must not be called, or None.
-TargetCheck = Callable[[Any], str | None]
+TargetCheck = Callable[[object], str | None]
 
 # Keys of a mapping with ``_target_`` that are not arguments, and the type of their values.
 SPECIAL_KEYS: Mapping[str, type | tuple[type, ...]] = {
@@ -132,7 +132,7 @@ def is_below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == p or name.startswith(p.rstrip(".") + ".") for p in prefixes)
 
 
-def _child(path: str, key: Any) -> str:
+def _child(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
@@ -140,7 +140,7 @@ def _as_check(allowed: Sequence[str] | TargetCheck) -> TargetCheck:
     return allowed if callable(allowed) else functools.partial(_check_prefixes, prefixes=tuple(allowed))
 
 
-def _check_prefixes(target: Any, *, prefixes: Sequence[str]) -> str | None:
+def _check_prefixes(target: object, *, prefixes: Sequence[str]) -> str | None:
     # The name is compared before it is imported, because an import can run code.
     module = target if isinstance(target, str) else str(type(target).__module__)
     if is_below(module, prefixes):
@@ -163,12 +163,12 @@ def _refuse_unless_allowed(path: str, node: Mapping[str, Any], check: TargetChec
         raise ConfigError(f"{path or 'config'}: _target_ {_short(target)} {reason}")
 
 
-def _short(target: Any) -> str:
+def _short(target: object) -> str:
     text = str(target)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _get_object(target: Any) -> Any:
+def _get_object(target: object) -> Any:
     if not isinstance(target, str):
         return target
     try:

@@ -1,4 +1,4 @@
-"""Configs from data: strings stay what they are."""
+"""Configs whose strings are literal text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["literal_config"]
 def literal_config(data: Mapping[Any, Any]) -> DictConfig:
     """Return a config in which ``${...}`` in a string of ``data`` is text and not an interpolation.
 
-    For configs that were resolved before they were stored, and for class names such as ``"${price}"``.
+    Use it for configs that were resolved before they were stored, and for class names such as ``"${price}"``.
     """
     config: DictConfig = OmegaConf.create(_escaped(data))
     return config

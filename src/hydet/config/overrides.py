@@ -1,4 +1,4 @@
-"""Sorts the overrides of a command line: search path, options of groups, values, and arguments that need a ``+``."""
+"""Sort the overrides of a command line into search path, options of groups, values, and arguments that need a ``+``."""
 
 from __future__ import annotations
 

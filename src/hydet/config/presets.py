@@ -1,4 +1,4 @@
-"""``preset: auto`` stands for the preset that the data name."""
+"""Resolve ``preset: auto`` to the preset that the data option names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["compose_with_preset", "preset_override", "with_preset"]
 
 
 def compose_with_preset(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose with Hydra, and once more if ``preset: auto`` stands for a preset that the data name.
+    """Compose with Hydra; if the preset is ``auto`` and the data option names one, compose again with that preset.
 
     Hydra fixes all choices before it merges values, so an option of one group cannot follow from a value such as
     ``data.preset``.
@@ -28,7 +28,7 @@ def compose_with_preset(config_name: str, overrides: Sequence[str]) -> DictConfi
 
 
 def preset_override(config: DictConfig | None, overrides: Sequence[str]) -> list[str]:
-    """Return the override that chooses the preset of ``config``, unless ``overrides`` choose one or none is active."""
+    """Return the override that chooses the preset of ``config``; an empty list if ``overrides`` choose one already."""
     name = None if config is None else OmegaConf.select(config, "preset.name")
     if name in (None, "auto") or any(choice.startswith("preset=") for choice in choices(overrides)):
         return []

@@ -74,7 +74,7 @@ def to_yaml(config: ConfigLike | None) -> str:
     return OmegaConf.to_yaml(config)
 
 
-def to_json_values(value: Any) -> Any:
+def to_json_values(value: object) -> object:
     """Convert containers and NumPy numbers to JSON values; NaN and infinity, which JSON lacks, become null."""
     if isinstance(value, Mapping):
         return {str(k): to_json_values(v) for k, v in value.items()}

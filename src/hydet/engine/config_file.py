@@ -10,8 +10,8 @@ from omegaconf._utils import get_yaml_loader
 
 __all__ = ["read_config_file"]
 
-# Resolved configs of the largest published models have 2,000 values and 20 levels; one with 20,000 class names, which
-# stand in it three times, has 60,000 values in 2 MB. Beyond these limits a file is made to exhaust the reader.
+# The largest published models have resolved configs of 2,000 values and 20 levels. A config with 20,000 class names, each
+# repeated three times, has 60,000 values in 2 MB. A file beyond these limits is assumed to be an attack on memory.
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 60
 MAX_VALUES = 500_000
@@ -55,7 +55,7 @@ def _check_size(text: str) -> None:
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes_of_anchors:
-                raise ValueError(f"the alias *{event.anchor} stands inside of its own anchor or has none")
+                raise ValueError(f"the alias *{event.anchor} is inside its own anchor or has none")
             total += sizes_of_anchors[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             total += 1
@@ -76,7 +76,7 @@ def _check_size(text: str) -> None:
             raise ValueError(f"it has more than {MAX_VALUES} values, aliases included")
 
 
-def _check_types(value: Any, key: str) -> None:
+def _check_types(value: object, key: str) -> None:
     if isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str | int | float | bool):

@@ -18,8 +18,8 @@ def read_metadata_file(path: str | Path) -> dict[str, Any]:
     """Return the content of ``metadata.json`` after a check of the type of each field that hydet reads.
 
     Raises:
-        ValueError: if the file is damaged, belongs to something else, or was written by a newer hydet; the message
-            names the file.
+        ValueError: if the file is damaged, belongs to something else, or was written by a newer version of hydet; the
+            message names the file.
     """
     path = Path(path)
     try:
@@ -42,31 +42,31 @@ def read_metadata_file(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     # Integers beyond the range of a float cannot be compared with times or printed as metrics.
     return isinstance(value, float) or (
         isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     )
 
 
-def _is_file_list(value: Any) -> bool:
+def _is_file_list(value: object) -> bool:
     return isinstance(value, Mapping) and all(
         isinstance(name, str) and name == Path(name).name and "\0" not in name and _is_count(size)
         for name, size in value.items()
     )
 
 
-def _is_metrics(value: Any) -> bool:
+def _is_metrics(value: object) -> bool:
     return value is None or (
         isinstance(value, Mapping) and all(number is None or _is_number(number) for number in value.values())
     )
 
 
-def _is_dataset(value: Any) -> bool:
+def _is_dataset(value: object) -> bool:
     if value is None:
         return True
     if not isinstance(value, Mapping) or not isinstance(value.get("thing_classes"), list):
@@ -74,7 +74,7 @@ def _is_dataset(value: Any) -> bool:
     return all(isinstance(name, str) for name in value["thing_classes"])
 
 
-_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+_FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "format_version": (_is_count, "a number"),
     "step": (_is_count, "a number of steps"),
     "files": (_is_file_list, "file names with sizes"),
@@ -85,6 +85,6 @@ _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."

@@ -51,7 +51,7 @@ __all__ = ["Trainer"]
 
 
 class Trainer:
-    """Train a model for a number of steps; everything else is a callback.
+    """Train a model for a number of optimizer steps; evaluation, checkpoints and logs are callbacks.
 
     Args:
         model: in training mode, ``model(batch)`` returns a dict of scalar losses.
@@ -59,24 +59,24 @@ class Trainer:
             ``state_dict`` and ``load_state_dict`` lets a resumed run continue at the same batch.
         optimizer: factory that takes parameter groups, such as ``partial(torch.optim.SGD, lr=0.02)``, or an optimizer.
         scheduler: factory that takes the optimizer, such as ``partial(warmup_cosine, max_steps=1000)``, or a
-            learning-rate scheduler. The trainer calls its ``step`` after every optimizer step. None keeps the
-            learning rate constant.
+            learning-rate scheduler, whose ``step`` is called after every optimizer step. None keeps the learning rate
+            constant.
         max_steps: number of optimizer steps of the whole run.
         output_dir: folder in which callbacks write.
-        callbacks: see ``Callback``; callbacks write checkpoints and evaluate. A list, or a mapping whose names serve
-            only to override single entries in a config. None stands for a callback that is switched off.
+        callbacks: list of callbacks, or a mapping whose keys only name the entries in a config. None entries are
+            skipped.
         groups: function from the model to parameter groups, used if ``optimizer`` is a factory; by default
             ``parameter_groups``, which excludes norms from weight decay.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``; see ``hydet.distributed.resolve_precision``.
             Weights stay float32.
         accumulate: number of batches per optimizer step, whose gradients are averaged.
-        clip_norm: largest norm of all gradients together.
-        clip_value: largest absolute value of a gradient.
+        clip_norm: largest norm of all gradients together; None disables.
+        clip_value: largest absolute value of a gradient; None disables.
         device: see ``hydet.distributed.select_device``.
         config: config of the run, stored in checkpoints.
         metadata: ``hydet.data.Metadata`` of the training data, stored in checkpoints.
-        seed: seed of what the model draws at random during training.
-        find_unused_parameters: True for models of which a step may leave parts unused, under several processes.
+        seed: seed of the random number generators of Python, NumPy and torch.
+        find_unused_parameters: see ``DistributedDataParallel``; needed if some steps leave parameters without gradient.
 
     Attributes:
         step: number of optimizer steps done.
@@ -90,7 +90,7 @@ class Trainer:
         data_seconds: part of ``step_seconds`` in which the step waited for data.
         resumed_from: path of the checkpoint from which the run continues, or None.
         precision: autocast and loss scaling.
-        terminal: what prints and shows the progress bar.
+        terminal: prints text and shows the progress bar.
 
     Raises:
         ValueError: if a number is out of range.
@@ -168,7 +168,7 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: after SIGTERM or Ctrl-C, when the step is complete and the checkpoint is written.
-            FloatingPointError: from a callback or model that met a non-finite loss.
+            FloatingPointError: if a callback or the model finds a non-finite loss.
         """
         with self._watch:
             try:
@@ -203,7 +203,7 @@ class Trainer:
         self._stop_requested = True
 
     def finish_evaluation(self, metrics: Mapping[str, float], examples: Sequence[Example] = ()) -> None:
-        """Publish the outcome of an evaluation as ``metrics`` and ``examples``, and notify the callbacks."""
+        """Set ``metrics`` and ``examples`` to the results of an evaluation, and notify the callbacks."""
         self.metrics = dict(metrics)
         self.examples = list(examples)
         for callback in self.callbacks:
@@ -234,7 +234,7 @@ class Trainer:
         return self._watch.signum is not None
 
     def raise_if_interrupted(self) -> None:
-        """End the run if any process received a signal; every process must call this method.
+        """Raise if any process received a signal to stop; every process must call this method.
 
         Raises:
             TrainingInterrupted: on all processes, so that they end after the same step.

@@ -1,4 +1,4 @@
-"""Load weights into models, with errors that say what does not fit."""
+"""Load weights into models, and report tensors that do not fit."""
 
 from __future__ import annotations
 

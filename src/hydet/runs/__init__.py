@@ -1,1 +1,1 @@
-"""Builds a run from a config, and opens a checkpoint as a detector."""
+"""Build a run from a config, and open a checkpoint as a detector."""

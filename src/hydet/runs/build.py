@@ -1,4 +1,4 @@
-"""Builds the parts of a run from a composed config: data, model, model inputs, loaders and evaluators."""
+"""Build the parts of a run from a composed config: datasets, model, mapper, loaders and evaluators."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def build_model(config: DictConfig, *, allowed: TargetCheck | None = None) -> nn
 
 
 def check_fits(config: DictConfig, model: nn.Module, dataset: DetectionDataset) -> None:
-    """Check that the training data have what the model learns from: keypoints, semantic labels, proposals.
+    """Check that the training data have the labels and proposals that the model needs.
 
     Raises:
         ConfigError: if labels are missing or differ in number; the message names the remedy.
@@ -188,7 +188,7 @@ def build_mapper(
 def build_validation_loader(
     config: DictConfig, model: nn.Module, dataset: DetectionDataset, *, augment: bool = True
 ) -> EvaluationLoader:
-    """Build the loader of this process's share of the images, each once, in order.
+    """Build a loader that reads this process's share of the images once, in order.
 
     Args:
         config: a composed config.
@@ -220,7 +220,7 @@ def build_evaluators(config: DictConfig, model: nn.Module, dataset: DetectionDat
             continue
         if not isinstance(node, DictConfig):
             raise ConfigError(f"evaluators.{name} must be a section with _target_, got {node!r}")
-        options: dict[str, Any] = {}
+        options: dict[str, object] = {}
         if name == "instances":
             options["iou_types"] = [IOU_TYPES[task] for task in tasks if task in IOU_TYPES]
         make = instantiate(node)

@@ -37,7 +37,7 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return migrated
 
 
-def migrate_target(target: Any) -> Any:
+def migrate_target(target: object) -> object:
     """Return today's name of a target."""
     return RENAMED_TARGETS.get(target, target) if isinstance(target, str) else target
 

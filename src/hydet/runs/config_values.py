@@ -1,4 +1,4 @@
-"""Types of the values that commands read from a config, in one table.
+"""Tables of the types of the values that commands read from a config.
 
 A value of the wrong type ends a command with its key, before any data are loaded or any model is built.
 """
@@ -27,7 +27,7 @@ class ValueType:
 
     Attributes:
         description: as in "seed must be a whole number".
-        accepts: returns True for a valid value.
+        accepts: function that returns True for a valid value.
     """
 
     description: str
@@ -90,7 +90,7 @@ _SCALES = ValueType(
     "a list of numbers above 0",
     lambda value: isinstance(value, list) and len(value) > 0 and all(_POSITIVE.accepts(v) for v in value),
 )
-# More worker processes than any machine has processors start nothing but trouble.
+# No machine has processors for more worker processes.
 _WORKERS = _whole(0, 1024)
 
 _PROPOSALS: Mapping[str, ValueType] = {

@@ -1,4 +1,4 @@
-"""Builds the evaluation of a checkpoint: its own settings with what a command line replaces in them."""
+"""Combine the settings that a checkpoint stores with those of the evaluate command, and add test-time augmentation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGER_SIDE_LIMIT = 5
 
 
 def evaluation_settings(config: DictConfig, detector: LoadedDetector) -> DictConfig:
-    """Return the config of a checkpoint with the data, evaluators and numbers of the command line.
+    """Return the config of a checkpoint, updated with the data, evaluators and numbers of the command line.
 
     Args:
         config: see ``conf/evaluate.yaml``; null keeps the setting of the checkpoint.

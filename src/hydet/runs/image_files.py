@@ -1,4 +1,4 @@
-"""Finds the images that a user names, and names the files that are drawn from them."""
+"""Find the images to predict, and choose the names of the drawn images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".
 
 
 def find_images(pattern: str) -> list[Path]:
-    """Return the image files that a path stands for: the file itself, those below a folder, or the matches of a glob.
+    """Return the image files at a path: the file itself, all images below a folder, or the matches of a pattern.
 
     Raises:
         FileNotFoundError: if there is no such file or folder, or nothing matches.
@@ -38,7 +38,7 @@ def find_images(pattern: str) -> list[Path]:
 
 
 def drawing_names(files: Sequence[Path]) -> list[Path]:
-    """Return the path of each drawn image below one folder; the folder structure is kept, and no two are equal."""
+    """Return a distinct relative path for each drawn image, with the folder structure of the files."""
     root = _common_folder(files)
     names = [f.relative_to(root).with_suffix(".png") for f in files]
     counts = Counter(names)

@@ -1,4 +1,4 @@
-"""Opens a checkpoint as a detector that is ready to use."""
+"""Open a checkpoint as a detector that is ready to use."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class LoadedDetector:
     Attributes:
         model: in evaluation mode, on its device.
         config: the stored config, migrated and with the user's changes. Its strings are literal: ``${...}`` is text.
-        metadata: vocabulary of the training data.
-        checkpoint: the files.
+        metadata: class names and ids of the training data.
+        checkpoint: the checkpoint on disk.
     """
 
     model: nn.Module
@@ -106,7 +106,7 @@ def faults_of(checkpoint: Checkpoint) -> Iterator[None]:
 
 def _metadata_of(checkpoint: Checkpoint) -> Metadata:
     if checkpoint.dataset is None:
-        raise ConfigError(f"checkpoint {checkpoint.path} carries no class names")
+        raise ConfigError(f"checkpoint {checkpoint.path} has no class names")
     try:
         return Metadata.from_dict(checkpoint.dataset)
     except (ValueError, TypeError, AttributeError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Runs a model on image files."""
+"""Run a model on image files."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Writes the results of a model as files that other tools read."""
+"""Write the results of a model as files that other tools read."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from rich.table import Table
@@ -74,7 +74,7 @@ class ResultFiles:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all results; files stay."""
+        """Forget all results; files that were written remain."""
         self.written: list[str] = []
         self._collected = _Collected([], [], [], [])
 
@@ -125,7 +125,7 @@ class ResultFiles:
             proposals = Proposals(boxes=boxes, objectness_logits=instances.objectness_logits)
             self._collected.proposals.append((image_id, proposals))
 
-    def _write_json(self, content: Any, name: str) -> None:
+    def _write_json(self, content: object, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / name, json.dumps(content))
 

@@ -69,7 +69,7 @@ def checked_config(
         if changes:
             migrated = _merged(migrated, migrate_config(changes))
         if not isinstance(migrated.get("model"), Mapping):
-            raise ConfigError("it carries no config of a model")
+            raise ConfigError("it has no section 'model'")
         check_values(migrated, STORED_VALUES)
         for section in _VALUE_SECTIONS:
             for key, node in find_targets(migrated.get(section), section):

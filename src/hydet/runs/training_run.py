@@ -1,7 +1,8 @@
-"""Builds a training run from a composed config."""
+"""Build a training run from a composed config."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.optim import Optimizer
 
 from hydet.config import ConfigError, instantiate
 from hydet.data import DetectionDataset, Metadata, TrainLoader, build_train_loader
@@ -49,7 +51,7 @@ class TrainingRun:
     Attributes:
         trainer: ready for ``fit``.
         config: the config of the run; names of classes and the metric are filled in.
-        datasets: data by split, ``train`` and perhaps ``val``.
+        datasets: datasets by split: ``train`` and, if the config has one, ``val``.
         train_loader: loader of the trainer.
         metric: metric that selects the best checkpoint and that a sweep maximizes.
         initialization: report of the weights that ``init_from`` loaded, or None.
@@ -153,9 +155,10 @@ def _build_callbacks(config: DictConfig, model: nn.Module, val: DetectionDataset
     return callbacks
 
 
-def _build_optimizer(config: DictConfig) -> Any:
-    """Return the optimizer's factory, with the learning rate scaled from a batch of 16 to the images of one step."""
-    optimizer, lr = instantiate(config.optimizer), _scaled_lr(config)
+def _build_optimizer(config: DictConfig) -> Callable[..., Optimizer]:
+    """Return the optimizer factory, with the learning rate scaled from a batch of 16 to the images of one step."""
+    optimizer: Callable[..., Optimizer] = instantiate(config.optimizer)
+    lr = _scaled_lr(config)
     return optimizer if lr is None else partial(optimizer, lr=lr)
 
 

@@ -136,7 +136,7 @@ def trusted(section: str, allow: Sequence[str] = ()) -> TargetCheck:
             raise ConfigError(f"allow={prefix!r} is not the name of a package")
     prefixes = tuple(allow)
 
-    def check(target: Any) -> str | None:
+    def check(target: object) -> str | None:
         if not isinstance(target, str):
             return "is not a name"
         package = NEEDS_PERMISSION.get(target)
@@ -176,7 +176,7 @@ def _is_exported_part(section: str, target: str) -> bool:
     return _is_part(getattr(exported, name, None), *_EXPORTING[section][package])
 
 
-def _is_part(value: Any, base: type, package: str) -> bool:
+def _is_part(value: object, base: type, package: str) -> bool:
     """Return True for a class that derives from ``base`` and is defined in ``package``."""
     return inspect.isclass(value) and issubclass(value, base) and is_below(value.__module__, [package])
 

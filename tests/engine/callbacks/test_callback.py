@@ -79,3 +79,8 @@ def test_builtin_callbacks_assign_no_attributes_of_the_trainer(tiny, tmp_path):
     trainer.__class__ = Guarded
     trainer.fit()
     assert trainer.step == 2
+
+
+def test_the_old_name_of_the_image_hook_is_an_error():
+    with pytest.raises(TypeError, match="'on_picture' is now called 'on_image'"):
+        type("Old", (Callback,), {"on_picture": lambda self, trainer, name, image: None})

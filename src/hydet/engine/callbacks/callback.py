@@ -40,7 +40,7 @@ class CallbackPhase(enum.IntEnum):
 
 
 class Callback:
-    """Base class of what happens around the training loop. Every hook does nothing by default.
+    """Base class of callbacks. Every hook does nothing by default.
 
     Callbacks run on every process, sorted by ``phase`` and then in the order of the trainer's list. They read the
     trainer's attributes (``model``, ``step``, ``max_steps``, ``output_dir``, ``losses``, ``metrics`` and others) and
@@ -55,6 +55,8 @@ class Callback:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if "on_picture" in cls.__dict__:
+            raise TypeError(f"{cls.__name__}: the hook 'on_picture' is now called 'on_image'")
         if "order" in cls.__dict__:
             raise TypeError(
                 f"{cls.__name__}: callbacks are no longer sorted by 'order'; set 'phase' to one of "
@@ -86,7 +88,7 @@ class Callback:
         """Run after the last step of a run that did not fail."""
 
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        """Release resources when a run ends with an error, or with ``TrainingInterrupted`` after a signal."""
+        """Run when the run ends with an error, or with ``TrainingInterrupted`` after a signal."""
 
     def evaluation_weights(self, trainer: Trainer) -> AbstractContextManager[object] | None:
         """Return a context in which the model holds the weights to evaluate and to keep, or None for the trained ones."""

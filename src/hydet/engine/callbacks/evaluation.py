@@ -32,7 +32,7 @@ class Evaluation(Callback):
         every: steps between two evaluations.
         loader: finite loader of batches of model inputs.
         evaluators: see ``hydet.evaluation.Evaluator``.
-        with_losses: True also computes the validation loss, in the same pass.
+        with_losses: also compute the validation loss, in the same forward pass.
         num_examples: number of images to keep, with their results, in ``trainer.examples``.
     """
 
@@ -99,9 +99,9 @@ class Evaluation(Callback):
 
 
 class _InterruptibleLoader:
-    """A loader that ends an evaluation at once when a signal arrives.
+    """A loader that ends an evaluation when a signal arrives.
 
-    Several processes finish the evaluation first, since a check in each batch would synchronize them.
+    With several processes the evaluation runs to its end, since a check per batch would synchronize them.
     """
 
     def __init__(self, loader: Iterable[Batch], trainer: Trainer) -> None:

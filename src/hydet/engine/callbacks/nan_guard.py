@@ -1,4 +1,4 @@
-"""Stop before a non-finite loss spoils the weights."""
+"""Stop before a non-finite loss corrupts the weights."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ __all__ = ["PreciseBatchNorm"]
 class PreciseBatchNorm(Callback):
     """Replace running means and variances by averages over batches with the current weights, before an evaluation.
 
-    Running averages lag behind the weights, the more so the faster the weights change. The averages are computed from
-    the batches that the run uses next. Apart from the statistics, the run continues as if nothing had happened. Layers
-    with frozen statistics keep them, and so does a moving average of the weights (``EMA``).
+    Running averages lag behind the weights, which matters most while the weights change fast. The averages are computed
+    from the batches that the run uses next. Nothing else in the run changes: neither the position of the loader nor
+    random numbers. Layers with frozen statistics and moving averages of the weights (``EMA``) keep their statistics.
 
     Args:
         every: steps between two updates; use the interval of the evaluation.

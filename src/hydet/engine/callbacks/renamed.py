@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from .prediction_images import PredictionImages
 from .training_images import TrainingImages
@@ -10,12 +11,11 @@ from .training_images import TrainingImages
 __all__ = ["ModelPictures", "PredictionPictures"]
 
 
-def PredictionPictures(
-    *, score_threshold: float = 0.5, pictures: int = 8, folder: str = "pictures"
-) -> PredictionImages:
+def PredictionPictures(**options: Any) -> PredictionImages:
     """Return ``PredictionImages``, the name since version 0.2; ``pictures`` is its ``num_images``."""
     _warn("PredictionPictures(pictures=...)", "PredictionImages(num_images=...)")
-    return PredictionImages(score_threshold=score_threshold, num_images=pictures, folder=folder)
+    renamed = {"num_images" if name == "pictures" else name: value for name, value in options.items()}
+    return PredictionImages(**renamed)
 
 
 def ModelPictures(*, folder: str | None = "pictures/training") -> TrainingImages:

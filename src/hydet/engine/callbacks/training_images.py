@@ -24,9 +24,9 @@ __all__ = ["TrainingImages"]
 class TrainingImages(Callback):
     """Draw a training step every ``vis_period`` steps, for the loggers and as PNG files.
 
-    Each meta-architecture and each mask head has its own ``vis_period``; 0 disables. The period counts optimizer
-    steps, also over a resume. A step that accumulates several batches shows the last one. The callback watches the
-    model through forward hooks that exist only in the steps to draw.
+    Each meta-architecture and each mask head has its own ``vis_period``, in optimizer steps; 0 disables. A step that
+    accumulates several batches shows the last one. The callback reads intermediate results through forward hooks, which
+    are registered only for the steps that are drawn.
 
     Args:
         folder: path of the PNG files below the output folder; None writes no files.

@@ -43,7 +43,7 @@ class Call(NamedTuple):
 
 
 class HasVisPeriod(Protocol):
-    """A model or head that states how often its training is drawn."""
+    """A model or head with an interval between images of its training."""
 
     @property
     def vis_period(self) -> int:
@@ -151,7 +151,7 @@ class LabelObserver(TrainingObserver):
     def __init__(self, model: SemanticSegmentor) -> None:
         head = model.sem_seg_head
         if not isinstance(head, nn.Module):
-            raise TypeError(f"sem_seg_head must be a module to be watched, got {type(head).__name__}")
+            raise TypeError(f"sem_seg_head must be an nn.Module, got {type(head).__name__}")
         super().__init__(head, model)
         self._model, self._head = model, head
 
