@@ -202,7 +202,12 @@ def test_checkpoint_of_other_classes(trained, shapes_overrides, command, failure
 
 def test_evaluation_of_a_file_with_another_category(trained, coco, edit_json, failure, tmp_path):
     file = coco / "annotations" / "instances_val.json"
-    edit_json(file, lambda content: content["categories"].append({"id": 77, "name": "unicorn"}))
+
+    def add_category(content):
+        content["categories"].append({"id": 77, "name": "unicorn"})
+        content["annotations"][0]["category_id"] = 77
+
+    edit_json(file, add_category)
     line = failure(
         "evaluate", f"checkpoint={trained}", "data=coco_instance", "data.class_names=null",
         f"data.val.json={file}", f"data.val.images={coco}/val", f"output_dir={tmp_path}/out",
