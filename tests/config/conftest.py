@@ -3,6 +3,7 @@
 import functools
 import gzip
 import json
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,7 +75,9 @@ class Recipe:
     @functools.cached_property
     def inventory(self):
         """Return names and shapes of the model's weights; keeping the model itself would take much memory."""
-        with on_meta():
+        with on_meta(), warnings.catch_warnings():
+            # Recipes of LVIS read class frequencies from a file that is not here.
+            warnings.filterwarnings("ignore", "datasets/.* does not exist")
             model = hydet.instantiate(self.config.model)
         return Inventory(model, hydet.instantiate(self.config.parameter_groups)(model))
 

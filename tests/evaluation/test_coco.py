@@ -1,3 +1,4 @@
+import io
 import math
 from types import SimpleNamespace
 
@@ -149,7 +150,7 @@ def test_detections_above_the_limit_are_dropped():
 def test_tables_list_every_class_and_do_not_count_crowds():
     dataset = FakeDataset()
     evaluator, _ = measure(dataset, dataset.results())
-    console = Console(width=120, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=120, record=True, file=io.StringIO())
     for table in evaluator.tables():
         console.print(table)
     text = console.export_text()

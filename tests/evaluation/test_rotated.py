@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_tables_and_reset():
     dataset, detections = random_scene(8)
     evaluator = RotatedCocoEvaluator(dataset)
     measure(evaluator, as_results(detections))
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=120, record=True, file=io.StringIO())
     for table in evaluator.tables():
         console.print(table)
     text = console.export_text()

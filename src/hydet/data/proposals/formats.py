@@ -61,7 +61,8 @@ def concatenate_proposals(
 
 def _read_npz(path: Path) -> ProposalArrays:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # np.load leaves a broken archive open if it opens the file itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             return ProposalArrays(*(content[name] for name in ProposalArrays._fields))
     except KeyError as error:
         raise DataError(
