@@ -219,3 +219,29 @@ def test_cityscapes(tmp_path, split):
     assert [cfg.data.class_names[c] for c in record.classes.tolist()] == ["car", "person"]
     assert torch.equal(record.bitmasks()[1], torch.from_numpy(group)) and not dataset.report()
     assert len(InputMapper(training=True)(record)["instances"]) == 1
+
+
+def test_coco_rotated(tmp_path):
+    """Polygons of four points are rotated boxes, even if other objects have other polygons."""
+    draw(tmp_path / "images" / "a.png")
+    diamond = [[8.0, 2.0, 13.0, 7.0, 8.0, 12.0, 3.0, 7.0]]
+    objects = [
+        square(1, 5, 1, segmentation=diamond, bbox=[3, 2, 10, 10]),
+        square(2, 5, 1, segmentation=[SQUARE[0][:6]]),
+    ]
+    write(
+        tmp_path / "a.json",
+        images=[image(5, "a.png")],
+        annotations=objects,
+        categories=[{"id": 1, "name": "ship"}],
+    )
+    _, dataset = option(
+        "coco_rotated",
+        tmp_path,
+        f"data.train.json={tmp_path / 'a.json'}",
+        f"data.train.images={tmp_path / 'images'}",
+    )
+    expected = torch.tensor([[8, 7, 50**0.5, 50**0.5, -45], [5, 6, 6, 6, 0]])
+    torch.testing.assert_close(dataset[0].rotated_boxes, expected)
+    instances = InputMapper(training=True, rotated=True, mask_format=None)(dataset[0])["instances"]
+    assert instances.gt_boxes.tensor.shape == (2, 5) and dataset.metadata.thing_classes == ("ship",)

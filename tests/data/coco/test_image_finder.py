@@ -27,6 +27,8 @@ def finder(tmp_path):
         ("./a b.jpg", "a b.jpg"),
         ("A B.JPG", "a b.jpg"),
         (" a b.jpg ", "a b.jpg"),
+        ("a%20b.jp%20g", "a b.jpg"),
+        ("ab.jpg", "a b.jpg"),
         ("data/train/a b.jpg", "a b.jpg"),
         ("C:\\data\\a b.jpg", "a b.jpg"),
         ("https://example.org/data/a%20b.jpg?raw=1", "a b.jpg"),

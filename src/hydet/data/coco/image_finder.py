@@ -33,8 +33,8 @@ class ImageFinder:
     def find_similar(self, name: str) -> str | None:
         """Return the name of the file that a name in another form stands for, or None if there is none.
 
-        Forms: backslashes, percent codes, URLs, folders in front of the name that do not exist here, and another case
-        or Unicode normal form of characters. A form that fits several files is not used.
+        Forms: backslashes, percent codes, URLs, folders in front of the name that do not exist here, and another case,
+        Unicode normal form or spaces. A form that fits several files is not used.
         """
         for form in _forms(name):
             path = self._walk(form)
@@ -68,7 +68,7 @@ class ImageFinder:
         return self._files_in[parent]
 
     def _walk(self, form: str) -> str | None:
-        """Return the actual path of a file whose path differs only in case and normal form, if it is unique."""
+        """Return the actual path of a file whose path differs only in case, normal form and spaces, if it is unique."""
         path = ""
         parts = form.split("/")
         for position, part in enumerate(parts):
@@ -92,8 +92,8 @@ class ImageFinder:
 
 
 def _fold(name: str) -> str:
-    """Return a name in the form that names of different case and Unicode normal form share."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """Return a name in the form that names of different case, Unicode normal form and spaces share."""
+    return unicodedata.normalize("NFC", "".join(unicodedata.normalize("NFC", name).casefold().split()))
 
 
 def _forms(name: str) -> Iterator[str]:

@@ -155,7 +155,8 @@ class _ImageReader:
             name = next((name for name in names if name in self.finder), None)
             if name is None and names[0] in other_names:
                 name = other_names[names[0]]
-                self.problems.note("other_file_name", f"{names[0]}: no such file", action=f"read as {name}")
+                message = f"{names[0]} stands for {name}"
+                self.problems.note("other_file_name", message, action="found in another form")
             if image_id in self.images:
                 message = (
                     f"{name or names[0]}: {self.images[image_id].file_name} already has image id {image_id}"
