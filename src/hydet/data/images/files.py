@@ -38,7 +38,12 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "a gzip archive; unpack it"),
     (b"\x93NUMPY", f"a NumPy array; {_EXPORT}"),
     (b"\x89HDF", f"an HDF5 file; {_EXPORT}"),
-    (b"RIFF", f"a RIFF file, but not a readable WebP image; {_EXPORT}"),
+    (b"\xff\xd8\xff", "a JPEG file with a damaged header"),
+    (b"GIF8", "a GIF file with a damaged header"),
+    (b"II*\x00", "a TIFF file with a damaged header, or of an unknown kind"),
+    (b"MM\x00*", "a TIFF file with a damaged header, or of an unknown kind"),
+    (b"RIFF", "a WebP file with a damaged header, or another RIFF file"),
+    (b"BM", "a BMP file with a damaged header"),
 )
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -82,7 +87,7 @@ def read_bytes(path: str | Path, *, max_bytes: int) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: {describe_error(error)}") from error
     if content.size == 0:
-        raise DataError(f"{path}: the file is empty")
+        raise DataError(f"{path} is an empty file")
     return content
 
 

@@ -5,12 +5,13 @@ No PNG file reaches libpng: torchvision's binding to it ends the process where a
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-__all__ = ["PngFile", "is_png"]
+__all__ = ["PngFile", "find_exif", "is_png"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NEEDED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT"})  # chunks that pixels depend on
@@ -30,22 +31,30 @@ def is_png(start: bytes) -> bool:
     return start.startswith(_SIGNATURE)
 
 
+def find_exif(stream: BinaryIO) -> bytes | None:
+    """Return the EXIF data of a PNG file, wherever they are in it, without reading the pixels; None without."""
+    stream.seek(len(_SIGNATURE))
+    while len(start := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", start)
+        if kind == b"eXIf":
+            return stream.read(length)
+        if kind == b"IEND":
+            return None
+        stream.seek(length + 4, io.SEEK_CUR)  # the data and their checksum
+    return None
+
+
 class PngFile:
     """The chunks of a PNG file.
 
     Args:
         content: the whole file.
 
-    Attributes:
-        exif: EXIF data, wherever they are in the file; None without.
-        bit_depth: bits per channel.
-
     Raises:
         ValueError: if the file is truncated, or a chunk that pixels depend on is damaged or missing.
     """
 
     def __init__(self, content: memoryview) -> None:
-        self.exif: bytes | None = None
         self._compressed: list[memoryview] = []
         header: memoryview | None = None
         for chunk in _read_chunks(content):
@@ -53,14 +62,14 @@ class PngFile:
                 header = chunk.data
             elif chunk.kind == b"IDAT":
                 self._compressed.append(chunk.data)
-            elif chunk.kind == b"eXIf":
-                self.exif = bytes(chunk.data)
         if header is None or len(header) != 13:
             raise ValueError("the PNG file has no valid header")
-        self._width, self._height, self.bit_depth, color_type, _, _, interlacing = struct.unpack(
+        self._width: int
+        self._height: int
+        self._width, self._height, bit_depth, color_type, _, _, interlacing = struct.unpack(
             ">IIBBBBB", header
         )
-        self._bits_per_pixel = self.bit_depth * _CHANNELS.get(color_type, 1)
+        self._bits_per_pixel: int = bit_depth * _CHANNELS.get(color_type, 1)
         self._is_interlaced = interlacing == 1
         if sum(map(len, self._compressed)) * _MAX_COMPRESSION < self._num_bytes():
             raise ValueError(f"the PNG file has too few data for {self._width} x {self._height} pixels")
@@ -94,14 +103,17 @@ class PngFile:
 
 
 def _read_chunks(content: memoryview) -> Iterator[_Chunk]:
-    """Yield the chunks up to the end of the image; verify the checksums of those that pixels depend on."""
+    """Yield the chunks up to the end of the image; verify those that pixels depend on.
+
+    A file without its last chunk is complete if the pixels are; Pillow notices if they are not.
+    """
     position = len(_SIGNATURE)
     while position + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 8 + length
-        if end + 4 > len(content):
-            raise ValueError(f"the PNG file is truncated inside of chunk {kind.decode('latin-1')!r}")
         if kind in _NEEDED:
+            if end + 4 > len(content):
+                raise ValueError(f"the PNG file is truncated inside of chunk {kind.decode('latin-1')!r}")
             (expected,) = struct.unpack_from(">I", content, end)
             if zlib.crc32(content[position + 4 : end]) != expected:
                 raise ValueError(f"the PNG file is damaged in chunk {kind.decode('latin-1')!r}")
@@ -109,4 +121,3 @@ def _read_chunks(content: memoryview) -> Iterator[_Chunk]:
         if kind == b"IEND":
             return
         position = end + 4
-    raise ValueError("the PNG file is truncated")

@@ -2,110 +2,142 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
+from PIL import UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from hydet.data.errors import DataError
+from hydet.data.images.decoding import TooManyPixelsError, decode_image, decode_labels
+from hydet.data.images.files import check_regular_file, describe_content, describe_error, read_bytes
+from hydet.data.images.opening import open_image, read_header
+from hydet.data.images.value_range import ValueRange, check_value_range
 
-__all__ = ["read_image", "read_image_size", "read_labels"]
+__all__ = ["MAX_PIXELS", "ImageReader", "read_image", "read_image_size", "read_labels"]
 
-_ORIENTATION = 0x0112  # EXIF tag; values from 5 on swap height and width
+MAX_PIXELS = 500_000_000  # of an image by default: 1.5 GB as 8-bit RGB
+_BYTES_PER_PIXEL = 16  # of the largest files: four channels of 32 bits
+_EXTRA_BYTES = 2**26  # for headers, profiles and the further pages of a small file
 
 
-def read_image(path: str | Path, *, orient: bool = True) -> Tensor:
-    """Read an image in any format that torchvision or Pillow can decode.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageReader:
+    """Reads image files of any format that Pillow decodes: JPEG, PNG, WebP, GIF, TIFF, BMP and others.
+
+    Animations and files of several pages give their first image. Transparency is dropped. JPEG and WebP files are
+    decoded by torchvision where it has decoders, which are faster and give the same pixels.
+
+    Args:
+        value_range: values that become 0 and 255 in images with more than 8 bits per channel: ``"auto"``, ``"full"``,
+            ``"minmax"`` or ``[low, high]``. By default, integers are scaled by the smallest usual bit depth that holds
+            all values of the image, and floats from [0, 1] or [0, 255]. This depends on each image; ``[low, high]`` is
+            the same for all. See :func:`hydet.data.images.value_range.to_8_bits`.
+        max_pixels: largest number of pixels; a larger image is an error, found before its pixels are decoded.
+
+    Raises:
+        ValueError: if ``value_range`` is unknown or ``max_pixels`` is below 1.
+    """
+
+    value_range: ValueRange = "auto"
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        check_value_range(self.value_range)
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, got {self.max_pixels}")
+
+    def __call__(self, path: str | Path, *, orient: bool = True) -> Tensor:
+        """Read an image; see :func:`read_image`."""
+        content = read_bytes(path, max_bytes=_BYTES_PER_PIXEL * self.max_pixels + _EXTRA_BYTES)
+        with _errors_naming(path):
+            try:
+                return decode_image(
+                    content, orient=orient, value_range=self.value_range, max_pixels=self.max_pixels
+                )
+            except TooManyPixelsError as error:
+                raise DataError(f"{path}: {error}; raise this setting to read it") from error
+
+
+def read_image(
+    path: str | Path,
+    *,
+    orient: bool = True,
+    value_range: ValueRange = "auto",
+    max_pixels: int = MAX_PIXELS,
+) -> Tensor:
+    """Read an image in any format that Pillow can decode; see :class:`ImageReader`.
 
     Args:
         path: path of the file.
-        orient: rotate the image as its EXIF orientation says.
+        orient: turn the image upright as its EXIF orientation says.
+        value_range: values that become 0 and 255 in images with more than 8 bits per channel.
+        max_pixels: largest number of pixels.
 
     Returns:
-        ``(3, H, W)`` uint8 RGB. Transparency is dropped, and 16-bit values are scaled to 8 bits.
+        ``(3, H, W)`` uint8 RGB.
 
     Raises:
-        DataError: if the file is missing, truncated or not an image.
+        DataError: if the file is missing, truncated, damaged, too large or not an image; the message names it.
     """
-    try:
-        content = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: {_reason(error)}") from error
-    if content.size == 0:
-        raise DataError(f"{path}: the file is empty")
-    try:
-        image: Tensor = decode_image(
-            torch.from_numpy(content), ImageReadMode.RGB, apply_exif_orientation=orient
-        )
-    except RuntimeError:
-        # torchvision decodes the common formats fast; Pillow decodes the others, such as BMP and TIFF.
-        return _decode_with_pillow(content.tobytes(), path, orient)
-    if image.dtype == torch.uint16:
-        image = (image.int() // 257).to(torch.uint8)  # 65535 / 257 = 255
-    return image
-
-
-def _decode_with_pillow(content: bytes, path: str | Path, orient: bool) -> Tensor:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            oriented = ImageOps.exif_transpose(image) if orient else image
-            if oriented.mode.startswith("I;16"):
-                pixels = (np.asarray(oriented).astype(np.int64) // 257).astype(np.uint8)
-                oriented = Image.fromarray(pixels)
-            pixels = np.array(oriented.convert("RGB"))
-    except Exception as error:  # Pillow's plugins raise errors of many types on broken files
-        raise DataError(f"{path} is not a readable image: {_reason(error)}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return ImageReader(value_range=value_range, max_pixels=max_pixels)(path, orient=orient)
 
 
 def read_image_size(path: str | Path) -> tuple[int, int]:
-    """Read from its header the size that an image has after ``read_image``.
+    """Read the size of an image from its header, without decoding it.
 
     Args:
         path: path of the file.
 
     Returns:
-        (height, width) in pixels, with the EXIF orientation applied.
+        (height, width) in pixels after the EXIF orientation, as :func:`read_image` returns the image.
 
     Raises:
         DataError: if the file is missing or not an image.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            is_rotated = image.getexif().get(_ORIENTATION, 1) >= 5
-    except Exception as error:
-        raise DataError(f"{path} is not a readable image: {_reason(error)}") from error
-    return (width, height) if is_rotated else (height, width)
+    check_regular_file(path)
+    with _errors_naming(path), Path(path).open("rb") as stream, open_image(stream) as image:
+        return read_header(image, stream).upright_size
 
 
 def read_labels(path: str | Path) -> np.ndarray:
-    """Read an image whose pixel values are labels.
+    """Read an image whose pixel values are labels, as they are stored.
 
     Args:
         path: path of the file.
 
     Returns:
-        ``(H, W)`` values of a grayscale or palette image, or ``(H, W, C)`` of a color image, in the type of the file.
+        ``(H, W)`` values of a grayscale or palette image, or ``(H, W, C)`` of a color image, in the dtype of
+        the file.
 
     Raises:
         DataError: if the file is missing or not an image.
     """
+    content = read_bytes(path, max_bytes=_BYTES_PER_PIXEL * MAX_PIXELS)
+    with _errors_naming(path):
+        return decode_labels(content)
+
+
+@contextlib.contextmanager
+def _errors_naming(path: str | Path) -> Iterator[None]:
+    """Turn every error while reading an image into a ``DataError`` that names the file."""
     try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read as a label map: {_reason(error)}") from error
+        yield
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} {_describe_unknown(path)}") from error
+    except Exception as error:  # Pillow raises errors of many types on broken files
+        raise DataError(f"{path} is not a readable image: {describe_error(error)}") from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())
-    return "unknown format" if "BytesIO" in text or not text else text
+def _describe_unknown(path: str | Path) -> str:
+    """Return what is wrong with a file that Pillow cannot identify."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(1024)
+    if not start:
+        return "is an empty file"
+    return f"is {describe_content(start) or 'not a readable image: unknown format'}"

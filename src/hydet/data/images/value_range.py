@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -22,12 +23,11 @@ def check_value_range(value_range: ValueRange) -> None:
     Raises:
         ValueError: if it is neither a rule nor two finite numbers in ascending order.
     """
-    if isinstance(value_range, str):
-        if value_range in ("auto", "full", "minmax"):
-            return
-    elif isinstance(value_range, Sequence) and len(value_range) == 2:
-        low, high = value_range
-        if all(isinstance(v, int | float) and np.isfinite(v) for v in (low, high)) and low < high:
+    if value_range in ("auto", "full", "minmax"):
+        return
+    if isinstance(value_range, Sequence) and not isinstance(value_range, str):
+        limits = [float(v) for v in value_range if isinstance(v, int | float) and math.isfinite(v)]
+        if len(value_range) == len(limits) == 2 and limits[0] < limits[1]:
             return
     raise ValueError(
         f'value_range must be "auto", "full", "minmax" or two numbers [low, high], got {value_range!r}'
@@ -54,7 +54,7 @@ def to_8_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     low, high = _limits(values, value_range)
     if values.dtype == np.uint16:  # the usual case; a table is faster than arithmetic
         table: np.ndarray = _scale(np.arange(2**16), low, high)
-        return table[values]
+        return np.take(table, values)
     result = np.empty(values.shape, dtype=np.uint8)
     for start in range(0, len(values), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -63,8 +63,10 @@ def to_8_bits(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
 
 
 def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    fractions = (np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low or 1.0)
-    return np.rint(255 * fractions.clip(0, 1)).astype(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite values, and floats of any size
+        fractions = (values.astype(np.float64) - low) / (high - low or 1.0)
+    scaled: np.ndarray = np.rint(255 * np.nan_to_num(fractions.clip(0, 1))).astype(np.uint8)
+    return scaled
 
 
 def _limits(values: np.ndarray, value_range: ValueRange) -> tuple[float, float]:
