@@ -121,16 +121,18 @@ def test_stuff_outside_the_names_is_refused(panoptic):
         option("coco_panoptic", root, "data.stuff_names=[things,sky-other-merged]")
 
 
-def test_segments_of_unknown_categories_are_refused(panoptic):
+def test_segments_of_unknown_categories_are_refused_or_dropped(panoptic):
     root, _ = panoptic
     path = root / "annotations" / "panoptic_train2017.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["annotations"][0]["segments_info"][1]["category_id"] = 999
     path.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(
-        ConfigError, match=r"segment 300 of 000000000042\.png: there is no category with id 999"
-    ):
-        option("coco_panoptic", root)
+    message = r"segment 300 of 000000000042\.png: there is no category with id 999"
+    with pytest.raises(ConfigError, match=r"panoptic_train2017\.json: " + message):
+        option("coco_panoptic", root, "data.policy=raise")
+    _, dataset = option("coco_panoptic", root)
+    assert dataset.report().counts == {("unknown_category", "dropped"): 1}
+    assert [segment["id"] for segment in dataset[0].segments_info] == [70000, 5, 9]
 
 
 def test_lvis_v1(tmp_path):

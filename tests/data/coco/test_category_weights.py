@@ -7,6 +7,7 @@ from hydet.data import DataError, frequency_weights
 
 
 def write(path, categories, annotations=()):
+    categories = [{"name": f"c{c['id']}"} | c for c in categories]
     path.write_text(
         json.dumps({"categories": categories, "annotations": list(annotations)}), encoding="utf-8"
     )
@@ -37,3 +38,21 @@ def test_another_number_of_categories_is_refused(tmp_path):
     path = write(tmp_path / "a.json", [{"id": 2, "image_count": 4}])
     with pytest.raises(DataError, match="has 1 categories, the model 3"):
         frequency_weights(json=path, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[], 5, {}, {"categories": [{"name": "a"}, {"id": 2, "name": "b"}]}, {"categories": {"a": 1}},
+     {"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}], "annotations": {"a": 1}}],
+)  # fmt: skip
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.json: "):
+        frequency_weights(json=tmp_path / "a.json", num_classes=2)
+
+
+def test_broken_annotations_and_counts_do_not_count(tmp_path):
+    annotations = [5, {}, {"category_id": [1], "image_id": 3}, {"category_id": 2, "image_id": {}}]
+    annotations += [{"category_id": "2", "image_id": 4}, {"category_id": 2, "image_id": "4"}]
+    path = write(tmp_path / "a.json", [{"id": 2, "image_count": "many"}, {"id": 9}], annotations)
+    assert frequency_weights(json=path, num_classes=2, power=1).tolist() == [1, 0]

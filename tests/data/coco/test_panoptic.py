@@ -74,7 +74,7 @@ def test_categories_outside_the_names_are_refused(path):
 
 def test_other_json_files_are_refused(tmp_path):
     (tmp_path / "p.json").write_text('{"categories": [], "annotations": [{"id": 3}]}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"p\.json: is not a COCO panoptic file: .* is missing"):
+    with pytest.raises(DataError, match=r"p\.json: is not a COCO file: it has no 'categories'"):
         PanopticLabels(tmp_path / "p.json", None, [])
 
 

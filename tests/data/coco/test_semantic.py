@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hydet.data import DataError
+from hydet.data import CocoDataset, DataError
 from hydet.data.coco.semantic import read_semantic_labels
 
 
@@ -31,3 +31,16 @@ def test_label_map_with_channels_is_refused(tmp_path):
 def test_missing_label_map_is_named(tmp_path):
     with pytest.raises(DataError, match=r"a\.png"):
         read_semantic_labels(tmp_path, "a.jpg", (3, 4))
+
+
+def test_labels_without_a_name_are_refused(tmp_path):
+    labels = np.array([[0, 1, 255], [2, 2, 200]], dtype=np.uint8)
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: has the label 200, but there are 3 labels"):
+        read_semantic_labels(tmp_path, "a.jpg", (2, 3), num_labels=3)
+    assert read_semantic_labels(tmp_path, "a.jpg", (2, 3), num_labels=201).max() == 255
+
+
+def test_more_than_255_labels_are_refused(coco_folder):
+    with pytest.raises(DataError, match=r"annotations\.json: there are 256 semantic labels"):
+        CocoDataset(**coco_folder(), sem_seg="labels", stuff_class_names=[str(i) for i in range(256)])

@@ -1,8 +1,19 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from hydet.data import CocoDataset, DataError, InputMapper, RandomHorizontalFlip, ShapesDataset, write_coco
+from hydet.data import (
+    CocoDataset,
+    DataError,
+    InputMapper,
+    Metadata,
+    RandomHorizontalFlip,
+    Record,
+    ShapesDataset,
+    write_coco,
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +109,59 @@ def test_minimal_dataset_is_written(tmp_path):
     read = CocoDataset(json=paths["instances"], images=paths["images"], policy="raise")
     for a, b in zip(read, shapes, strict=True):
         assert torch.equal(a.boxes, b.boxes) and torch.equal(a.bitmasks(), b.masks)
+
+
+class _Records:
+    """Records with given file names; the image of record ``i`` has the gray value ``i``."""
+
+    metadata = Metadata(thing_classes=("dog",), stuff_classes=("things", "sky"))
+
+    def __init__(self, names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        segments = [
+            {"id": 1, "category_id": 0, "isthing": True, "iscrowd": False, "area": 64},
+            {"id": 2, "category_id": 1, "isthing": False, "iscrowd": False, "area": 0},
+        ]
+        return Record(
+            image=torch.full((3, 8, 8), index, dtype=torch.uint8),
+            image_id=index,
+            file_name=self.names[index],
+            height=8,
+            width=8,
+            boxes=torch.zeros(0, 4),
+            classes=torch.zeros(0, dtype=torch.int64),
+            iscrowd=torch.zeros(0, dtype=torch.bool),
+            annotation_ids=torch.zeros(0, dtype=torch.int64),
+            panoptic_seg=torch.ones(8, 8, dtype=torch.int32),
+            segments_info=segments,
+            sem_seg=torch.full((8, 8), 300 * index, dtype=torch.int64),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:_Records does not define")
+def test_file_names_stay_in_the_folder_and_differ(tmp_path):
+    names = ["a.jpg", "a.png", "../../b.jpg", str(tmp_path / "c.jpg"), "d\\e.jpg"]
+    paths = write_coco(_Records(names), tmp_path / "out" / "x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["x"]
+    read = CocoDataset(**{"json": paths["instances"], "images": paths["images"]}, policy="raise")
+    assert [int(record.image[0, 0, 0]) for record in read] == list(range(len(names)))
+
+
+@pytest.mark.filterwarnings("ignore:_Records does not define")
+def test_segments_without_pixels_are_left_out(tmp_path):
+    paths = write_coco(_Records(["a.jpg"]), tmp_path)
+    content = json.loads(paths["panoptic"].read_text(encoding="utf-8"))
+    assert [s["id"] for s in content["annotations"][0]["segments_info"]] == [1]
+
+
+@pytest.mark.filterwarnings("ignore:_Records does not define")
+def test_labels_above_255_are_kept(tmp_path):
+    paths = write_coco(_Records(["a.jpg", "b.jpg"]), tmp_path)
+    read = CocoDataset(json=paths["instances"], images=paths["images"], sem_seg=paths["semantic"])
+    assert [int(record.sem_seg.max()) for record in read] == [0, 300]

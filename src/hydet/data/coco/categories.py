@@ -27,6 +27,7 @@ class Category:
         skeleton: pairs of keypoints to connect, numbered as in the file.
         frequency: LVIS's ``"r"``, ``"c"`` or ``"f"``; empty if the file has none.
         image_count: LVIS's number of images with the category, or None.
+        isthing: False for stuff, in panoptic files.
     """
 
     category_id: int
@@ -37,6 +38,7 @@ class Category:
     skeleton: tuple[tuple[int, int], ...] = ()
     frequency: str = ""
     image_count: int | None = None
+    isthing: bool = True
 
 
 def read_categories(
@@ -111,6 +113,11 @@ def _read_category(path: Path, entry: object, ids: IdTable, problems: ProblemHan
         message = f"{description}: frequency must be r, c or f, got {shorten(frequency)}"
         problems.add("bad_category_field", message, action="left out")
         frequency = None
+    isthing = entry.get("isthing")
+    if isthing is not None and to_number(isthing) not in (0, 1) and not isinstance(isthing, bool):
+        message = f"{description}: isthing must be 0 or 1, got {shorten(isthing)}"
+        problems.add("bad_category_field", message, action="left out")
+        isthing = None
     return Category(
         category_id=category_id,
         name=printable_name,
@@ -119,7 +126,8 @@ def _read_category(path: Path, entry: object, ids: IdTable, problems: ProblemHan
         keypoint_sigmas=_read_sigmas(entry.get("keypoint_sigmas"), len(keypoints), description, problems),
         skeleton=_read_skeleton(entry.get("skeleton"), description, problems),
         frequency=frequency or "",
-        image_count=to_int(entry.get("image_count")),
+        image_count=_read_count(entry.get("image_count"), description, problems),
+        isthing=isthing is None or bool(float(isthing)),
     )
 
 
@@ -161,6 +169,15 @@ def _read_skeleton(values: object, description: str, problems: ProblemHandler) -
     return ()
 
 
+def _read_count(value: object, description: str, problems: ProblemHandler) -> int | None:
+    count = to_int(value)
+    if value is None or (count is not None and count >= 0):
+        return count
+    message = f"{description}: image_count must be a number of images, got {shorten(value)}"
+    problems.add("bad_category_field", message, action="left out")
+    return None
+
+
 def _as_list(value: object) -> Sequence[object]:
     return value if isinstance(value, list) else ()
 
@@ -182,10 +199,10 @@ def _check_names(
     path: Path, categories: dict[int, Category], used_ids: Set[int | None], problems: ProblemHandler
 ) -> None:
     """Remove categories without objects whose name another category has, and raise if two with objects share a name."""
-    by_name: dict[str, list[Category]] = {}
+    by_name: dict[tuple[str, bool], list[Category]] = {}
     for category in categories.values():
-        by_name.setdefault(category.name, []).append(category)
-    for name, same in by_name.items():
+        by_name.setdefault((category.name, category.isthing), []).append(category)
+    for (name, _), same in by_name.items():
         if len(same) == 1:
             continue
         used = [c for c in same if c.category_id in used_ids]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hydet.data.coco.json_values import read_json
+from hydet.data.coco.categories import read_categories
+from hydet.data.coco.ids import IdTable
+from hydet.data.coco.json_values import read_json, to_int
+from hydet.data.coco.problems import ProblemHandler
+from hydet.data.datasets.report import DataReport
 from hydet.data.errors import DataError
 
 __all__ = ["frequency_weights"]
@@ -29,7 +33,7 @@ def frequency_weights(*, json: str | Path, num_classes: int, power: float = 0.5)
         warns and returns ones, because a model that loads a checkpoint gets its weights from there.
 
     Raises:
-        DataError: if the file has another number of categories.
+        DataError: if the file is not in one of these formats, or has another number of categories.
 
     Source: Zhou et al. 2021 (arXiv:2103.07461), section 5.2.
     """
@@ -40,18 +44,35 @@ def frequency_weights(*, json: str | Path, num_classes: int, power: float = 0.5)
         )
         return torch.ones(num_classes)
     content = read_json(path)
-    categories = sorted(content.get("categories", []), key=lambda c: c["id"])
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: is not a COCO file: it has no 'categories'")
+    entries = content.get("annotations") or []
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: is not a COCO file: 'annotations' is not a list")
+    ids = IdTable(c.get("id") for c in _mappings(content.get("categories")))
+    images_of = _images_of_categories(entries, ids)
+    problems = ProblemHandler(path, policy="drop", report=DataReport(str(path)))  # the dataset reports them
+    categories = read_categories(
+        path, content.get("categories"), ids, used_ids=images_of.keys(), problems=problems
+    )
     if len(categories) != num_classes:
         raise DataError(f"{path} has {len(categories)} categories, the model {num_classes}")
-    counts = _image_counts(content, categories)
-    return torch.tensor([float(count) for count in counts]) ** power
+    counts = [c.image_count for c in categories.values() if c.image_count is not None]
+    if len(counts) < num_classes:
+        counts = [len(images_of.get(category_id, ())) for category_id in categories]
+    return torch.tensor(counts, dtype=torch.float64).pow(power).float()
 
 
-def _image_counts(content: Mapping[str, Any], categories: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return the number of images with each category."""
-    if all("image_count" in c for c in categories):
-        return [c["image_count"] for c in categories]
-    image_ids: dict[int, set[int]] = {c["id"]: set() for c in categories}
-    for annotation in content.get("annotations", []):
-        image_ids[annotation["category_id"]].add(annotation["image_id"])
-    return [len(image_ids[c["id"]]) for c in categories]
+def _images_of_categories(entries: Sequence[object], ids: IdTable) -> dict[int | None, set[object]]:
+    """Return the image ids of each category."""
+    images: dict[int | None, set[object]] = defaultdict(set)
+    for entry in _mappings(entries):
+        image_id = entry.get("image_id")
+        if isinstance(image_id, int | float | str):
+            images[ids.find(entry.get("category_id"))].add(to_int(image_id) or image_id)
+    return images
+
+
+def _mappings(entries: object) -> list[Mapping[str, object]]:
+    """Return the mappings in a list, or none if the value is not a list."""
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

@@ -18,7 +18,7 @@ from hydet.data.coco.json_file import read_coco_file
 from hydet.data.coco.keypoint_layout import KeypointLayout, read_keypoint_layout
 from hydet.data.coco.panoptic import PanopticLabels
 from hydet.data.coco.problems import ProblemHandler
-from hydet.data.coco.semantic import read_semantic_labels
+from hydet.data.coco.semantic import check_num_labels, read_semantic_labels
 from hydet.data.datasets.coco_format import CocoJson
 from hydet.data.datasets.dataset import BaseDataset
 from hydet.data.datasets.metadata import Metadata
@@ -136,10 +136,18 @@ class CocoDataset(BaseDataset):
         self._frequencies = {i: c.frequency for i, c in file.categories.items() if c.frequency}
         self._reported_images: set[int] = set()
         self._sem_seg_folder = None if sem_seg is None else Path(sem_seg)
+        check_num_labels(len(stuff_class_names or ()), str(json))
         self._panoptic = (
             None
             if panoptic_json is None
-            else PanopticLabels(panoptic_json, panoptic_images, classes.names, stuff_class_names)
+            else PanopticLabels(
+                panoptic_json,
+                panoptic_images,
+                classes.names,
+                stuff_class_names,
+                image_ids=file.image_ids,
+                problems=ProblemHandler(Path(panoptic_json), policy=policy, report=self._report),
+            )
         )
         self.metadata = _make_metadata(
             name or Path(json).stem,
@@ -264,7 +272,8 @@ class CocoDataset(BaseDataset):
             record.segments_info = panoptic.segments_info
             record.sem_seg = torch.from_numpy(panoptic.sem_seg)
         if self._sem_seg_folder is not None:
-            labels = read_semantic_labels(self._sem_seg_folder, record.file_name, size)
+            num_labels = len(self.metadata.stuff_classes) or None
+            labels = read_semantic_labels(self._sem_seg_folder, record.file_name, size, num_labels=num_labels)
             record.sem_seg = torch.from_numpy(labels)
 
     def to_coco(self) -> CocoJson:

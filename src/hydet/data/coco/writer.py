@@ -53,9 +53,10 @@ def write_coco(
     paths = {"instances": root / "annotations" / f"instances_{split}.json", "images": root / split}
     panoptic_annotations: list[dict[str, object]] = []
     names: dict[int, str] = {}
+    used_names: set[str] = set()
     for index in range(len(dataset)):
         record = dataset[index]
-        name = str(Path(record.file_name).with_suffix(".png"))
+        name = _unique_name(record.file_name, used_names)
         names[record.image_id] = name
         write_png(record.image.permute(1, 2, 0).numpy(), paths["images"] / name)
         if record.panoptic_seg is not None:
@@ -65,7 +66,7 @@ def write_coco(
             panoptic_annotations.append(_panoptic_annotation(record, name, dataset.metadata))
         if record.sem_seg is not None:
             paths["semantic"] = root / f"semantic_{split}"
-            write_png(record.sem_seg.numpy().astype(np.uint8), paths["semantic"] / name)
+            write_png(_to_label_pixels(record.sem_seg.numpy()), paths["semantic"] / name)
         if progress is not None:
             progress(index + 1)
     coco = dataset.to_coco()
@@ -78,12 +79,30 @@ def write_coco(
     return paths
 
 
+def _unique_name(file_name: str, used_names: set[str]) -> str:
+    """Return the name of the PNG file of an image, below any folder, and add it to ``used_names``."""
+    path = Path(file_name.replace("\\", "/")).with_suffix("")
+    stem = "/".join(part for part in path.parts if part not in (path.anchor, "..", ""))
+    name, number = f"{stem}.png", 2
+    while name in used_names:  # a.jpg and a.png become one name
+        name, number = f"{stem}_{number}.png", number + 1
+    used_names.add(name)
+    return name
+
+
+def _to_label_pixels(labels: np.ndarray) -> np.ndarray:
+    """Return labels in the smallest type of a PNG file that holds them."""
+    return labels.astype(np.uint8 if labels.max(initial=0) <= 255 else np.uint16)
+
+
 def _panoptic_annotation(record: Record, name: str, metadata: Metadata) -> dict[str, object]:
     assert record.panoptic_seg is not None
     segments = []
     for segment in record.segments_info or ():
         category_ids = metadata.thing_ids if segment["isthing"] else metadata.stuff_ids
         rows, columns = (record.panoptic_seg == segment["id"]).numpy().nonzero()
+        if len(rows) == 0:  # other objects cover it, and the format has no segment without pixels
+            continue
         x, y = int(columns.min()), int(rows.min())
         segments.append(
             {
@@ -108,7 +127,7 @@ def _panoptic_json(
 
 
 def write_png(pixels: np.ndarray, path: Path) -> None:
-    """Write ``(H, W)`` gray or ``(H, W, 3)`` RGB uint8 pixels as a PNG file, and create its folder."""
+    """Write ``(H, W)`` gray (uint8 or uint16) or ``(H, W, 3)`` RGB uint8 pixels as a PNG file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
 
