@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hydet.data.images.reading import read_image
 from hydet.engine import load_checkpoint, load_weights
 from hydet.evaluation import results_to_coco_json
 from hydet.runs.open_checkpoint import open_checkpoint
+from hydet.visualization import draw_predictions
 
 
 def test_prediction_of_a_folder_a_file_and_a_glob(trained, coco_folder, command, tmp_path):
@@ -157,3 +159,26 @@ def test_a_moved_checkpoint_still_works(trained, coco_folder, command, tmp_path)
     shutil.copytree(load_checkpoint(trained).path, moved)
     file = next((coco_folder / "val").iterdir())
     command("predict", f"checkpoint={moved}", f"input={file}", f"output_dir={tmp_path}/predictions")
+
+
+def test_an_error_keeps_the_results_of_the_images_before_it(
+    trained, coco_folder, failure, tmp_path, monkeypatch
+):
+    from hydet.cli import predict
+
+    files = sorted((coco_folder / "val").iterdir())
+    drawn = []
+
+    def draw(*arguments, **settings):
+        drawn.append(1)
+        if len(drawn) == 3:
+            raise ValueError("no memory is left")
+        return draw_predictions(*arguments, **settings)
+
+    monkeypatch.setattr(predict, "draw_predictions", draw)
+    line = failure("predict", f"checkpoint={trained}", f"input={coco_folder}/val", f"output_dir={tmp_path}")
+    assert "no memory is left" in line
+    images = json.loads((tmp_path / "images.json").read_text(encoding="utf-8"))
+    assert [Path(i["file_name"]) for i in images] == files[:2]
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert {r["image_id"] for r in results} == {1, 2}

@@ -1,5 +1,7 @@
 """Files that a user names, and names of the drawn images."""
 
+import os
+
 import pytest
 
 from hydet.data import DataError
@@ -24,3 +26,13 @@ def test_a_missing_path_and_a_folder_without_images_are_named(tmp_path):
         find_images(str(tmp_path / "*.jpg"))
     with pytest.raises(DataError, match="holds no image"):
         find_images(str(tmp_path))
+
+
+def test_paths_that_are_no_regular_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    for name, kind in (("pipe", "a named pipe"), ("link", "a link to a file that does not exist")):
+        with pytest.raises(DataError, match=rf"{name}\.jpg is {kind}"):
+            find_images(str(tmp_path / f"{name}.jpg"))
+    (tmp_path / "folder.jpg").mkdir()  # a folder is no image, whatever its name is
+    assert [p.name for p in find_images(str(tmp_path))] == ["link.jpg", "pipe.jpg"]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from hydet.data import DataError, InputMapper
-from hydet.runs.prediction import predict_files
+from hydet.data.images.reading import ImageReader
+from hydet.runs.prediction import build_image_reader, predict_files
 
 
 class Counting(torch.nn.Module):
@@ -43,3 +45,20 @@ def test_batches_and_files_that_cannot_be_read(files):
 def test_a_broken_file_raises_by_default(files):
     with pytest.raises(DataError, match=r"broken\.png"):
         list(predict_files(Counting(), InputMapper(training=False, mask_format=None), files))
+
+
+def test_settings_of_the_reader_come_from_the_command_or_the_training_data():
+    trained = OmegaConf.create({"data": {"value_range": [0, 4095]}})
+    given = OmegaConf.create({"value_range": None, "max_pixels": 1000})
+    assert build_image_reader(trained, given) == ImageReader(value_range=[0, 4095], max_pixels=1000)
+    given.value_range = "minmax"
+    assert build_image_reader(trained, given).value_range == "minmax"
+    assert build_image_reader(OmegaConf.create({"data": {}}), OmegaConf.create({})) == ImageReader()
+
+
+def test_files_are_read_with_the_settings(files):
+    failed = []
+    mapper = InputMapper(training=False, mask_format=None)
+    read = ImageReader(max_pixels=5)
+    assert not list(predict_files(Counting(), mapper, files[:1], failed=failed, read=read))
+    assert "max_pixels=5" in failed[0]

@@ -74,3 +74,31 @@ def test_proposals_are_readable_and_rotated_ones_are_left_out(tmp_path):
         files.update([{"image": torch.zeros(3, 4, 6), "image_id": image_id}], [{"proposals": proposals}])
     files.compute()
     assert ProposalFile.read(tmp_path / "proposals.npz").image_ids.tolist() == [1]
+
+
+def test_the_journal_holds_the_results_of_each_image_until_all_are_written(tmp_path):
+    files = ResultFiles(tmp_path, METADATA, journal=True)
+    detections = instances(
+        pred_boxes=Boxes(torch.tensor([[0.0, 1.0, 2.0, 3.0]])),
+        scores=torch.tensor([0.5]),
+        pred_classes=torch.tensor([1]),
+    )
+    proposals = instances(
+        proposal_boxes=Boxes(torch.tensor([[0.0, 0.0, 2.0, 2.0]])), objectness_logits=torch.tensor([0.25])
+    )
+    logits = torch.zeros(2, 4, 6)
+    for i, output in enumerate(
+        [{"instances": detections}, {"proposals": proposals}, {"sem_seg": logits}], start=1
+    ):
+        entry = {"image": logits, "image_id": i, "file_name": f"x{i}.jpg", "height": 4, "width": 6}
+        files.update([entry], [output])
+        lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == i  # complete before the next image
+    first, second, third = map(json.loads, lines)
+    assert (first["image_id"], first["file_name"], first["height"], first["width"]) == (1, "x1.jpg", 4, 6)
+    assert [d["category_id"] for d in first["detections"]] == [9]
+    assert second["proposal_boxes"] == [[0, 0, 2, 2]] and second["objectness_logits"] == [0.25]
+    assert third["label_map"] == "x3_3.png" and third["detections"] == []
+    files.compute()
+    assert not (tmp_path / "results.jsonl").exists()
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == first["detections"]

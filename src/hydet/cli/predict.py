@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,13 +14,13 @@ from rich.markup import escape
 from rich.progress import track
 
 from hydet.config import ConfigError
-from hydet.data import DataError
+from hydet.data import DataError, Record
 from hydet.engine.atomic_writes import write_atomically
 from hydet.runs.build import build_mapper, plain
 from hydet.runs.config_values import PREDICT_VALUES, check_values
 from hydet.runs.image_files import drawing_names, find_images
 from hydet.runs.open_checkpoint import faults_of, open_checkpoint
-from hydet.runs.prediction import predict_files
+from hydet.runs.prediction import build_image_reader, predict_files
 from hydet.runs.result_files import ResultFiles
 from hydet.runs.tasks import traits_of
 from hydet.visualization import draw_predictions, save_png
@@ -29,11 +30,23 @@ from .command import run_command
 
 __all__ = ["main", "predict"]
 
+_NAMED_FAILURES = 5  # files that the last line names
+
+
+class ImageEntry(TypedDict):
+    """An image in COCO's format."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
 
 def predict(config: DictConfig, output_dir: Path) -> None:
     """Run a detector on every image that ``config.input`` names.
 
-    A file that cannot be read does not stop the others; the command then ends with an error that names it.
+    The results of each image are written before the next one begins. A file that cannot be read does not stop the
+    others; the command then ends with an error that names it.
 
     Args:
         config: see ``conf/predict.yaml``.
@@ -50,36 +63,66 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
     drawings = dict(zip(files, drawing_names(files), strict=True))
 
-    results = ResultFiles(output_dir, detector.metadata)
-    images: list[dict[str, int | str]] = []
+    results = ResultFiles(output_dir, detector.metadata, journal=True)
+    images: list[ImageEntry] = []
     failed: list[str] = []
-    with faults_of(detector.checkpoint):
-        mapper = build_mapper(detector.config, detector.model, training=False, labeled=False)
-        predictions = predict_files(
-            detector.model, mapper, files, batch_size=config.batch_size, failed=failed
-        )
-        for prediction in track(predictions, "predicting", total=len(files), console=console, transient=True):
-            record = prediction.record
-            drawing = draw_predictions(
-                record.image, prediction.output, detector.metadata, score_threshold=config.score_threshold
+    try:
+        with faults_of(detector.checkpoint):
+            mapper = build_mapper(detector.config, detector.model, training=False, labeled=False)
+            predictions = predict_files(
+                detector.model,
+                mapper,
+                files,
+                batch_size=config.batch_size,
+                failed=failed,
+                read=build_image_reader(detector.config, config),
             )
-            save_png(drawing, output_dir / "pictures" / drawings[Path(record.file_name)])
-            images.append(
-                {
-                    "id": record.image_id,
-                    "file_name": record.file_name,
-                    "height": record.height,
-                    "width": record.width,
-                }
-            )
-            results.update([prediction.model_input], [prediction.output])
-    results.compute()
-    write_atomically(output_dir / "images.json", json.dumps(images))
+            for prediction in track(
+                predictions, "predicting", total=len(files), console=console, transient=True
+            ):
+                record = prediction.record
+                drawing = draw_predictions(
+                    record.image, prediction.output, detector.metadata, score_threshold=config.score_threshold
+                )
+                save_png(drawing, output_dir / "pictures" / drawings[Path(record.file_name)])
+                results.update([prediction.model_input], [prediction.output])
+                images.append(_describe(record))
+    except BaseException:  # also Ctrl-C; if the process is killed, the results so far are in results.jsonl
+        if images:
+            _write(results, images, output_dir)
+        raise
+    _write(results, images, output_dir)
     console.print(escape(f"{len(images)} images: {output_dir / 'images.json'}"))
     console.print(escape("\n".join(results.written)))
     console.print(escape(f"pictures: {output_dir / 'pictures'}"))
     if failed:
-        raise DataError("; ".join(failed))
+        raise DataError(_describe_failed(failed, len(files), output_dir))
+
+
+def _write(results: ResultFiles, images: Sequence[ImageEntry], output_dir: Path) -> None:
+    """Write the results of all images so far."""
+    results.compute()
+    write_atomically(output_dir / "images.json", json.dumps(images))
+
+
+def _describe(record: Record) -> ImageEntry:
+    """Return the entry of an image in COCO's format."""
+    return {
+        "id": record.image_id,
+        "file_name": record.file_name,
+        "height": record.height,
+        "width": record.width,
+    }
+
+
+def _describe_failed(failed: Sequence[str], num_files: int, output_dir: Path) -> str:
+    """Return one line about the files that could not be read; write all of them if the line cannot name them all."""
+    line = "; ".join(failed[:_NAMED_FAILURES])
+    if len(failed) > _NAMED_FAILURES:
+        path = output_dir / "unreadable.txt"
+        write_atomically(path, "\n".join(failed) + "\n")
+        line += f"; and {len(failed) - _NAMED_FAILURES} more, all listed in {path}"
+    return f"{len(failed)} of {num_files} files cannot be read, the others are done: {line}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

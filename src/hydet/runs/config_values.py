@@ -93,6 +93,19 @@ _SCALES = ValueType(
 # No machine has processors for more worker processes.
 _WORKERS = _whole(0, 1024)
 
+_VALUE_RANGE = ValueType(
+    "auto, full, minmax or two numbers [low, high]",
+    lambda value: (
+        value in ("auto", "full", "minmax")
+        or (
+            isinstance(value, list)
+            and len(value) == 2
+            and all(map(_is_number, value))
+            and value[0] < value[1]
+        )
+    ),
+)
+
 _PROPOSALS: Mapping[str, ValueType] = {
     "proposals": _SECTION,
     "proposals.train": _PATH.or_null(),
@@ -121,6 +134,8 @@ STORED_VALUES: Mapping[str, ValueType] = {
     "augment.test": _SECTION,
     "data": _SECTION,
     "data.name": _TEXT.or_null(),
+    "data.value_range": _VALUE_RANGE,
+    "data.max_pixels": _POSITIVE_COUNT,
     "evaluators": _SECTION,
 }
 
@@ -178,6 +193,8 @@ PREDICT_VALUES: Mapping[str, ValueType] = {
     "input": _PATH,
     "score_threshold": _FRACTION,
     "batch_size": _POSITIVE_COUNT,
+    "value_range": _VALUE_RANGE.or_null(),
+    "max_pixels": _POSITIVE_COUNT.or_null(),
     "device": _TEXT,
     "changes": _SECTION,
     "allow": _NAMES,

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydet.data import DataError
+from hydet.data.images.files import check_regular_file
 
 __all__ = ["IMAGE_SUFFIXES", "drawing_names", "find_images"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -19,13 +22,15 @@ def find_images(pattern: str) -> list[Path]:
 
     Raises:
         FileNotFoundError: if there is no such file or folder, or nothing matches.
-        DataError: if a folder holds no image.
+        DataError: if a folder holds no image, or the path is a named pipe, a device or a dead link.
     """
     path = Path(pattern)
     if path.is_file():
         return [path]
+    if not path.is_dir() and (path.exists() or path.is_symlink()):
+        check_regular_file(path)  # raises an error that says what it is
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
         if not files:
             raise DataError(
                 f"input={pattern}: the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor, nn
 
 from hydet.data import DataError, InputMapper, Record
-from hydet.data.images.reading import read_image
+from hydet.data.images.reading import MAX_PIXELS, ImageReader
 from hydet.engine.model_outputs import move_to_cpu
 from hydet.structures import ModelInput, ModelOutput
 
-__all__ = ["Prediction", "predict_files", "unlabeled_record"]
+__all__ = ["Prediction", "build_image_reader", "predict_files", "unlabeled_record"]
 
 
 class Prediction(NamedTuple):
@@ -39,6 +40,7 @@ def predict_files(
     *,
     batch_size: int = 1,
     failed: list[str] | None = None,
+    read: ImageReader | None = None,
 ) -> Iterator[Prediction]:
     """Yield the prediction for every image file.
 
@@ -48,11 +50,13 @@ def predict_files(
         files: image files; their position, counted from 1, becomes ``image_id``.
         batch_size: number of images per forward pass.
         failed: receives a line for each file that cannot be read. Without it, such a file raises ``DataError``.
+        read: settings for reading the files; by default those of ``hydet.data.read_image``.
     """
+    read = ImageReader() if read is None else read
     batch: list[tuple[Record, ModelInput]] = []
     for image_id, file in enumerate(files, start=1):
         try:
-            image = read_image(file)
+            image = read(file)
         except DataError as error:
             if failed is None:
                 raise
@@ -71,6 +75,27 @@ def _run(model: nn.Module, batch: Sequence[tuple[Record, ModelInput]]) -> Iterat
     outputs: list[ModelOutput] = model([model_input for _, model_input in batch])
     for (record, model_input), output in zip(batch, outputs, strict=True):
         yield Prediction(record, model_input, move_to_cpu(output))
+
+
+def build_image_reader(trained: DictConfig, given: DictConfig) -> ImageReader:
+    """Build the reader of images from the settings of a command, or from those of the training data where they are null.
+
+    Args:
+        trained: config of the checkpoint; its ``data`` may have ``value_range`` and ``max_pixels``.
+        given: config of the command.
+
+    Raises:
+        ValueError: if a setting is out of range; the message names it.
+    """
+
+    def setting(name: str) -> Any:  # ImageReader checks it
+        value = OmegaConf.select(given, name)
+        value = OmegaConf.select(trained, f"data.{name}") if value is None else value
+        return OmegaConf.to_container(value) if isinstance(value, ListConfig) else value
+
+    return ImageReader(
+        value_range=setting("value_range") or "auto", max_pixels=setting("max_pixels") or MAX_PIXELS
+    )
 
 
 def unlabeled_record(image: Tensor, *, image_id: int, file_name: str) -> Record:

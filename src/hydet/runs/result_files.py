@@ -18,7 +18,9 @@ from hydet.distributed import gather_on_main, is_main_process
 from hydet.engine.atomic_writes import write_atomically
 from hydet.evaluation import results_to_coco_json
 from hydet.evaluation.coco_results import CocoResult
-from hydet.structures import Instances, ModelInput, ModelOutput, SegmentInfo
+from hydet.structures import ModelInput, ModelOutput, SegmentInfo
+
+from .result_journal import ResultJournal
 
 __all__ = ["ResultFiles"]
 
@@ -46,6 +48,13 @@ class _Collected(NamedTuple):
     label_maps: list[str]
     proposals: list[tuple[int, Proposals]]
 
+    def extend(self, other: _Collected) -> None:
+        """Add the results of other images."""
+        self.detections.extend(other.detections)
+        self.panoptic.extend(other.panoptic)
+        self.label_maps.extend(other.label_maps)
+        self.proposals.extend(other.proposals)
+
 
 class ResultFiles:
     """An evaluator without metrics that writes the results as files.
@@ -62,15 +71,18 @@ class ResultFiles:
     Args:
         folder: created with the first file.
         metadata: metadata of the training data; the files contain its category ids.
+        journal: let ``update`` also append the results of each image to ``folder/results.jsonl``, one line per image,
+            which ``compute`` removes. The file remains if the process is killed before.
 
     Attributes:
         written: one line per kind of result, such as "12 detections: folder/results.json"; set by ``compute`` on the
             main process.
     """
 
-    def __init__(self, folder: str | Path, metadata: Metadata) -> None:
+    def __init__(self, folder: str | Path, metadata: Metadata, *, journal: bool = False) -> None:
         self.folder = Path(folder)
         self.metadata = metadata
+        self._journal = ResultJournal(self.folder / "results.jsonl") if journal else None
         self.reset()
 
     def reset(self) -> None:
@@ -81,17 +93,30 @@ class ResultFiles:
     def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
         """Add the results of one batch; inputs have ``image_id`` and ``file_name``."""
         for entry, output in zip(inputs, outputs, strict=True):
-            image_id = entry["image_id"]
-            name = f"{Path(str(entry.get('file_name', 'image'))).stem}_{image_id}.png"
-            if "instances" in output:
-                self._collected.detections.extend(results_to_coco_json([entry], [output], self.metadata))
-            if "panoptic_seg" in output:
-                self._collected.panoptic.append(self._write_segments(image_id, *output["panoptic_seg"], name))
-            elif "sem_seg" in output:
-                write_png(_labels(output["sem_seg"]), self.folder / "semantic" / name)
-                self._collected.label_maps.append(name)
-            if "proposals" in output:
-                self._add_proposals(image_id, output["proposals"].to("cpu"))
+            results = self._collect(entry, output)
+            self._collected.extend(results)
+            if self._journal is not None:
+                self._journal.append(_journal_line(entry, results))
+
+    def _collect(self, entry: ModelInput, output: ModelOutput) -> _Collected:
+        """Return the results of one image; write its maps."""
+        results = _Collected([], [], [], [])
+        image_id = entry["image_id"]
+        name = f"{Path(str(entry.get('file_name', 'image'))).stem}_{image_id}.png"
+        if "instances" in output:
+            results.detections.extend(results_to_coco_json([entry], [output], self.metadata))
+        if "panoptic_seg" in output:
+            results.panoptic.append(self._write_segments(image_id, *output["panoptic_seg"], name))
+        elif "sem_seg" in output:
+            write_png(_labels(output["sem_seg"]), self.folder / "semantic" / name)
+            results.label_maps.append(name)
+        if "proposals" in output:
+            instances = output["proposals"].to("cpu")
+            boxes = instances.proposal_boxes.tensor
+            if boxes.shape[1] == 4:  # the file format has no column for angles
+                proposals = Proposals(boxes=boxes, objectness_logits=instances.objectness_logits)
+                results.proposals.append((image_id, proposals))
+        return results
 
     def compute(self) -> dict[str, float]:
         """Write the remaining files on the main process; return no metrics."""
@@ -113,17 +138,13 @@ class ResultFiles:
         if detections or not (num_label_maps or proposals):
             self._write_json(detections, "results.json")
             self.written.append(f"{len(detections)} detections: {self.folder / 'results.json'}")
+        if self._journal is not None:
+            self._journal.remove()
         return {}
 
     def tables(self) -> list[Table]:
         """Return no tables."""
         return []
-
-    def _add_proposals(self, image_id: int, instances: Instances) -> None:
-        boxes = instances.proposal_boxes.tensor
-        if boxes.shape[1] == 4:  # the file format has no column for angles
-            proposals = Proposals(boxes=boxes, objectness_logits=instances.objectness_logits)
-            self._collected.proposals.append((image_id, proposals))
 
     def _write_json(self, content: object, name: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +168,25 @@ class ResultFiles:
                 entry["score"] = segment["score"]
             entries.append(entry)
         return {"image_id": image_id, "file_name": name, "segments_info": entries}
+
+
+def _journal_line(entry: ModelInput, results: _Collected) -> dict[str, object]:
+    """Return the image and its results as JSON."""
+    line: dict[str, object] = {
+        "image_id": entry["image_id"],
+        "file_name": entry.get("file_name"),
+        "height": entry.get("height"),
+        "width": entry.get("width"),
+        "detections": results.detections,
+    }
+    if results.panoptic:
+        line["panoptic"] = results.panoptic[0]
+    if results.label_maps:
+        line["label_map"] = results.label_maps[0]
+    for _, proposals in results.proposals:
+        line["proposal_boxes"] = proposals.boxes.tolist()
+        line["objectness_logits"] = proposals.objectness_logits.tolist()
+    return line
 
 
 def _labels(logits: Tensor) -> np.ndarray:
