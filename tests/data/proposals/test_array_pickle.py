@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -68,3 +69,64 @@ def test_broken_pickles_are_named(tmp_path, content):
         read_array_pickle(path)
     with pytest.raises(DataError, match=r"missing\.pkl: cannot be read"):
         read_array_pickle(tmp_path / "missing.pkl")
+
+
+def test_object_numbers_are_checked_before_the_table_is_allocated(tmp_path):
+    """LONG_BINPUT with the number 2**31 makes Python allocate 32 GB."""
+    path = tmp_path / "values.pkl"
+    path.write_bytes(b"\x80\x02]r\x00\x00\x00\x80.")
+    with pytest.raises(DataError, match=r"values\.pkl: .* stores object number 2147483648"):
+        read_array_pickle(path)
+
+
+@pytest.mark.parametrize("opcode", [b"\x8e", b"\x8d", b"\x96"])  # BINBYTES8, BINUNICODE8, BYTEARRAY8
+def test_lengths_are_checked_against_the_file(tmp_path, opcode):
+    path = tmp_path / "values.pkl"
+    path.write_bytes(b"\x80\x05" + opcode + (2**36).to_bytes(8, "little") + b"abc.")
+    with pytest.raises(DataError, match=r"values\.pkl: is not a pickle"):
+        read_array_pickle(path)
+
+
+def test_shared_objects_are_replaced_once(tmp_path):
+    value = [np.arange(3)]
+    for _ in range(60):
+        value = [value, value]  # 2**60 paths to the array
+    path = tmp_path / "values.pkl"
+    path.write_bytes(pickle.dumps(value))
+    loaded = read_array_pickle(path)
+    assert loaded[0] is loaded[1]
+
+
+def test_values_that_contain_themselves_are_refused(tmp_path):
+    value = []
+    value.append(value)
+    path = tmp_path / "values.pkl"
+    path.write_bytes(pickle.dumps(value))
+    with pytest.raises(DataError, match="contains itself"):
+        read_array_pickle(path)
+
+
+def test_functions_of_the_reader_cannot_be_changed(tmp_path):
+    path = tmp_path / "values.pkl"
+    path.write_bytes(b"\x80\x02c_codecs\nencode\n}U\x0c__defaults__K\x01sb.")
+    with pytest.raises(DataError, match="changes a function"):
+        read_array_pickle(path)
+
+
+def test_changed_bytes_are_named_in_one_line(tmp_path):
+    """Each byte of a small file takes a few other values; the result is a value or one line with the file's name."""
+    content = pickle.dumps(
+        {"ids": [1, 2], "boxes": [np.zeros((2, 4)), np.ones((1, 4))], "bbox_mode": np.int64(0)}
+    )
+    path = tmp_path / "values.pkl"
+    tracemalloc.start()
+    for position in range(len(content)):
+        for value in (0x00, 0x7F, 0xFF, content[position] ^ 0x10):
+            path.write_bytes(content[:position] + bytes([value]) + content[position + 1 :])
+            try:
+                read_array_pickle(path)
+            except DataError as error:
+                assert "values.pkl" in str(error) and "\n" not in str(error)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000

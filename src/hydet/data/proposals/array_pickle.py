@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from hydet.data.coco.json_values import one_line
 from hydet.data.errors import DataError
 
 __all__ = ["read_array_pickle"]
 
+_MAX_REASON = 200  # characters; errors quote what the file contains
 _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
 
 
@@ -22,6 +26,7 @@ def read_array_pickle(path: str | Path) -> object:
 
     A pickle is a program that can call any function by name. This reader resolves only the few names that arrays need,
     to functions of this module that read bytes, and refuses any other name. It does not use numpy's own unpickling.
+    Sizes are checked against the file before anything is allocated.
     Files of Python 2 are supported; their strings are decoded as Latin-1. Members of the reference's ``BoxMode`` become
     integers.
 
@@ -32,12 +37,35 @@ def read_array_pickle(path: str | Path) -> object:
         DataError: if the file cannot be read, is not a pickle, or contains anything else.
     """
     try:
-        with open(path, "rb") as file:
-            return _replace_stand_ins(_Unpickler(file, encoding="latin1").load())
+        # A map ends where the file ends, so a broken length cannot allocate more than the file holds.
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            _check_memo(content)
+            content.seek(0)
+            return _StandInReplacer().replace(_Unpickler(content, encoding="latin1").load())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a broken pickle can raise almost any exception
-        raise DataError(f"{path}: is not a pickle of plain values and numeric arrays ({error})") from error
+        raise DataError(
+            f"{path}: is not a pickle of plain values and numeric arrays ({_describe(error)})"
+        ) from error
+
+
+def _describe(error: Exception) -> str:
+    return one_line(str(error))[:_MAX_REASON] or type(error).__name__
+
+
+def _check_memo(content: mmap.mmap) -> None:
+    """Check the opcodes of a pickle, and that it numbers its objects consecutively.
+
+    Python allocates a table up to the largest number: one changed byte can ask for 20 GB.
+
+    Raises:
+        pickle.UnpicklingError: if a number is larger than that of the opcode.
+        ValueError: if the content is not a pickle.
+    """
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) <= number:
+            raise pickle.UnpicklingError(f"opcode {number} stores object number {argument}")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -115,29 +143,63 @@ def _array_from_buffer(
     return array
 
 
+class _Function:
+    """Calls a function of this module. Unlike a function, it has no attributes that a pickle could change."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: object) -> object:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise pickle.UnpicklingError("it changes a function")
+
+
 _NUMPY_MODULES = frozenset(
     f"numpy.{core}.{module}" for core in ("core", "_core") for module in ("multiarray", "numeric")
 )
 _STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "ndarray"): _ArrayStandIn,
     ("numpy", "dtype"): _DtypeStandIn,
-    ("numpy", "_reconstruct"): _empty_array,
-    ("numpy", "scalar"): _scalar,
-    ("numpy", "_frombuffer"): _array_from_buffer,
-    ("_codecs", "encode"): _to_bytes,
-    ("__builtin__", "bytes"): _empty_bytes,
+    ("numpy", "_reconstruct"): _Function(_empty_array),
+    ("numpy", "scalar"): _Function(_scalar),
+    ("numpy", "_frombuffer"): _Function(_array_from_buffer),
+    ("_codecs", "encode"): _Function(_to_bytes),
+    ("__builtin__", "bytes"): _Function(_empty_bytes),
     ("detectron2.structures.boxes", "BoxMode"): int,
 }
 
 
-def _replace_stand_ins(value: object) -> object:
-    """Replace the stand-ins in a nested value by arrays."""
-    if isinstance(value, _ArrayStandIn):
-        return value.value
-    if isinstance(value, dict):
-        return {_replace_stand_ins(key): _replace_stand_ins(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_replace_stand_ins(item) for item in value)
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return value
-    raise pickle.UnpicklingError(f"it contains {value!r}")
+class _StandInReplacer:
+    """Replaces the stand-ins in a nested value by arrays, each object once: objects may appear many times."""
+
+    def __init__(self) -> None:
+        self._results: dict[int, object] = {}
+        self._open: set[int] = set()  # containers around the current value
+
+    def replace(self, value: object) -> object:
+        """Return the value with arrays in place of stand-ins.
+
+        Raises:
+            pickle.UnpicklingError: if it contains itself, or anything but plain values and stand-ins.
+        """
+        if isinstance(value, _ArrayStandIn):
+            return value.value
+        if value is None or isinstance(value, bool | int | float | str | bytes):
+            return value
+        if not isinstance(value, dict | list | tuple):
+            raise pickle.UnpicklingError(f"it contains {value!r}")
+        key = id(value)
+        if key in self._open:
+            raise pickle.UnpicklingError("it contains itself")
+        if key not in self._results:
+            self._open.add(key)
+            if isinstance(value, dict):
+                self._results[key] = {self.replace(k): self.replace(item) for k, item in value.items()}
+            else:
+                self._results[key] = type(value)(self.replace(item) for item in value)
+            self._open.remove(key)
+        return self._results[key]

@@ -41,12 +41,13 @@ class ProposalFile:
     ) -> None:
         arrays = ProposalArrays(image_ids, offsets, boxes, objectness_logits)
         _check_dtypes(arrays, name)
-        arrays = ProposalArrays(
-            image_ids=image_ids.astype(np.int64),
-            offsets=offsets.astype(np.int64),
-            boxes=boxes.astype(np.float32),
-            objectness_logits=objectness_logits.astype(np.float32),
-        )
+        with np.errstate(over="ignore"):  # too large numbers become infinite, which _check_finite reports
+            arrays = ProposalArrays(
+                image_ids=image_ids.astype(np.int64),
+                offsets=offsets.astype(np.int64),
+                boxes=boxes.astype(np.float32),
+                objectness_logits=objectness_logits.astype(np.float32),
+            )
         _check_shapes(arrays, name)
         _check_finite(arrays, name)
         self.image_ids, self.offsets, self.boxes, self.objectness_logits = arrays
@@ -100,6 +101,8 @@ def _check_dtypes(arrays: ProposalArrays, name: str) -> None:
         if array.dtype.kind not in ("iu" if is_index else "iuf"):  # signed, unsigned, float
             expected = "integers" if is_index else "numbers"
             raise DataError(f"{name}: {key} must be {expected}, got an array of {array.dtype}")
+        if is_index and array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise DataError(f"{name}: {key} has {int(array.max())}, which is more than 64 bits hold")
 
 
 def _check_shapes(arrays: ProposalArrays, name: str) -> None:
