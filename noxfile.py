@@ -92,9 +92,10 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def configs(session: nox.Session) -> None:
-    """Write the resolved YAML of every model option to ``docs/configs``."""
+    """Write the resolved YAML of every model option to ``docs/configs``, and the import graph of the architecture page."""
     session.install("-e", ".")
     session.run("python", "docs/write_configs.py", *session.posargs)
+    session.run("python", "docs/write_import_graph.py", *session.posargs)
 
 
 @nox.session
