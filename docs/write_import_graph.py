@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "hydet"
 PAGE = ROOT / "docs" / "architecture.md"
-# The text of each node; a package without a description fails, so that nobody forgets it.
+# The text of each node. A package without a description is an error.
 DESCRIPTIONS = {
     "kernels": "Triton and torch ops",
     "distributed": "devices, process groups",
