@@ -8,7 +8,7 @@ from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Proposals, Record, Segment, segment_to_mask
 from hydet.data.datasets.report import DataReport, Problem
 from hydet.data.errors import DataError
-from hydet.data.images.reading import read_image
+from hydet.data.images.reading import ImageReader, read_image
 from hydet.data.loading.evaluation_loader import EvaluationLoader, build_evaluation_loader
 from hydet.data.loading.samplers import (
     RepeatFactorSampler,
@@ -39,6 +39,7 @@ __all__ = [
     "DetectionDataset",
     "EvaluationLoader",
     "FixedSizeCrop",
+    "ImageReader",
     "InputMapper",
     "Metadata",
     "Problem",

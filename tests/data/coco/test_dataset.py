@@ -165,3 +165,15 @@ def test_index_out_of_range(coco_folder, annotation):
     assert dataset[-1].image_id == 5
     with pytest.raises(IndexError, match="index 1"):
         dataset[1]
+
+
+def test_settings_for_reading_images(coco_folder, annotation):
+    arguments = coco_folder([annotation()])
+    Image.fromarray(np.full((30, 40), 800, dtype=np.uint16)).save(arguments["images"] / "a.png")
+    for value_range, expected in (("auto", 199), ("full", 3), ([700, 900], 128)):
+        image = CocoDataset(**arguments, value_range=value_range)[0].image
+        assert image.shape == (3, 30, 40) and image.unique().tolist() == [expected]
+    with pytest.raises(DataError, match=r"a\.png: the image has 40 x 30 .* max_pixels=1000"):
+        CocoDataset(**arguments, max_pixels=1000)[0]
+    with pytest.raises(ValueError, match="value_range"):
+        CocoDataset(**arguments, value_range="all")

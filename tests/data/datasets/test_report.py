@@ -1,3 +1,7 @@
+"""Counts and lines of data reports."""
+
+import copy
+
 from hydet.data import DataReport
 
 
@@ -19,3 +23,22 @@ def test_report_counts_all_problems_and_lists_the_first():
         "  50 x box outside, dropped: such as image 0",
         "  1 x bad rle, left out: image 7, annotation 3",
     ]
+
+
+def test_problems_that_workers_record_are_merged_once():
+    report = DataReport("a.json")
+    report.add("bad_rle", "found in the file", action="left out")
+    workers = [copy.deepcopy(report), copy.deepcopy(report)]
+    for worker in workers:
+        assert worker.take_recorded() == []  # nothing is recorded before the start
+        worker.start_recording()
+        worker.add("other_size", "a.jpg", action="clamped")
+        report.merge(worker.take_recorded())
+        worker.start_recording()
+        worker.add("not_upright", "b.jpg", action="not rotated")
+        problems = worker.take_recorded()
+        assert [p.message for p in problems] == ["b.jpg"] and worker.take_recorded() == []
+        report.merge(problems)
+    assert report.counts == {
+        ("bad_rle", "left out"): 1, ("other_size", "clamped"): 1, ("not_upright", "not rotated"): 1
+    }  # fmt: skip

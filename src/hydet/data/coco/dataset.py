@@ -25,7 +25,8 @@ from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record, Segment
 from hydet.data.datasets.report import POLICIES, DataReport, Policy
 from hydet.data.errors import DataError
-from hydet.data.images.reading import read_image
+from hydet.data.images.reading import MAX_PIXELS, ImageReader
+from hydet.data.images.value_range import ValueRange
 
 __all__ = ["CocoDataset"]
 
@@ -68,12 +69,14 @@ class CocoDataset(BaseDataset):
         panoptic_json: COCO panoptic annotations of the same images. Semantic labels are derived from them, with 0 for
             all things.
         panoptic_images: folder of their PNG files; by default the path of ``panoptic_json`` without its suffix.
+        value_range: values that become 0 and 255 in images with more than 8 bits; see :class:`hydet.data.ImageReader`.
+        max_pixels: largest image that is read.
         name: name for messages; by default that of the JSON file.
 
     Raises:
         DataError: if the file is missing or not in COCO's format, has categories that are not in ``class_names``, no
             image can be used, or anything is broken and the policy is ``"raise"``.
-        ValueError: if ``policy`` is unknown.
+        ValueError: if ``policy`` or ``value_range`` is unknown.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class CocoDataset(BaseDataset):
         stuff_class_names: Sequence[str] | None = None,
         panoptic_json: str | Path | None = None,
         panoptic_images: str | Path | None = None,
+        value_range: ValueRange = "auto",
+        max_pixels: int = MAX_PIXELS,
         name: str | None = None,
     ) -> None:
         if policy not in POLICIES:
@@ -103,6 +108,7 @@ class CocoDataset(BaseDataset):
         self.policy = policy
         self.keypoint_offset = keypoint_offset
         self.folder = Path(images)
+        self._image_reader = ImageReader(value_range=value_range, max_pixels=max_pixels)
         self._report = DataReport(str(json))
         problems = ProblemHandler(Path(json), policy=policy, report=self._report)
         file = read_coco_file(Path(json), self.folder, problems=problems)
@@ -225,12 +231,12 @@ class CocoDataset(BaseDataset):
 
     def _read_image(self, image_index: int, path: Path) -> Tensor:
         """Read an image and compare its size with that of the JSON."""
-        image = read_image(path)
+        image = self._image_reader(path)
         expected = self._images.size(image_index)
         if tuple(image.shape[1:]) == expected:
             return image
         if tuple(image.shape[1:]) == expected[::-1]:
-            stored = read_image(path, orient=False)
+            stored = self._image_reader(path, orient=False)
             if tuple(stored.shape[1:]) == expected:
                 message = f"{path}: the JSON has the size of the image before its EXIF rotation"
                 self._report_once(image_index, "not_upright", message, "not rotated")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Literal
 
 __all__ = ["POLICIES", "DataReport", "Policy", "Problem"]
@@ -31,6 +32,9 @@ class Problem:
 class DataReport:
     """Counts of problems by kind and action, with the first examples of each.
 
+    Worker processes have copies of the report. In a worker, call :meth:`start_recording` once and
+    :meth:`take_recorded` after each batch, and pass the result to :meth:`merge` of the report in the main process.
+
     ``str(report)`` is a summary of several lines. A report without problems is false, and its summary empty.
 
     Args:
@@ -45,13 +49,36 @@ class DataReport:
         self.source = source
         self.counts: dict[tuple[str, str], int] = {}
         self.problems: list[Problem] = []
+        self._recorded: list[Problem] | None = None
+        self._merged: set[Problem] = set()
 
     def add(self, kind: str, message: str, *, action: str) -> None:
         """Count a problem; see :class:`Problem` for the arguments."""
+        if self._recorded is not None:
+            self._recorded.append(Problem(kind, message, action))
         key = (kind, action)
         self.counts[key] = self.counts.get(key, 0) + 1
         if self.counts[key] <= _MAX_EXAMPLES:
             self.problems.append(Problem(kind, message, action))
+
+    def start_recording(self) -> None:
+        """Record the problems from now on, for :meth:`take_recorded`."""
+        if self._recorded is None:
+            self._recorded = []
+
+    def take_recorded(self) -> list[Problem]:
+        """Return the problems since the last call, or since :meth:`start_recording`."""
+        recorded = self._recorded or []
+        if recorded:
+            self._recorded = []
+        return recorded
+
+    def merge(self, problems: Iterable[Problem]) -> None:
+        """Add problems that workers recorded, each once: several workers may have read the same image."""
+        for problem in problems:
+            if problem not in self._merged:
+                self._merged.add(problem)
+                self.add(problem.kind, problem.message, action=problem.action)
 
     def count(self, kind: str | None = None) -> int:
         """Return the number of problems of a kind; None counts all kinds."""
