@@ -67,6 +67,14 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def corpus(session: nox.Session) -> None:
+    """Break image and annotation files in thousands of ways, and check that each is read or named, about three minutes."""
+    session.install("-e", ".[test]")
+    for script in ("mutate_images.py", "mutate_json.py"):
+        session.run("python", f"tests/corpus/{script}", *session.posargs)
+
+
+@nox.session
 def mmdet(session: nox.Session) -> None:
     """Test hydet with models of mmdet, which pins versions of its own; other sessions skip these tests."""
     session.install("-e", ".[test,mmdet]")
