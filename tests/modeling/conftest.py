@@ -1,4 +1,4 @@
-"""Comparison of classes with the interfaces they implement."""
+"""Comparison of classes with the interfaces that they implement."""
 
 import inspect
 
@@ -8,41 +8,40 @@ import pytest
 @pytest.fixture(scope="session")
 def differences():
     """Return a function that lists how an object differs from a protocol: missing members, incompatible arguments."""
+    return list_differences
 
-    def compare(protocol, instance):
-        lacking = []
-        for name in sorted(
-            protocol.__protocol_attrs__ if hasattr(protocol, "__protocol_attrs__") else members(protocol)
-        ):
-            if not hasattr(type(instance), name) and not hasattr(instance, name):
-                lacking.append(f"has no {name}")
-            elif inspect.isfunction(vars(protocol).get(name)):
-                function = type(instance).forward if name == "__call__" else getattr(type(instance), name)
-                lacking += [f"{name}: {text}" for text in incompatible(vars(protocol)[name], function)]
-        return lacking
 
-    return compare
+def list_differences(protocol, instance):
+    messages = []
+    for name in sorted(members(protocol)):
+        if not hasattr(instance, name):
+            messages.append(f"has no {name}")
+        elif inspect.isfunction(vars(protocol).get(name)):
+            method = type(instance).forward if name == "__call__" else getattr(type(instance), name)
+            messages += [f"{name}: {reason}" for reason in list_incompatible(vars(protocol)[name], method)]
+    return messages
 
 
 def members(protocol):
+    """Return the names of the public members that a protocol itself declares, and ``__call__``."""
     names = {*vars(protocol), *inspect.get_annotations(protocol)}
     return {name for name in names if name == "__call__" or not name.startswith("_")}
 
 
-def incompatible(declared, function):
-    """Yield the reasons why ``function`` cannot be called as ``declared``."""
+def list_incompatible(declared, method):
+    """Return the reasons why ``method`` cannot be called with the positional arguments of ``declared``."""
     expected = list(inspect.signature(declared).parameters.values())
-    given = list(inspect.signature(function).parameters.values())
-    for i in range(len(expected)):
-        if i >= len(given):
-            yield f"lacks the argument {expected[i].name}"
-        elif (
-            expected[i].default is not inspect.Parameter.empty and given[i].default is inspect.Parameter.empty
-        ):
-            yield f"{given[i].name} has no default"
-    for extra in given[len(expected) :]:
-        if extra.default is inspect.Parameter.empty and extra.kind not in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
-            yield f"needs the argument {extra.name}"
+    actual = list(inspect.signature(method).parameters.values())
+    reasons = [f"lacks the argument {parameter.name}" for parameter in expected[len(actual) :]]
+    reasons += [
+        f"the argument {b.name} has no default"
+        for a, b in zip(expected, actual, strict=False)
+        if a.default is not a.empty and b.default is b.empty
+    ]
+    reasons += [
+        f"needs the argument {parameter.name}"
+        for parameter in actual[len(expected) :]
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    return reasons
