@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from hydet.data.coco.ids import IdTable
-from hydet.data.coco.json_values import one_line, shorten, to_int, to_number
+from hydet.data.coco.json_values import shorten, to_int, to_number
 from hydet.data.coco.problems import ProblemHandler
-from hydet.data.errors import DataError
+from hydet.data.errors import DataError, one_line
 
 __all__ = ["Category", "clean_name", "read_categories"]
 
@@ -76,10 +76,15 @@ def read_categories(
                 f"{path}: category id {category.category_id} appears twice, as {known.name!r} and {category.name!r}"
             )
         if known is not category:
-            problems.note("repeated_category", f"{_describe(category)} appears twice", action="read once")
+            problems.note(
+                "repeated_category",
+                f"{_describe(category)} appears twice",
+                action="read once",
+                names_image=False,
+            )
     for group in _find_groups(categories, used_ids):
         message = f"{_describe(group)} has no objects and is only the supercategory of others"
-        problems.note("category_group", message, action="left out")
+        problems.note("category_group", message, action="left out", names_image=False)
         del categories[group.category_id]
     _check_names(path, categories, used_ids, problems)
     return dict(sorted(categories.items()))
@@ -105,18 +110,18 @@ def _read_category(path: Path, entry: object, ids: IdTable, problems: ProblemHan
     printable_name = clean_name(name)
     if printable_name != name:
         message = f"category {shorten(name)} has characters that cannot be printed on one line"
-        problems.note("category_name", message, action="replaced")
+        problems.note("category_name", message, action="replaced", names_image=False)
     description = f"category {printable_name!r}"
     keypoints = _read_keypoints(entry.get("keypoints"), description, problems)
     supercategory, frequency = entry.get("supercategory"), entry.get("frequency")
     if frequency not in (None, "r", "c", "f"):
         message = f"{description}: frequency must be r, c or f, got {shorten(frequency)}"
-        problems.add("bad_category_field", message, action="left out")
+        problems.add("bad_category_field", message, action="left out", names_image=False)
         frequency = None
     isthing = entry.get("isthing")
     if isthing is not None and to_number(isthing) not in (0, 1) and not isinstance(isthing, bool):
         message = f"{description}: isthing must be 0 or 1, got {shorten(isthing)}"
-        problems.add("bad_category_field", message, action="left out")
+        problems.add("bad_category_field", message, action="left out", names_image=False)
         isthing = None
     return Category(
         category_id=category_id,
@@ -138,7 +143,7 @@ def _read_keypoints(values: object, description: str, problems: ProblemHandler) 
     if names and None not in names and len(set(names)) == len(names):
         return tuple(one_line(str(name)) for name in names)
     message = f"{description}: keypoints must be a list of different names, got {shorten(values)}"
-    problems.add("bad_category_field", message, action="left out")
+    problems.add("bad_category_field", message, action="left out", names_image=False)
     return ()
 
 
@@ -153,7 +158,7 @@ def _read_sigmas(
     message = (
         f"{description}: keypoint_sigmas must be {num_keypoints} positive numbers, got {shorten(values)}"
     )
-    problems.add("bad_category_field", message, action="left out")
+    problems.add("bad_category_field", message, action="left out", names_image=False)
     return ()
 
 
@@ -165,7 +170,7 @@ def _read_skeleton(values: object, description: str, problems: ProblemHandler) -
     if len(skeleton) == len(pairs) and all(a is not None and b is not None for a, b in skeleton):
         return tuple((a, b) for a, b in skeleton if a is not None and b is not None)
     message = f"{description}: skeleton must be a list of pairs of numbers, got {shorten(values)}"
-    problems.add("bad_category_field", message, action="left out")
+    problems.add("bad_category_field", message, action="left out", names_image=False)
     return ()
 
 
@@ -174,7 +179,7 @@ def _read_count(value: object, description: str, problems: ProblemHandler) -> in
     if value is None or (count is not None and count >= 0):
         return count
     message = f"{description}: image_count must be a number of images, got {shorten(value)}"
-    problems.add("bad_category_field", message, action="left out")
+    problems.add("bad_category_field", message, action="left out", names_image=False)
     return None
 
 
@@ -215,5 +220,5 @@ def _check_names(
         for category in same:
             if category is not chosen:
                 message = f"{_describe(category)} has no objects and the name of id {chosen.category_id}"
-                problems.note("repeated_category", message, action="left out")
+                problems.note("repeated_category", message, action="left out", names_image=False)
                 del categories[category.category_id]

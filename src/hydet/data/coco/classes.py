@@ -90,7 +90,7 @@ def _check_others(
         )
     for name in others:
         message = f"category {name!r} (id {id_of[name]}) has no objects and is not one of the {len(names)} class names"
-        problems.note("unused_category", message, action="left out")
+        problems.note("unused_category", message, action="left out", names_image=False)
 
 
 def _list(names: Sequence[str]) -> str:

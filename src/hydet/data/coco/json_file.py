@@ -10,7 +10,7 @@ from pathlib import Path
 from hydet.data.coco.categories import Category, read_categories
 from hydet.data.coco.ids import IdTable
 from hydet.data.coco.image_finder import ImageFinder
-from hydet.data.coco.json_values import read_json, shorten, to_int
+from hydet.data.coco.json_values import is_int, read_json, shorten, to_int
 from hydet.data.coco.problems import ProblemHandler
 from hydet.data.datasets.coco_format import FederatedKey
 from hydet.data.errors import DataError
@@ -98,7 +98,7 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
         message = (
             f"image id {shorten(label)} is not an integer of 64 bits; it is {number} here and in results"
         )
-        problems.note("renumbered_image_id", message, action="renumbered")
+        problems.note("renumbered_image_id", message, action="renumbered", names_image=False)
     reader = _ImageReader(image_folder, image_ids, category_ids, problems)
     reader.read(content["images"])
     return CocoFile(
@@ -150,7 +150,7 @@ class _ImageReader:
             image_id = self.image_ids.find(entry.get("id")) if isinstance(entry, dict) else None
             if not isinstance(entry, dict) or not names or image_id is None:
                 message = f"image {position} needs an integer 'id' and a 'file_name', got {shorten(entry)}"
-                self.problems.add("bad_image_entry", message)
+                self.problems.add("bad_image_entry", message, names_image=False)
                 continue
             name = next((name for name in names if name in self.finder), None)
             if name is None and names[0] in other_names:
@@ -237,7 +237,7 @@ def _candidate_file_names(entry: object) -> list[str]:
     if not isinstance(entry, dict):
         return []
     file_name, url = entry.get("file_name"), entry.get("coco_url")
-    names = [str(file_name)] if isinstance(file_name, str | int) and file_name else []
+    names = [str(file_name)] if (isinstance(file_name, str) or is_int(file_name)) and file_name else []
     if isinstance(url, str) and url:
         names.append("/".join(url.split("/")[-2:]))
     return names

@@ -10,13 +10,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from hydet.data.errors import DataError
+from hydet.data.errors import DataError, one_line
 
 __all__ = [
     "are_finite",
     "is_finite",
     "is_int",
-    "one_line",
     "read_json",
     "shorten",
     "to_int",
@@ -27,8 +26,6 @@ __all__ = [
 _NUMBER_TYPES = {int, float}  # exact types, because bool is a subclass of int
 _MAX_SHOWN = 60  # characters of a value in a message
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1  # what an int64 array holds
-# Control characters, line and paragraph separators, and lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _INT_TEXT = re.compile(r"\s*[+-]?[0-9]{1,19}(\.0*)?\s*")
 # First bytes of files that are not JSON, and what they are.
 _OTHER_FILES = (
@@ -161,8 +158,3 @@ def shorten(value: object) -> str:
     except (RecursionError, ValueError):  # nested or long numbers
         return f"a {type(value).__name__}"
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
-
-
-def one_line(text: str) -> str:
-    """Return text as one line that can be printed: control characters and lone surrogates are escaped."""
-    return _UNPRINTABLE.sub(lambda match: repr(match.group())[1:-1], text)

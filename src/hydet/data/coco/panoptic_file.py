@@ -174,7 +174,7 @@ class _PanopticReader:
             name = entry.get("file_name") if isinstance(entry, dict) else None
             if not isinstance(entry, dict) or image_id is None or not isinstance(name, str) or not name:
                 message = f"annotation {position} needs an 'image_id' and a 'file_name', got {shorten(entry)}"
-                self.problems.add("bad_panoptic_entry", message)
+                self.problems.add("bad_panoptic_entry", message, names_image=False)
             elif image_id in images:
                 message = (
                     f"{name}: image {shorten(entry['image_id'])} has the map {images[image_id][0]} already"

@@ -8,12 +8,11 @@ import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import numpy as np
 
-from hydet.data.coco.json_values import one_line
-from hydet.data.errors import DataError
+from hydet.data.errors import DataError, one_line
 
 __all__ = ["read_array_pickle"]
 
@@ -63,8 +62,8 @@ def _check_memo(content: mmap.mmap) -> None:
         pickle.UnpicklingError: if a number is larger than that of the opcode.
         ValueError: if the content is not a pickle.
     """
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) <= number:
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", content))):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= number:
             raise pickle.UnpicklingError(f"opcode {number} stores object number {argument}")
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hydet.data.coco.json_values import are_finite, one_line, read_json, shorten, to_int
-from hydet.data.errors import DataError
+from hydet.data.coco.json_values import are_finite, read_json, shorten, to_int
+from hydet.data.errors import DataError, one_line
 from hydet.data.proposals.array_pickle import read_array_pickle
 
 __all__ = ["ProposalArrays", "concatenate_proposals", "read_proposal_arrays"]
@@ -134,7 +134,7 @@ def _read_json(path: Path) -> ProposalArrays:
     )
 
 
-def _parse_coco_result(entry: object) -> tuple[int, list[float]] | None:
+def _parse_coco_result(entry: object) -> tuple[int, Sequence[float]] | None:
     """Return the image id, and the box and score of a COCO result; None if the entry is something else."""
     if not isinstance(entry, dict):
         return None
