@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import torch
 
-from hydet.engine.schedules import constant, scale_lr, warmup_cosine, warmup_multistep
+from hydet.engine.schedules import constant, limit_warmup, scale_lr, warmup_cosine, warmup_multistep
 
 
 def rates(schedule, steps):
@@ -42,7 +42,38 @@ def test_cosine_continues_from_the_warm_up_and_ends_at_the_final_factor():
     assert rates_per_step[0] == pytest.approx(0.002) and rates_per_step[10] == rates_per_step[
         11
     ] == pytest.approx(0.2)
-    assert rates_per_step[2] == pytest.approx((0.002 + cosine(4)) / 2)
+    assert rates_per_step[2] == pytest.approx(cosine(2) * (0.001 + 0.999 * 2 / 4))
+
+
+@pytest.mark.parametrize("steps", [150, 1000])
+def test_a_milestone_inside_the_warm_up_does_not_lower_the_rates_before_it(steps):
+    schedule = partial(warmup_multistep, milestones=[0.6667, 0.8889], warmup_steps=1000, max_steps=steps)
+    rates_per_step = rates(schedule, steps)
+    assert max(rates_per_step) == pytest.approx(2.0 * (0.001 + 0.999 * (round(0.6667 * steps) - 1) / steps))
+    assert rates_per_step[-1] == pytest.approx(2.0 * 0.01 * (0.001 + 0.999 * (steps - 1) / steps))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        partial(constant, max_steps=150),
+        partial(warmup_cosine, max_steps=150),
+        partial(warmup_multistep, milestones=[0.6667, 0.8889], max_steps=150),
+    ],
+)
+def test_the_warm_up_of_a_short_run_is_shortened(schedule):
+    rates_per_step = rates(partial(schedule, warmup_steps=1000, max_warmup_fraction=0.1), 150)
+    assert max(rates_per_step) == pytest.approx(2.0, rel=0.03)
+    assert rates_per_step.index(max(rates_per_step)) == 15
+
+
+def test_fractions_and_runs_without_an_end_keep_their_warm_up():
+    assert limit_warmup(0.4, max_warmup_fraction=0.1, max_steps=100) == 40
+    assert limit_warmup(50, max_warmup_fraction=0.1) == 50
+    assert limit_warmup(50, max_warmup_fraction=0.1, max_steps=1000) == 50
+    assert limit_warmup(50, max_steps=20) == 20
+    with pytest.raises(ValueError, match="max_warmup_fraction"):
+        limit_warmup(50, max_warmup_fraction=1.5, max_steps=1000)
 
 
 def test_constant_and_no_warm_up():

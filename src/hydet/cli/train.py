@@ -70,6 +70,11 @@ def _print_start(run: TrainingRun) -> None:
             f"learning rate: {config.optimizer.lr:g} for 16 images, so {run.scaled_lr:g} for {run.images_per_step}"
         )
     trainer.print(f"{config.trainer.max_steps} steps of {run.images_per_step} images")
+    if run.warmup_steps is not None and run.warmup_steps[0] < run.warmup_steps[1]:
+        trainer.print(
+            f"warm-up: {run.warmup_steps[0]} steps instead of {run.warmup_steps[1]}, since the run is short "
+            f"(schedule.max_warmup_fraction={config.schedule.max_warmup_fraction:g})"
+        )
     if "FrozenBN" in str(config.norm) and config.init_from is None and not config.resume:
         trainer.print(
             "[yellow]norm=FrozenBN without init_from: normalization and frozen stages keep random weights. "

@@ -1,6 +1,7 @@
 """Learning-rate schedules: a linear warm-up, then steps or a cosine.
 
-Each schedule depends on the step number alone, so a resumed run needs only that number.
+Each schedule depends on the step number alone, so a resumed run needs only that number. The warm-up multiplies the factor
+of the schedule, so that a milestone inside the warm-up does not lower the rates before it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import pairwise
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["constant", "scale_lr", "warmup_cosine", "warmup_multistep", "with_warmup"]
+__all__ = ["constant", "limit_warmup", "scale_lr", "warmup_cosine", "warmup_multistep", "with_warmup"]
 
 
 def scale_lr(lr: float, batch_size: int, reference_batch: int = 16) -> float:
@@ -31,15 +32,25 @@ def scale_lr(lr: float, batch_size: int, reference_batch: int = 16) -> float:
     return lr * batch_size / reference_batch
 
 
-def constant(optimizer: Optimizer, *, warmup_steps: int = 0, warmup_factor: float = 0.001) -> LambdaLR:
+def constant(
+    optimizer: Optimizer,
+    *,
+    warmup_steps: int | float = 0,
+    warmup_factor: float = 0.001,
+    max_warmup_fraction: float = 1.0,
+    max_steps: int | None = None,
+) -> LambdaLR:
     """Keep the optimizer's learning rate after a linear warm-up.
 
     Args:
         optimizer: optimizer whose learning rates apply after the warm-up.
-        warmup_steps: number of steps of the warm-up.
+        warmup_steps: number of steps of the warm-up, or a fraction of ``max_steps``.
         warmup_factor: learning rate of the first step, relative to the full one.
+        max_warmup_fraction: see ``limit_warmup``.
+        max_steps: number of steps of the run; needed for fractions and for ``max_warmup_fraction``.
     """
-    return LambdaLR(optimizer, with_warmup(lambda step: 1.0, warmup_steps, warmup_factor))
+    warmup = limit_warmup(warmup_steps, max_warmup_fraction=max_warmup_fraction, max_steps=max_steps)
+    return LambdaLR(optimizer, with_warmup(lambda step: 1.0, warmup, warmup_factor))
 
 
 def warmup_multistep(
@@ -49,6 +60,7 @@ def warmup_multistep(
     gamma: float = 0.1,
     warmup_steps: int | float = 1000,
     warmup_factor: float = 0.001,
+    max_warmup_fraction: float = 1.0,
     max_steps: int | None = None,
 ) -> LambdaLR:
     """Reduce the learning rate at each milestone, after a linear warm-up.
@@ -59,7 +71,8 @@ def warmup_multistep(
         gamma: factor of the learning rate at each milestone.
         warmup_steps: number of steps, or a fraction of ``max_steps``.
         warmup_factor: learning rate of the first step, relative to the full one.
-        max_steps: number of steps of the run; needed for fractions only.
+        max_warmup_fraction: see ``limit_warmup``.
+        max_steps: number of steps of the run; needed for fractions and for ``max_warmup_fraction``.
 
     Raises:
         ValueError: if milestones do not increase, or fractions are given without ``max_steps``.
@@ -67,7 +80,7 @@ def warmup_multistep(
     steps = [_to_steps("milestones", m, max_steps) for m in milestones]
     if any(a >= b for a, b in pairwise(milestones)):
         raise ValueError(f"milestones must increase, got {list(milestones)}")
-    warmup = _to_steps("warmup_steps", warmup_steps, max_steps)
+    warmup = limit_warmup(warmup_steps, max_warmup_fraction=max_warmup_fraction, max_steps=max_steps)
     return LambdaLR(
         optimizer, with_warmup(lambda step: gamma ** bisect_right(steps, step), warmup, warmup_factor)
     )
@@ -79,6 +92,7 @@ def warmup_cosine(
     max_steps: int,
     warmup_steps: int | float = 1000,
     warmup_factor: float = 0.001,
+    max_warmup_fraction: float = 1.0,
     final_factor: float = 0.0,
 ) -> LambdaLR:
     """Reduce the learning rate along half a cosine over ``max_steps``, after a linear warm-up.
@@ -88,6 +102,7 @@ def warmup_cosine(
         max_steps: number of steps of the run, including the warm-up.
         warmup_steps: number of steps, or a fraction of ``max_steps``.
         warmup_factor: learning rate of the first step, relative to the full one.
+        max_warmup_fraction: see ``limit_warmup``.
         final_factor: learning rate of the last step, relative to the full one.
 
     Raises:
@@ -102,18 +117,40 @@ def warmup_cosine(
         progress = min(step / max_steps, 1.0)
         return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    warmup = _to_steps("warmup_steps", warmup_steps, max_steps)
+    warmup = limit_warmup(warmup_steps, max_warmup_fraction=max_warmup_fraction, max_steps=max_steps)
     return LambdaLR(optimizer, with_warmup(cosine, warmup, warmup_factor))
+
+
+def limit_warmup(
+    warmup_steps: int | float, *, max_warmup_fraction: float = 1.0, max_steps: int | None = None
+) -> int:
+    """Return the number of warm-up steps, shortened for a short run.
+
+    A warm-up that suits a run of 90,000 steps would fill a run of 1,000 steps, which then never trains at its full rate.
+
+    Args:
+        warmup_steps: number of steps, or a fraction of ``max_steps``, which is never shortened.
+        max_warmup_fraction: longest warm-up, as a fraction of ``max_steps``.
+        max_steps: number of steps of the run; None leaves the warm-up as it is.
+
+    Raises:
+        ValueError: if a number is out of range, or a fraction is given without ``max_steps``.
+    """
+    if not 0 <= max_warmup_fraction <= 1:
+        raise ValueError(f"max_warmup_fraction must lie in [0, 1], got {max_warmup_fraction}")
+    steps = _to_steps("warmup_steps", warmup_steps, max_steps)
+    if max_steps is None or isinstance(warmup_steps, float):
+        return steps
+    return min(steps, math.ceil(max_warmup_fraction * max_steps))
 
 
 def with_warmup(
     schedule: Callable[[int], float], warmup_steps: int, warmup_factor: float
 ) -> Callable[[int], float]:
-    """Let a schedule start with a linear warm-up.
+    """Multiply the first factors of a schedule by a linear warm-up from ``warmup_factor`` to 1.
 
-    The warm-up rises from ``warmup_factor`` times the schedule's first value to its value after the warm-up. The first
-    gradients of a new head are large and would otherwise push pretrained weights far away (Goyal et al. 2017, section
-    2.2).
+    The first gradients of a new head are large and would otherwise push pretrained weights far away (Goyal et al. 2017,
+    section 2.2).
 
     Args:
         schedule: function from a step to a factor of the learning rate.
@@ -131,8 +168,7 @@ def with_warmup(
     def factor(step: int) -> float:
         if step >= warmup_steps:
             return schedule(step)
-        start, end = warmup_factor * schedule(0), schedule(warmup_steps)
-        return start + (end - start) * step / warmup_steps
+        return schedule(step) * (warmup_factor + (1 - warmup_factor) * step / warmup_steps)
 
     return factor
 

@@ -149,6 +149,7 @@ TRAIN_VALUES: Mapping[str, ValueType] = {
     "schedule": _SECTION.or_null(),
     "schedule.warmup_steps": _NOT_NEGATIVE,
     "schedule.warmup_factor": _NOT_NEGATIVE,
+    "schedule.max_warmup_fraction": _NOT_NEGATIVE,
     "trainer": _SECTION,
     "trainer.max_steps": _POSITIVE_COUNT,
     "trainer.precision": _either("auto", "fp32", "bf16", "fp16"),

@@ -26,6 +26,7 @@ from hydet.engine import (
 )
 from hydet.engine.callbacks import Evaluation
 from hydet.engine.checkpoint_folder import find_checkpoint_to_resume
+from hydet.engine.schedules import limit_warmup
 
 from .build import (
     build_dataset,
@@ -73,6 +74,19 @@ class TrainingRun:
     def scaled_lr(self) -> float | None:
         """Learning rate for ``images_per_step``, or None if the optimizer has no ``lr``."""
         return _scaled_lr(self.config)
+
+    @property
+    def warmup_steps(self) -> tuple[int, int | float] | None:
+        """Length of the warm-up in steps, and ``schedule.warmup_steps``; None if the schedule has no such key."""
+        schedule = self.config.get("schedule") or {}
+        if schedule.get("warmup_steps") is None:
+            return None
+        steps = limit_warmup(
+            schedule.warmup_steps,
+            max_warmup_fraction=schedule.get("max_warmup_fraction", 1.0),
+            max_steps=schedule.get("max_steps"),
+        )
+        return steps, schedule.warmup_steps
 
 
 def build_training_run(
