@@ -100,3 +100,10 @@ def test_data_without_the_labels_of_the_model_are_refused(config):
 def test_some_names():
     assert some_names(["a", "b"]) == "(2) a, b"
     assert some_names("abcdefg") == "(7) a, b, c, d, e, ..."
+
+
+def test_names_with_the_form_of_an_interpolation_stay_text(config):
+    config.data.class_names = None
+    config.num_classes = 2
+    fill_names(config, Metadata(thing_classes=("${price}", "a\\${b}")))
+    assert list(config.data.class_names) == ["${price}", "a\\${b}"]

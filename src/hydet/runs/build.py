@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from torch import nn
 
-from hydet.config import ConfigError, TargetCheck, instantiate
+from hydet.config import ConfigError, TargetCheck, instantiate, literal_config
 from hydet.data import (
     DetectionDataset,
     EvaluationLoader,
@@ -51,15 +51,21 @@ def fill_names(config: DictConfig, metadata: Metadata) -> None:
     with open_dict(data):
         fill_classes = data.get("class_names", ()) is None
         if fill_classes:
-            data.class_names = list(metadata.thing_classes)
+            data.class_names = _literal_list(metadata.thing_classes)
         if (fill_classes and metadata.num_keypoints > 0) or data.get("keypoint_names", ()) is None:
-            data.keypoint_names = list(metadata.keypoint_names)
+            data.keypoint_names = _literal_list(metadata.keypoint_names)
         if data.get("stuff_names", ()) is None:
-            data.stuff_names = list(metadata.stuff_classes)
+            data.stuff_names = _literal_list(metadata.stuff_classes)
     if config.num_classes != metadata.num_classes:
         raise ConfigError(
             f"num_classes is {config.num_classes}, but data.train has classes {some_names(metadata.thing_classes)}"
         )
+
+
+def _literal_list(names: Sequence[str]) -> ListConfig:
+    """Return names of which none is an interpolation, such as a class with the name ``"${price}"``."""
+    names_config: ListConfig = literal_config({"names": list(names)}).names
+    return names_config
 
 
 def build_model(config: DictConfig, *, allowed: TargetCheck | None = None) -> nn.Module:

@@ -33,6 +33,14 @@ def test_names_are_numbers_or_one_line(coco_folder, annotation):
     assert names.metadata.thing_classes == ("traffic light",)
 
 
+def test_name_that_means_missing_in_configs(coco_folder, annotation):
+    arguments = coco_folder([annotation()], categories=[{"id": 3, "name": "???"}])
+    for class_names in (None, ["???"], ["unknown (???)"]):
+        dataset = CocoDataset(**arguments, class_names=class_names, policy="raise")
+        assert dataset.metadata.thing_classes == ("unknown (???)",) and len(dataset[0]) == 1
+    assert "'???' is 'unknown (???)' here" in str(dataset.report())
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"keypoints": 5}, {"keypoints": {"a": 1}}, {"keypoints": [["a"], "b"]}, {"keypoints": ["a", "a"]},

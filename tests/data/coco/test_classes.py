@@ -33,7 +33,7 @@ def test_class_names_that_differ_in_case_are_named(coco_folder, annotation):
         CocoDataset(**coco_folder([annotation()]), class_names=["Dog"])
 
 
-@pytest.mark.parametrize("name", ["???", "${price}", "car [/large]", "[bold]", "a: b", "çéß", "汽车"])
+@pytest.mark.parametrize("name", ["${price}", "car [/large]", "[bold]", "a: b", "çéß", "汽车"])
 def test_class_names_with_special_meaning_elsewhere(coco_folder, annotation, name):
     arguments = coco_folder([annotation()], categories=[{"id": 3, "name": name}])
     dataset = CocoDataset(**arguments, policy="raise")

@@ -13,6 +13,8 @@ from hydet.data.errors import DataError, one_line
 
 __all__ = ["Category", "clean_name", "read_categories"]
 
+_MISSING_IN_CONFIGS = "???"  # text that stands for a missing value in configs, which store the class names
+
 
 @dataclasses.dataclass(frozen=True)
 class Category:
@@ -91,7 +93,9 @@ def read_categories(
 
 
 def clean_name(name: str) -> str:
-    """Return a name on one printable line: line breaks and tabs become spaces."""
+    """Return a name that configs and terminals can hold: on one printable line, and not ``???``."""
+    if name.strip() == _MISSING_IN_CONFIGS:
+        return f"unknown ({_MISSING_IN_CONFIGS})"
     return name if one_line(name) == name else one_line(" ".join(name.split()))
 
 
@@ -109,7 +113,9 @@ def _read_category(path: Path, entry: object, ids: IdTable, problems: ProblemHan
         raise DataError(f"{path}: a category needs an integer 'id' and a 'name', got {shorten(entry)}")
     printable_name = clean_name(name)
     if printable_name != name:
-        message = f"category {shorten(name)} has characters that cannot be printed on one line"
+        message = (
+            f"category {shorten(name)} is {printable_name!r} here: configs and terminals cannot hold its name"
+        )
         problems.note("category_name", message, action="replaced", names_image=False)
     description = f"category {printable_name!r}"
     keypoints = _read_keypoints(entry.get("keypoints"), description, problems)
