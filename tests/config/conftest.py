@@ -82,6 +82,16 @@ class Recipe:
         return Inventory(model, hydet.instantiate(self.config.parameter_groups)(model))
 
 
+# The layers that detectron2.solver.get_default_optimizer_params counts as norms.
+NORMS = (
+    torch.nn.modules.batchnorm._BatchNorm,
+    torch.nn.modules.instancenorm._InstanceNorm,
+    torch.nn.GroupNorm,
+    torch.nn.LayerNorm,
+    torch.nn.LocalResponseNorm,
+)
+
+
 class Inventory:
     """Properties of a model and its parameter groups that the tests compare."""
 
@@ -95,7 +105,7 @@ class Inventory:
         self.norm_parameters = {
             f"{prefix}.{name}"
             for prefix, module in model.named_modules()
-            if "Norm" in type(module).__name__
+            if isinstance(module, NORMS)
             for name, _ in module.named_parameters(recurse=False)
         }
         names = {id(p): name for name, p in model.named_parameters()}

@@ -30,6 +30,16 @@ def test_values_are_clipped_before_the_norm():
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.5, -0.5, 0.25, 0.0]]))
 
 
+def test_the_norm_of_each_parameter_is_clipped_alone():
+    layer = nn.Linear(2, 2)
+    layer.weight.grad = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    layer.bias.grad = torch.tensor([0.3, 0.4])
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    assert MixedPrecision("fp32", CPU).clip_gradients(optimizer, max_parameter_norm=1.0) is None
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6, 0.0], [0.0, 0.8]]))
+    assert layer.bias.grad.tolist() == pytest.approx([0.3, 0.4])
+
+
 def test_without_limits_gradients_stay():
     layer = nn.Linear(1, 1)
     layer.weight.grad = torch.full((1, 1), 1e6)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from hydet.engine import ViTLayerDecay, build_optimizer, parameter_groups
+from hydet.layers import CycleBatchNormList, LayerNorm
 
 
 def make_model():
@@ -34,7 +35,25 @@ def test_settings_of_biases():
     )
     decay, factor = (setting_of(model, groups, key) for key in ("weight_decay", "lr_factor"))
     assert decay["0.bias"] == 0.0 and factor["0.bias"] == 2.0
-    assert decay["1.bias"] == 0.1 and factor["1.bias"] == 1.0
+    assert decay["1.bias"] == 0.0 and factor["1.bias"] == 2.0
+    assert decay["1.weight"] == 0.1 and factor["1.weight"] == 1.0
+
+
+def test_a_rule_for_biases_comes_after_that_for_norms():
+    model = make_model()
+    decay = setting_of(
+        model, parameter_groups(model, weight_decay=0.1, bias_weight_decay=0.3), "weight_decay"
+    )
+    assert decay["1.bias"] == decay["0.bias"] == 0.3 and decay["1.weight"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "norm", [LayerNorm(normalized_shape=4), CycleBatchNormList(length=2, num_features=4)], ids=["LN", "cycle"]
+)
+def test_norms_that_are_none_of_torch_decay_as_in_the_published_recipes(norm):
+    model = nn.Sequential(norm)
+    decay = setting_of(model, parameter_groups(model, weight_decay=0.1), "weight_decay")
+    assert decay == {"0.weight": 0.1, "0.bias": 0.1}
 
 
 def test_overrides_by_last_name_and_by_pattern():

@@ -204,6 +204,8 @@ def test_models_must_return_scalar_losses(tiny, tmp_path, returned, message):
         {"max_steps": 1.5},
         {"accumulate": 0},
         {"clip_norm": 0},
+        {"clip_norm": float("nan")},
+        {"clip_parameter_norm": -1},
         {"clip_value": -1.0},
         {"precision": "half"},
         {"precision": "fp16"},

@@ -45,24 +45,35 @@ class MixedPrecision:
         self.scaler.scale(loss).backward()
 
     def clip_gradients(
-        self, optimizer: Optimizer, *, max_norm: float | None = None, max_value: float | None = None
+        self,
+        optimizer: Optimizer,
+        *,
+        max_norm: float | None = None,
+        max_value: float | None = None,
+        max_parameter_norm: float | None = None,
     ) -> Tensor | None:
-        """Clip the gradients of an optimizer's parameters, in their true scale: values first, then the norm.
+        """Clip the gradients of an optimizer's parameters, in their true scale.
+
+        Values are clipped first, then the norm of each parameter, then the norm of all.
 
         Args:
             optimizer: optimizer of the step.
             max_norm: largest norm of all gradients together.
-            max_value: largest absolute value of a gradient.
+            max_value: largest absolute value of an element of a gradient.
+            max_parameter_norm: largest norm of the gradient of one parameter.
 
         Returns:
             The norm before it was clipped, on the device, or None without ``max_norm``.
         """
-        if max_norm is None and max_value is None:
+        if max_norm is None and max_value is None and max_parameter_norm is None:
             return None
         self.scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if max_value is not None:
             nn.utils.clip_grad_value_(parameters, max_value)
+        if max_parameter_norm is not None:
+            for parameter in parameters:
+                nn.utils.clip_grad_norm_(parameter, max_parameter_norm)
         return None if max_norm is None else nn.utils.clip_grad_norm_(parameters, max_norm)
 
     def step(self, optimizer: Optimizer) -> None:

@@ -45,9 +45,10 @@ def parameter_groups(
             once.
         weight_decay: weight decay of parameters without a more specific rule; None leaves it to the optimizer.
         norm_weight_decay: weight decay of the weights and biases of normalization layers; None treats them like other
-            parameters.
-        bias_weight_decay: weight decay of biases outside normalization layers; None treats them like other parameters.
-        bias_lr_factor: factor of the learning rate of biases outside normalization layers.
+            parameters. These are the layers of torch and their subclasses. ``hydet.layers.LayerNorm`` (channels first)
+            and ``CycleBatchNormList`` do not count, as in the published recipes.
+        bias_weight_decay: weight decay of all biases, also of normalization layers; None changes nothing.
+        bias_lr_factor: factor of the learning rate of all biases.
         overrides: pattern -> ``{"weight_decay": ..., "lr_factor": ...}``. A pattern with ``*`` or a dot is matched
             against the parameter's full name, any other pattern against the last part of its name (``pos_embed``).
             The last matching pattern wins.
@@ -77,8 +78,8 @@ def parameter_groups(
             decay, lr_factor = weight_decay, 1.0
             if _is_norm(module):
                 decay = weight_decay if norm_weight_decay is None else norm_weight_decay
-            elif last == "bias":
-                decay = weight_decay if bias_weight_decay is None else bias_weight_decay
+            if last == "bias":
+                decay = decay if bias_weight_decay is None else bias_weight_decay
                 lr_factor = bias_lr_factor
             for pattern in matching:
                 decay = overrides[pattern].get("weight_decay", decay)
@@ -163,5 +164,7 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _is_norm(module: nn.Module) -> bool:
     norms = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm | nn.LocalResponseNorm | nn.RMSNorm
-    # By name as well, for the norms of other libraries, such as timm's LayerNorm2d.
-    return isinstance(module, norms) or "Norm" in type(module).__name__
+    if isinstance(module, norms):
+        return True
+    # Norms of other libraries by name. hydet's own that are no norm of torch decay, as in the published recipes.
+    return "Norm" in type(module).__name__ and not type(module).__module__.startswith("hydet.")

@@ -71,7 +71,8 @@ class Trainer:
             Weights stay float32.
         accumulate: number of batches per optimizer step, whose gradients are averaged.
         clip_norm: largest norm of all gradients together; None disables.
-        clip_value: largest absolute value of a gradient; None disables.
+        clip_value: largest absolute value of an element of a gradient; None disables.
+        clip_parameter_norm: largest norm of the gradient of one parameter; None disables.
         device: see ``hydet.distributed.select_device``.
         config: config of the run, stored in checkpoints.
         metadata: ``hydet.data.Metadata`` of the training data, stored in checkpoints.
@@ -111,6 +112,7 @@ class Trainer:
         accumulate: int = 1,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        clip_parameter_norm: float | None = None,
         device: str | torch.device = "auto",
         config: ConfigLike | None = None,
         metadata: MetadataLike | Mapping[str, Any] | None = None,
@@ -120,8 +122,13 @@ class Trainer:
         for name, value in (("max_steps", max_steps), ("accumulate", accumulate)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
-        for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if limit is not None and limit <= 0:
+        limits = {
+            "clip_norm": clip_norm,
+            "clip_value": clip_value,
+            "clip_parameter_norm": clip_parameter_norm,
+        }
+        for name, limit in limits.items():
+            if limit is not None and not limit > 0:  # NaN, too
                 raise ValueError(f"{name} must be positive, got {limit}; null switches it off")
         self.callbacks = sort_callbacks(callbacks)
         self.device = select_device(device)
@@ -139,6 +146,7 @@ class Trainer:
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.clip_value = clip_value
+        self.clip_parameter_norm = clip_parameter_norm
         self.config = config
         self.metadata = metadata
         self.seed = seed
@@ -290,7 +298,10 @@ class Trainer:
                 mean_losses[name] = mean_losses[name] + share if name in mean_losses else share
         self.losses = mean_losses
         self.gradient_norm = self.precision.clip_gradients(
-            self.optimizer, max_norm=self.clip_norm, max_value=self.clip_value
+            self.optimizer,
+            max_norm=self.clip_norm,
+            max_value=self.clip_value,
+            max_parameter_norm=self.clip_parameter_norm,
         )
         for callback in self.callbacks:
             callback.on_gradients(self)

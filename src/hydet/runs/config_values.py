@@ -114,7 +114,7 @@ _PROPOSALS: Mapping[str, ValueType] = {
 }
 _EVALUATION: Mapping[str, ValueType] = {
     "evaluation": _SECTION,
-    "evaluation.every": _POSITIVE_COUNT,
+    "evaluation.every": _COUNT,
     "evaluation.batch_size": _POSITIVE_COUNT,
     "evaluation.with_losses": _SWITCH,
     "evaluation.pictures": _COUNT,
@@ -156,6 +156,7 @@ TRAIN_VALUES: Mapping[str, ValueType] = {
     "trainer.accumulate": _POSITIVE_COUNT,
     "trainer.clip_norm": _POSITIVE.or_null(),
     "trainer.clip_value": _POSITIVE.or_null(),
+    "trainer.clip_parameter_norm": _POSITIVE.or_null(),
     "trainer.device": _TEXT,
     "trainer.find_unused_parameters": _SWITCH,
     "callbacks": _SECTION.or_null(),

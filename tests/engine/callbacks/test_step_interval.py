@@ -5,6 +5,7 @@ from hydet.engine.callbacks.step_interval import check_interval, is_due
 
 def test_multiples_and_the_last_step_are_due():
     assert [step for step in range(1, 8) if is_due(step, 3, 7)] == [3, 6, 7]
+    assert [step for step in range(1, 8) if is_due(step, 0, 7)] == [7]
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "2", None])

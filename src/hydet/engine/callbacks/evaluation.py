@@ -29,7 +29,7 @@ class Evaluation(Callback):
     runs again when the run continues.
 
     Args:
-        every: steps between two evaluations.
+        every: steps between two evaluations; 0 evaluates after the last step only.
         loader: finite loader of batches of model inputs.
         evaluators: see ``hydet.evaluation.Evaluator``.
         with_losses: also compute the validation loss, in the same forward pass.
@@ -47,7 +47,7 @@ class Evaluation(Callback):
     ) -> None:
         if num_examples < 0:
             raise ValueError(f"num_examples must not be negative, got {num_examples}")
-        self.every = check_interval(every)
+        self.every = 0 if every == 0 else check_interval(every)
         self.loader = loader
         self.evaluators = list(evaluators) if isinstance(evaluators, Sequence) else [evaluators]
         self.with_losses = with_losses

@@ -6,8 +6,8 @@ __all__ = ["check_interval", "is_due"]
 
 
 def is_due(step: int, every: int, max_steps: int) -> bool:
-    """Return True at every multiple of ``every`` and at the last step."""
-    return step % every == 0 or step == max_steps
+    """Return True at every multiple of ``every`` and at the last step; an interval of 0 has no multiples."""
+    return step == max_steps or (every > 0 and step % every == 0)
 
 
 def check_interval(every: int) -> int:
