@@ -122,26 +122,6 @@ def test_image_is_not_rotated_if_the_json_has_the_stored_size(coco_folder, annot
     assert dataset.report().count("not_upright") == 1 and "a.jpg" in str(dataset.report())
 
 
-def test_image_size_that_differs_from_the_json(coco_folder, annotation):
-    images = [{"id": 5, "file_name": "a.png", "width": 80, "height": 60}]
-    coco_folder()
-    arguments = coco_folder(
-        [
-            annotation(bbox=[30, 20, 40, 30]),
-            annotation(id=2, segmentation={"size": [60, 80], "counts": [0, 4800]}),
-        ],
-        images=images,
-    )
-    for policy in ("drop", "raise"):
-        with pytest.raises(DataError, match=r"a\.png.*40 x 30.*80 x 60"):
-            CocoDataset(**arguments, policy=policy)[0]
-    dataset = CocoDataset(**arguments, policy="clamp")
-    record = dataset[0]
-    assert record.boxes[0].tolist() == [30, 20, 40, 30]
-    assert record.bitmasks().shape == (2, 30, 40) and not record.bitmasks()[1].any()
-    assert dataset.report().count("other_size") == 1
-
-
 def test_workers_receive_the_dataset(coco_folder, annotation):
     dataset = CocoDataset(**coco_folder([annotation()]))
     clone = pickle.loads(pickle.dumps(dataset))
@@ -152,7 +132,7 @@ def test_workers_receive_the_dataset(coco_folder, annotation):
 
 def test_classes_of_images(coco_folder, annotation):
     dataset = CocoDataset(**coco_folder([annotation(), annotation(id=2, category_id=9, iscrowd=1)]))
-    assert dataset.classes_of_images() == [[0]]
+    assert dataset.classes_of_images() == [[0, 1]]
 
 
 def test_unknown_policy_is_refused(coco_folder):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from hydet.data import FixedSizeCrop, RandomCrop
 
@@ -33,6 +34,18 @@ def test_fixed_size_crop_pads_with_gray_and_ignored_labels(make_inputs):
     assert (outputs["image"][:, 40:] == 128).all()
     assert (outputs["labels"][40:] == 255).all()
     assert not outputs["masks"][:, 40:].any()
+
+
+def test_fixed_size_crop_draws_one_number_for_both_axes():
+    image = tv_tensors.Image(torch.arange(61).view(1, -1, 1) * 1000 + torch.arange(121))
+    offsets = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        corner = int(FixedSizeCrop(size=(21, 41))(image)[0, 0, 0])
+        top, left = divmod(corner, 1000)  # at most 40 and 80
+        assert abs(left - 2 * top) <= 1
+        offsets.add(top)
+    assert len(offsets) > 8
 
 
 def test_fixed_size_crop_without_padding_keeps_a_smaller_image(make_inputs):

@@ -116,7 +116,10 @@ def _read_box_values(
     box = box_around_region(region, image)
     if box is None:
         raise BrokenAnnotationError(kind, reason)
-    problems.repair(kind, description, reason, action="taken from its mask")
+    if value in (None, []):  # the mask has all the information
+        problems.add(kind, f"{description}: {reason}", action="taken from its mask")
+    else:
+        problems.repair(kind, description, reason, action="taken from its mask")
     return box
 
 
@@ -164,7 +167,7 @@ def _clip(
     excess = max(left - x, top - y, x + w - right, y + h - bottom)
     # A rotated box at the border stays as it is: it describes the whole object, and cannot be clipped.
     if excess > _BORDER_TOLERANCE and not is_rotated:
-        reason = f"box {shorten(list(values))} exceeds {size}"
-        problems.repair("box_over_border", description, reason, action="clamped")
+        message = f"{description}: box {shorten(list(values))} exceeds {size}"
+        problems.add("box_over_border", message, action="clamped")
         return left, top, right - left, bottom - top
     return x, y, w, h

@@ -84,7 +84,7 @@ def read_keypoints(
         problems: receives the problems.
 
     Raises:
-        BrokenAnnotationError: if the keypoints are broken and the policy does not allow repairs.
+        DataError: if the keypoints are broken and the policy is ``"raise"``.
     """
     values = read_numbers(value, "keypoints", description, problems)
     limit = FAR_OUTSIDE * max(image.height, image.width)
@@ -106,5 +106,5 @@ def read_keypoints(
                 (2 if v > 0 else 0) if i % 3 == 2 and v not in (0, 1, 2) else v for i, v in enumerate(values)
             ]
         return values
-    problems.repair("bad_keypoints", description, reason, action="left out")
+    problems.add("bad_keypoints", f"{description}: {reason}", action="left out")
     return None

@@ -13,8 +13,10 @@ from hydet.data.coco.flat_storage import Annotation
 from hydet.data.coco.json_file import CocoFile
 from hydet.data.coco.json_values import shorten, to_int, unused_ids
 from hydet.data.coco.problems import BrokenAnnotationError, ProblemHandler
-from hydet.data.coco.regions import Region, has_region, read_region
+from hydet.data.coco.regions import Region, has_region, read_region, region_area
+from hydet.data.coco.repeated_ids import RepeatedIds
 from hydet.data.coco.rotated_shapes import is_upright, quadrilateral_of
+from hydet.data.datasets.report import DataReport
 
 __all__ = ["read_annotations"]
 
@@ -102,7 +104,7 @@ class _AnnotationReader:
         self._image_index = {image.image_id: i for i, image in enumerate(file.images)}
         entries = [entry for entry in file.annotation_entries if isinstance(entry, dict)]
         self._expects_regions = with_masks and any(has_region(entry.get("segmentation")) for entry in entries)
-        self._used_ids: set[int] = set()
+        self._used_ids = RepeatedIds()
         ids = (to_int(entry.get("id")) for entry in entries)
         self._free_ids = unused_ids(number for number in ids if number is not None)
 
@@ -110,7 +112,7 @@ class _AnnotationReader:
         """Return an annotation, or None if it is dropped or its category is not in use."""
         if not isinstance(entry, dict):
             message = f"annotation {position} is not a mapping: {shorten(entry)}"
-            self.problems.add("bad_annotation", message)
+            self.problems.add("bad_annotation", message, names_image=False)
             return None
         target = self._find_target(entry)
         if target is None:
@@ -120,7 +122,7 @@ class _AnnotationReader:
         except BrokenAnnotationError as error:
             self.problems.add(error.kind, f"{target.description}: {error}")
             return None
-        self._used_ids.add(target.annotation_id)
+        self._used_ids.add(target.annotation_id, entry)
         return annotation
 
     def _find_target(self, entry: Mapping[str, object]) -> _Target | None:
@@ -134,7 +136,7 @@ class _AnnotationReader:
                 message = (
                     f"annotation {annotation_id}: there is no image with id {shorten(entry.get('image_id'))}"
                 )
-                self.problems.add("unknown_image", message)
+                self.problems.add("unknown_image", message, names_image=False)
             return None
         description = f"{self.file.images[image_index].file_name}, annotation {annotation_id}"
         if entry.get("id") is not None and to_int(entry["id"]) is None:
@@ -148,10 +150,11 @@ class _AnnotationReader:
                 self.problems.add("unknown_category", message)
             return None
         if annotation_id in self._used_ids:
-            message = f"{description}: another annotation has the same id"
-            action = "renumbered" if self.problems.repairs else "dropped"
+            is_copy = self._used_ids.is_copy(annotation_id, entry)
+            message = f"{description}: another annotation has the same id{' and content' if is_copy else ''}"
+            action = "dropped" if is_copy else "renumbered"
             self.problems.add("duplicate_annotation_id", message, action=action)
-            if not self.problems.repairs:
+            if is_copy:
                 return None
             annotation_id = next(self._free_ids)
         return _Target(annotation_id, image_index, class_index, description)
@@ -172,12 +175,14 @@ class _AnnotationReader:
         if boxes.corners is not None and region.polygons:
             region = Region(polygons=[np.array(boxes.corners)])
         if self._expects_regions and not has_region(entry.get("segmentation")):
-            reason = "it has no segmentation, but other annotations have"
-            problems.repair("no_region", description, reason, action="kept for its box")
+            message = f"{description}: it has no mask, but other objects have"
+            problems.note("no_region", message, action="kept for its box")
         keypoints = None
         if self.num_keypoints is not None and entry.get("keypoints") is not None:
             keypoints = read_keypoints(entry["keypoints"], self.num_keypoints, description, image, problems)
         area = read_area(entry, description, problems)
+        if area is None:
+            area = region_area(self._region_of(entry, target, region), image)
         iscrowd, ignore, difficult = (
             read_flag(entry, key, description, problems) for key in ("iscrowd", "ignore", "difficult")
         )
@@ -186,11 +191,20 @@ class _AnnotationReader:
             image_index=target.image_index,
             class_index=target.class_index,
             box=boxes.upright,
-            area=boxes.upright[2] * boxes.upright[3] if area is None else area,
+            area=area or boxes.upright[2] * boxes.upright[3],
             iscrowd=iscrowd,
             ignore=ignore or difficult,  # VOC has "difficult"
             polygons=region.polygons,
             code=region.code,
             keypoints=keypoints,
             rotated_box=boxes.rotated,
+        )
+
+    def _region_of(self, entry: Mapping[str, object], target: _Target, region: Region) -> Region:
+        """Return the region for the area of an object, also if no regions are read otherwise."""
+        if self.with_masks:
+            return region
+        ignored = ProblemHandler(self.problems.path, policy="drop", report=DataReport(""))
+        return read_region(
+            entry.get("segmentation"), target.description, self.file.images[target.image_index], ignored
         )

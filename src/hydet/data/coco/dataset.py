@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,25 @@ from torch import Tensor
 
 from hydet.data.coco.annotation_reader import read_annotations
 from hydet.data.coco.classes import ClassSelection, select_classes
+from hydet.data.coco.crowds import CROWD_SETTINGS, CrowdSetting, resolve_crowds
 from hydet.data.coco.flat_storage import FlatAnnotations, FlatImages
 from hydet.data.coco.ground_truth import annotations_to_coco
+from hydet.data.coco.image_filter import ImageFilter
 from hydet.data.coco.json_file import read_coco_file
 from hydet.data.coco.keypoint_layout import KeypointLayout, read_keypoint_layout
+from hydet.data.coco.labeled_frames import LabeledFrames
+from hydet.data.coco.missing_masks import drop_without_mask
+from hydet.data.coco.object_scaling import ObjectScaling
 from hydet.data.coco.panoptic import PanopticLabels
 from hydet.data.coco.problems import ProblemHandler
 from hydet.data.coco.semantic import check_num_labels, read_semantic_labels
+from hydet.data.coco.upright_labels import correct_rotated_sizes
 from hydet.data.datasets.coco_format import CocoJson
 from hydet.data.datasets.dataset import BaseDataset
+from hydet.data.datasets.labels import Label
 from hydet.data.datasets.metadata import Metadata
-from hydet.data.datasets.record import Record, Segment
+from hydet.data.datasets.record import Record
 from hydet.data.datasets.report import POLICIES, DataReport, Policy
-from hydet.data.errors import DataError
 from hydet.data.images.reading import MAX_PIXELS, ImageReader
 from hydet.data.images.value_range import ValueRange
 
@@ -36,20 +41,29 @@ class CocoDataset(BaseDataset):
 
     Regions may be polygons or run-length codes (compressed or not); crowds are included. A ``bbox`` of five numbers
     (cx, cy, w, h, degrees) is a rotated box. Images are rotated upright according to their EXIF data. If the size in
-    the JSON is that of the stored image before this rotation, its annotations belong to the stored image: it is then
-    not rotated, and the report says so.
+    the JSON is that of the stored image before this rotation, its annotations belong to the stored image, unless they
+    fit only the upright one. An image with the aspect ratio of the JSON but another size was resized after labeling:
+    its labels are scaled. The report says so in each case.
 
     The constructor checks the JSON file; an image is checked when it is read. :meth:`report` lists the problems of both,
     and :meth:`check` reads all images. Boxes that exceed the image by at most one pixel are not a problem,
     because files have rounded numbers.
 
+    Whatever the policy, except ``"raise"``: boxes are clipped at the border of the image, repeated ids are renumbered,
+    and broken masks and keypoints are left out. Objects without a mask stay, until :meth:`require` says that a model
+    needs masks.
+
     Args:
         json: the annotation file.
         images: folder that the file names are relative to.
         class_names: names of the classes 0 ... K-1; None takes the categories of the file in ascending order of ids.
-        policy: treatment of broken files and annotations: ``"drop"`` leaves them out; ``"clamp"`` repairs what can be
-            repaired (clips boxes at the border, takes missing boxes from masks, leaves out broken polygons) and drops
-            the rest; ``"raise"`` stops.
+        policy: treatment of broken files and annotations: ``"drop"`` leaves out objects with a broken box, and for
+            models that need masks, objects without a complete one; ``"clamp"`` repairs what can be repaired (takes
+            broken boxes from masks, keeps the rest of a mask with a broken polygon) and drops the rest; ``"raise"``
+            stops.
+        crowd: meaning of ``iscrowd``: ``"ignore"`` takes crowds as groups, which training ignores, as COCO does;
+            ``"objects"`` takes them as objects. ``"auto"`` does so if most annotations are crowds, because some tools
+            write the flag for every mask that was drawn with a brush.
         keep_empty: keep images without objects. Crowds do not count as objects.
         min_keypoints: drop images whose objects have fewer labeled keypoints in total.
         with_masks: read regions.
@@ -76,7 +90,7 @@ class CocoDataset(BaseDataset):
     Raises:
         DataError: if the file is missing or not in COCO's format, has categories that are not in ``class_names``, no
             image can be used, or anything is broken and the policy is ``"raise"``.
-        ValueError: if ``policy`` or ``value_range`` is unknown.
+        ValueError: if ``policy``, ``crowd`` or ``value_range`` is unknown.
     """
 
     def __init__(
@@ -86,6 +100,7 @@ class CocoDataset(BaseDataset):
         images: str | Path,
         class_names: Sequence[str] | None = None,
         policy: Policy = "clamp",
+        crowd: CrowdSetting = "auto",
         keep_empty: bool = True,
         min_keypoints: int = 0,
         with_masks: bool = True,
@@ -105,13 +120,15 @@ class CocoDataset(BaseDataset):
     ) -> None:
         if policy not in POLICIES:
             raise ValueError(f"CocoDataset: policy must be one of {list(POLICIES)}, got {policy!r}")
+        if crowd not in CROWD_SETTINGS:
+            raise ValueError(f"CocoDataset: crowd must be one of {list(CROWD_SETTINGS)}, got {crowd!r}")
         self.policy = policy
         self.keypoint_offset = keypoint_offset
         self.folder = Path(images)
-        self._image_reader = ImageReader(value_range=value_range, max_pixels=max_pixels)
         self._report = DataReport(str(json))
         problems = ProblemHandler(Path(json), policy=policy, report=self._report)
         file = read_coco_file(Path(json), self.folder, problems=problems)
+        correct_rotated_sizes(file, self.folder, problems=problems)
         classes = select_classes(
             file, class_names, ignore_other_categories=ignore_other_categories, problems=problems
         )
@@ -123,24 +140,31 @@ class CocoDataset(BaseDataset):
             flip_pairs=keypoint_flip_pairs,
         )
         num_keypoints = len(keypoints.names) or None
+        annotations = read_annotations(
+            file,
+            class_of=classes.class_of,
+            num_keypoints=num_keypoints,
+            with_masks=with_masks,
+            rotated_from_polygons=rotated_from_polygons,
+            problems=problems,
+        )
         self._annotations = FlatAnnotations.of(
-            read_annotations(
-                file,
-                class_of=classes.class_of,
-                num_keypoints=num_keypoints,
-                with_masks=with_masks,
-                rotated_from_polygons=rotated_from_polygons,
-                problems=problems,
-            ),
+            resolve_crowds(annotations, crowd=crowd, problems=problems),
             num_images=len(file.images),
             num_keypoints=num_keypoints,
         )
         self._images = FlatImages.of(file.images)
-        image_filter = _ImageFilter(keep_empty=keep_empty, min_keypoints=min_keypoints)
-        self._image_indices = image_filter.select(self._annotations, self._report)
+        self._frames = LabeledFrames(
+            self.folder,
+            self._images,
+            policy=policy,
+            reader=ImageReader(value_range=value_range, max_pixels=max_pixels),
+            report=self._report,
+        )
+        self._image_filter = ImageFilter(keep_empty=keep_empty, min_keypoints=min_keypoints)
+        self._image_indices = self._image_filter.select(self._annotations, self._report)
         self._has_regions = with_masks and self._annotations.has_regions()
         self._frequencies = {i: c.frequency for i, c in file.categories.items() if c.frequency}
-        self._reported_images: set[int] = set()
         self._sem_seg_folder = None if sem_seg is None else Path(sem_seg)
         check_num_labels(len(stuff_class_names or ()), str(json))
         self._panoptic = (
@@ -155,6 +179,7 @@ class CocoDataset(BaseDataset):
                 problems=ProblemHandler(Path(panoptic_json), policy=policy, report=self._report),
             )
         )
+        self.labels = self._find_labels()
         self.metadata = _make_metadata(
             name or Path(json).stem,
             classes,
@@ -179,13 +204,36 @@ class CocoDataset(BaseDataset):
         """``(N,)`` int64 image ids of the JSON."""
         return np.asarray(self._images.ids[self._image_indices])
 
+    def _find_labels(self) -> frozenset[Label]:
+        """Return the kinds of labels of the records, beside boxes."""
+        present: dict[Label, bool] = {
+            "masks": self._has_regions,
+            "keypoints": self._annotations.keypoints is not None,
+            "rotated_boxes": self._annotations.rotated_boxes is not None,
+            "semantic": self._panoptic is not None or self._sem_seg_folder is not None,
+            "panoptic": self._panoptic is not None,
+        }
+        return frozenset(label for label, is_present in present.items() if is_present)
+
+    def require(self, labels: Collection[Label]) -> None:
+        """Drop objects without a mask if a model needs masks and the policy is ``"drop"``.
+
+        Raises:
+            DataError: if an object has no mask and the policy is ``"raise"``, or no image is left.
+        """
+        if "masks" in labels and self._has_regions:
+            self._annotations = drop_without_mask(
+                self._annotations, self._images, policy=self.policy, report=self._report
+            )
+            self._image_indices = self._image_filter.select(self._annotations, self._report)
+
     def classes_of_images(self) -> list[list[int]]:
-        """Return the distinct classes in each image, without crowds; see :func:`hydet.data.repeat_factors`."""
+        """Return the distinct classes in each image, with crowds; see :func:`hydet.data.repeat_factors`."""
         annotations = self._annotations
         result = []
         for image in self._image_indices.tolist():
             rows = slice(*annotations.image_range[image : image + 2].tolist())
-            result.append(np.unique(annotations.classes[rows][~annotations.iscrowd[rows]]).tolist())
+            result.append(np.unique(annotations.classes[rows]).tolist())
         return result
 
     def __getitem__(self, index: int, /) -> Record:
@@ -193,19 +241,18 @@ class CocoDataset(BaseDataset):
 
         Raises:
             IndexError: if ``index`` is out of range.
-            DataError: if the image cannot be read, or its size differs from the JSON and the policy is not
-                ``"clamp"``.
+            DataError: if the image cannot be read, or its labels do not fit it; see :class:`LabeledFrames`.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for a dataset of {len(self)} images")
         image_index = int(self._image_indices[index])
         name = self._images.name(image_index)
-        image = self._read_image(image_index, self.folder / name)
-        height, width = int(image.shape[1]), int(image.shape[2])
+        image, scaling = self._frames.read(image_index)
+        height, width = scaling.new
         annotations = self._annotations
         row_range = annotations.of_image(image_index)
         rows = slice(row_range.start, row_range.stop)
-        boxes = annotations.boxes[rows].copy()  # (n, 4) as (x, y, w, h)
+        boxes = scaling.boxes(annotations.boxes[rows]).copy()  # (n, 4) as (x, y, w, h)
         boxes[:, 2:] += boxes[:, :2]
         boxes = boxes.clip(0, [width, height, width, height])
         record = Record(
@@ -221,52 +268,19 @@ class CocoDataset(BaseDataset):
             metadata=self.metadata,
         )
         if self._has_regions:
-            record.segments = [self._segment(row, image_index, (height, width)) for row in row_range]
+            segments = (annotations.segment(row, scaling.old) for row in row_range)
+            record.segments = [scaling.segment(segment) for segment in segments]
         if annotations.keypoints is not None:
-            record.keypoints = self._shift_keypoints(annotations.keypoints[rows])
+            record.keypoints = self._shift_keypoints(annotations.keypoints[rows], scaling)
         if annotations.rotated_boxes is not None:
-            record.rotated_boxes = torch.from_numpy(annotations.rotated_boxes[rows].copy())
+            rotated_boxes = scaling.rotated_boxes(annotations.rotated_boxes[rows])
+            record.rotated_boxes = torch.from_numpy(rotated_boxes.copy())
         self._add_label_maps(record)
         return record
 
-    def _read_image(self, image_index: int, path: Path) -> Tensor:
-        """Read an image and compare its size with that of the JSON."""
-        image = self._image_reader(path)
-        expected = self._images.size(image_index)
-        if tuple(image.shape[1:]) == expected:
-            return image
-        if tuple(image.shape[1:]) == expected[::-1]:
-            stored = self._image_reader(path, orient=False)
-            if tuple(stored.shape[1:]) == expected:
-                message = f"{path}: the JSON has the size of the image before its EXIF rotation"
-                self._report_once(image_index, "not_upright", message, "not rotated")
-                return stored
-        height, width = image.shape[1:]
-        message = (
-            f"{path}: the image has {width} x {height} pixels, but {expected[1]} x {expected[0]} in the JSON"
-        )
-        if self.policy != "clamp":
-            raise DataError(message)
-        self._report_once(image_index, "other_size", message, "clamped")
-        return image
-
-    def _report_once(self, image_index: int, kind: str, message: str, action: str) -> None:
-        """Report a problem of an image the first time it is read."""
-        if image_index not in self._reported_images:
-            self._reported_images.add(image_index)
-            self.report().add(kind, message, action=action)
-
-    def _segment(self, annotation: int, image_index: int, size: tuple[int, int]) -> Segment:
-        """Return a region; None for a run-length code of a size other than that of the image."""
-        json_size = self._images.size(image_index)
-        segment = self._annotations.segment(annotation, json_size)
-        if isinstance(segment, Mapping) and json_size != size:
-            return None
-        return segment
-
-    def _shift_keypoints(self, keypoints: np.ndarray) -> Tensor:
-        """Add ``keypoint_offset`` to labeled keypoints, ``(n, K, 3)``."""
-        shifted = keypoints.copy()
+    def _shift_keypoints(self, keypoints: np.ndarray, scaling: ObjectScaling) -> Tensor:
+        """Scale labeled keypoints ``(n, K, 3)``, and add ``keypoint_offset``."""
+        shifted = scaling.keypoints(keypoints, offset=self.keypoint_offset).copy()
         shifted[..., :2] += self.keypoint_offset * (keypoints[..., 2:] > 0)
         return torch.from_numpy(shifted)
 
@@ -297,6 +311,8 @@ class CocoDataset(BaseDataset):
             metadata=self.metadata,
             with_masks=self._has_regions,
             frequencies=self._frequencies,
+            scaling_of=self._frames.scaling,
+            keypoint_offset=self.keypoint_offset,
         )
 
 
@@ -319,43 +335,3 @@ def _make_metadata(
         stuff_classes=stuff_classes,
         stuff_ids=stuff_ids,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _ImageFilter:
-    """Selects the images of a file to use; see :class:`CocoDataset` for the fields."""
-
-    keep_empty: bool
-    min_keypoints: int
-
-    def select(self, annotations: FlatAnnotations, report: DataReport) -> np.ndarray:
-        """Return the int64 indices of the selected images.
-
-        Raises:
-            DataError: if there are none, or ``min_keypoints`` is set for a dataset without keypoints.
-        """
-        selected = np.ones(len(annotations.image_range) - 1, dtype=bool)
-        if not self.keep_empty:
-            selected &= annotations.sum_over_images(~annotations.iscrowd) > 0
-        if self.min_keypoints:
-            if annotations.keypoints is None:
-                raise DataError(
-                    f"{report.source}: min_keypoints={self.min_keypoints}, but the dataset has no keypoints"
-                )
-            num_labeled = (annotations.keypoints[..., 2] > 0).sum(axis=1)  # (A,)
-            selected &= annotations.sum_over_images(num_labeled) >= self.min_keypoints
-        if not selected.any():
-            raise DataError(f"{report.source}: no image is left to use{self._explain(annotations, report)}")
-        return np.flatnonzero(selected)
-
-    def _explain(self, annotations: FlatAnnotations, report: DataReport) -> str:
-        """Return why no image is left, to append to a sentence."""
-        num_images, num_annotations = len(annotations.image_range) - 1, len(annotations.ids)
-        reasons = [] if num_images else ["no image of the file can be used"]
-        if num_images and not num_annotations:
-            reasons.append("no image has an annotation that can be used")
-        elif num_images and annotations.iscrowd.all():
-            reasons.append(f"all {num_annotations} annotations are crowds (iscrowd is 1)")
-        elif num_images and self.min_keypoints:
-            reasons.append(f"no image has {self.min_keypoints} labeled keypoints")
-        return f": {'; '.join(reasons + report.summary())}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from hydet.data.coco.flat_storage import FlatAnnotations, FlatImages
+from hydet.data.coco.object_scaling import ObjectScaling
 from hydet.data.datasets.coco_format import CocoAnnotation, CocoCategory, CocoImage, CocoJson, segment_to_coco
 from hydet.data.datasets.metadata import Metadata
 
@@ -21,6 +22,8 @@ def annotations_to_coco(
     metadata: Metadata,
     with_masks: bool,
     frequencies: Mapping[int, str],
+    scaling_of: Callable[[int], ObjectScaling],
+    keypoint_offset: float,
 ) -> CocoJson:
     """Convert flat annotations back to COCO's JSON, with the ids of the original file.
 
@@ -33,16 +36,27 @@ def annotations_to_coco(
         metadata: names and category ids.
         with_masks: True to include ``segmentation``; an object without a region gets an empty mask.
         frequencies: LVIS's ``frequency`` by category id.
+        scaling_of: scaling of the labels by image index, for images that were resized after labeling.
+        keypoint_offset: distance of the pixel centers from the integers in keypoints.
     """
     unused_id = int(annotations.ids.max()) + 1 if len(annotations.ids) else 1
     image_entries: list[CocoImage] = []
     annotation_entries: list[CocoAnnotation] = []
     for image in image_indices:
-        image_entry = _image_entry(images, image)
+        scaling = scaling_of(image)
+        image_entry = _image_entry(images, image, scaling.new)
         image_entries.append(image_entry)
         for row in annotations.of_image(image):
             category_id = metadata.thing_ids[annotations.classes[row]]
-            entry = _annotation_entry(annotations, row, image_entry, category_id, with_mask=with_masks)
+            entry = _annotation_entry(
+                annotations,
+                row,
+                image_entry,
+                category_id,
+                with_mask=with_masks,
+                scaling=scaling,
+                keypoint_offset=keypoint_offset,
+            )
             entry["id"] = entry["id"] or unused_id
             annotation_entries.append(entry)
     return {
@@ -53,8 +67,8 @@ def annotations_to_coco(
     }
 
 
-def _image_entry(images: FlatImages, index: int) -> CocoImage:
-    height, width = images.size(index)
+def _image_entry(images: FlatImages, index: int, size: tuple[int, int]) -> CocoImage:
+    height, width = size
     entry: CocoImage = {
         "id": int(images.ids[index]),
         "file_name": images.name(index),
@@ -67,28 +81,35 @@ def _image_entry(images: FlatImages, index: int) -> CocoImage:
 
 
 def _annotation_entry(
-    annotations: FlatAnnotations, row: int, image: CocoImage, category_id: int, *, with_mask: bool
+    annotations: FlatAnnotations,
+    row: int,
+    image: CocoImage,
+    category_id: int,
+    *,
+    with_mask: bool,
+    scaling: ObjectScaling,
+    keypoint_offset: float,
 ) -> CocoAnnotation:
     entry: CocoAnnotation = {
         "id": int(annotations.ids[row]),
         "image_id": image["id"],
         "category_id": category_id,
-        "bbox": annotations.boxes[row].tolist(),
-        "area": float(annotations.areas[row]),
+        "bbox": scaling.boxes(annotations.boxes[row]).tolist(),
+        "area": float(scaling.areas(annotations.areas[row])),
         "iscrowd": int(annotations.iscrowd[row]),
     }
     if annotations.ignore[row]:
         entry["ignore"] = 1
     if with_mask:
         height, width = image["height"], image["width"]
-        segment = annotations.segment(row, (height, width))
+        segment = scaling.segment(annotations.segment(row, scaling.old))
         entry["segmentation"] = segment_to_coco(segment, height, width)
     if annotations.keypoints is not None:
-        keypoints = annotations.keypoints[row]  # (K, 3)
+        keypoints = scaling.keypoints(annotations.keypoints[row], offset=keypoint_offset)  # (K, 3)
         entry["keypoints"] = keypoints.astype(np.float64).round(3).reshape(-1).tolist()
         entry["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
     if annotations.rotated_boxes is not None:
-        entry["rotated_bbox"] = annotations.rotated_boxes[row].tolist()
+        entry["rotated_bbox"] = scaling.rotated_boxes(annotations.rotated_boxes[row : row + 1])[0].tolist()
     return entry
 
 

@@ -13,7 +13,7 @@ from hydet.data.coco.json_file import ImageEntry
 from hydet.data.coco.json_values import are_finite, is_int, shorten, to_number
 from hydet.data.coco.problems import ProblemHandler
 
-__all__ = ["FAR_OUTSIDE", "Region", "box_around_region", "has_region", "read_region"]
+__all__ = ["FAR_OUTSIDE", "Region", "box_around_region", "has_region", "read_region", "region_area"]
 
 FAR_OUTSIDE = 10  # coordinates beyond this many times the image's longer side are mistakes
 _MIN_POLYGON_NUMBERS = 6  # three points
@@ -41,10 +41,12 @@ def read_region(value: object, description: str, image: ImageEntry, problems: Pr
         value: a list of polygons, a single polygon, or a run-length code; a false value means no region.
         description: file name and annotation id, for messages.
         image: the image of the annotation.
-        problems: receives the problems. Broken parts are left out if the policy allows repairs.
+        problems: receives the problems. With policy ``"clamp"``, broken polygons are left out and the others stay. With
+            ``"drop"``, an incomplete region counts as none, because a mask without one of its parts is a wrong target.
+            Polygons of one or two points cover no area, so the others are complete without them.
 
     Raises:
-        BrokenAnnotationError: if a part is broken and the policy does not allow repairs.
+        DataError: if a part is broken and the policy is ``"raise"``.
     """
     if not has_region(value):
         return Region()
@@ -52,7 +54,7 @@ def read_region(value: object, description: str, image: ImageEntry, problems: Pr
         try:
             code = _check_code(value, image.height, image.width)
         except ValueError as error:
-            problems.repair("bad_rle", description, f"run-length code: {error}", action="left out")
+            problems.add("bad_rle", f"{description}: run-length code: {error}", action="left out")
             return Region()
         region = Region(code=code)
     elif isinstance(value, list):
@@ -62,14 +64,25 @@ def read_region(value: object, description: str, image: ImageEntry, problems: Pr
         if not region.polygons:
             return region
     else:
-        reason = f"segmentation is {shorten(value)}"
-        problems.repair("bad_segmentation", description, reason, action="left out")
+        message = f"{description}: segmentation is {shorten(value)}"
+        problems.add("bad_segmentation", message, action="left out")
         return Region()
     if _is_empty(region, image):
-        reason = "its segmentation covers no pixel of the image"
-        problems.repair("empty_region", description, reason, action="left out")
+        message = f"{description}: its segmentation covers no pixel of the image"
+        problems.add("empty_region", message, action="left out")
         return Region()
     return region
+
+
+def region_area(region: Region, image: ImageEntry) -> float | None:
+    """Return the number of pixels that a region covers in its image, or None if there is no region."""
+    size = [image.height, image.width]
+    if region.code:
+        return float(coco_mask.area([{"size": size, "counts": region.code}])[0])
+    if not region.polygons:
+        return None
+    codes = coco_mask.frPyObjects([polygon.tolist() for polygon in region.polygons], *size)
+    return float(coco_mask.area([coco_mask.merge(codes)])[0])
 
 
 def has_region(value: object) -> bool:
@@ -80,8 +93,8 @@ def has_region(value: object) -> bool:
 def _read_polygons(
     values: Sequence[object], description: str, image: ImageEntry, problems: ProblemHandler
 ) -> list[np.ndarray]:
-    """Return the polygons that can be used."""
-    polygons = []
+    """Return the polygons that can be used; none if the policy is ``"drop"`` and a polygon with an area is broken."""
+    polygons, is_complete = [], True
     limit = FAR_OUTSIDE * max(image.height, image.width)
     for value in values:
         polygon = value if are_finite(value) else _read_other_form(value)
@@ -98,8 +111,9 @@ def _read_polygons(
                 problems.note("other_number_format", message, action="read as numbers")
             polygons.append(array)
             continue
-        problems.repair("bad_polygon", description, reason, action="left out")
-    return polygons
+        problems.add("bad_polygon", f"{description}: {reason}", action="left out")
+        is_complete = is_complete and polygon is not None and len(polygon) in (0, 2, 4)
+    return polygons if is_complete or problems.repairs else []
 
 
 def _read_other_form(value: object) -> list[float] | None:

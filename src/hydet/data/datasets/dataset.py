@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from hydet.data.datasets.coco_format import CocoJson, records_to_coco
+from hydet.data.datasets.labels import Label
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
 from hydet.data.datasets.report import DataReport, Policy
@@ -84,8 +85,23 @@ class DetectionDataset(Protocol):
         """
         ...
 
+    @property
+    def labels(self) -> frozenset[Label] | None:
+        """Kinds of labels that the records have beside boxes; None if only the records show this."""
+        ...
+
+    def require(self, labels: Collection[Label]) -> None:
+        """Prepare for a model that needs some kinds of labels, as the policy demands.
+
+        The dataset may drop objects that lack them, before its images are counted or read.
+
+        Raises:
+            DataError: if objects lack them and the policy is ``"raise"``.
+        """
+        ...
+
     def classes_of_images(self) -> list[list[int]]:
-        """Return the distinct classes in each image, without crowds, for :func:`hydet.data.repeat_factors`."""
+        """Return the distinct classes in each image, with crowds, for :func:`hydet.data.repeat_factors`."""
         ...
 
     def report(self) -> DataReport:
@@ -108,6 +124,7 @@ class BaseDataset(ABC):
         policy: treatment of images that cannot be read; see :class:`DetectionDataset`.
         keypoint_offset: keypoints of records minus those of :meth:`to_coco`, in x and y, in pixels.
         has_proposals: True if every record has ``proposals``.
+        labels: kinds of labels of the records; None if they are not known before a record is read.
 
     Example::
 
@@ -125,6 +142,7 @@ class BaseDataset(ABC):
     policy: Policy = "raise"
     keypoint_offset: float = 0.0
     has_proposals: bool = False
+    labels: frozenset[Label] | None = None
     _report: DataReport | None = None
     _summary: _Summary | None = None
 
@@ -146,8 +164,12 @@ class BaseDataset(ABC):
         """``(N,)`` float64 width divided by height; 1 for an image that cannot be read."""
         return self._summarize().aspect_ratios
 
+    def require(self, labels: Collection[Label]) -> None:
+        """Prepare for a model that needs some kinds of labels; the default keeps all objects."""
+        return
+
     def classes_of_images(self) -> list[list[int]]:
-        """Return the distinct classes in each image, without crowds."""
+        """Return the distinct classes in each image, with crowds."""
         return self._summarize().classes
 
     def report(self) -> DataReport:
@@ -200,7 +222,7 @@ class BaseDataset(ABC):
             for record in self._readable_records():
                 image_ids.append(-1 if record is None else record.image_id)
                 aspect_ratios.append(1.0 if record is None else record.width / record.height)
-                classes.append([] if record is None else record.classes[~record.iscrowd].unique().tolist())
+                classes.append([] if record is None else record.classes.unique().tolist())
             self._summary = _Summary(
                 np.array(image_ids, dtype=np.int64), np.array(aspect_ratios, dtype=np.float64), classes
             )
@@ -240,6 +262,7 @@ class _AdaptedDataset(BaseDataset):
         self.policy = getattr(dataset, "policy", self.policy)
         self.keypoint_offset = getattr(dataset, "keypoint_offset", self.keypoint_offset)
         self.has_proposals = getattr(dataset, "has_proposals", self.has_proposals)
+        self.labels = getattr(dataset, "labels", self.labels)
 
     def _type_name(self) -> str:
         return type(self.dataset).__name__
@@ -259,6 +282,11 @@ class _AdaptedDataset(BaseDataset):
     def aspect_ratios(self) -> np.ndarray:
         values = getattr(self.dataset, "aspect_ratios", None)
         return super().aspect_ratios if values is None else np.asarray(values)
+
+    def require(self, labels: Collection[Label]) -> None:
+        method = getattr(self.dataset, "require", None)
+        if method is not None:
+            method(labels)
 
     def classes_of_images(self) -> list[list[int]]:
         method = getattr(self.dataset, "classes_of_images", None)

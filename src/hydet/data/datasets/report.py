@@ -61,6 +61,11 @@ class DataReport:
         if self.counts[key] <= _MAX_EXAMPLES:
             self.problems.append(Problem(kind, message, action))
 
+    def remove(self, kind: str) -> None:
+        """Remove the problems of a kind, because they have been handled in another way."""
+        self.counts = {key: number for key, number in self.counts.items() if key[0] != kind}
+        self.problems = [problem for problem in self.problems if problem.kind != kind]
+
     def start_recording(self) -> None:
         """Record the problems from now on, for :meth:`take_recorded`."""
         if self._recorded is None:

@@ -45,6 +45,11 @@ class Header:
     orientation: int
 
     @property
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) of the stored image."""
+        return self.height, self.width
+
+    @property
     def upright_size(self) -> tuple[int, int]:
         """(height, width) after the image was turned upright."""
         return (self.width, self.height) if swaps_sides(self.orientation) else (self.height, self.width)

@@ -14,10 +14,10 @@ from torch import Tensor
 from hydet.data.errors import DataError
 from hydet.data.images.decoding import TooManyPixelsError, decode_image, decode_labels
 from hydet.data.images.files import check_regular_file, describe_content, describe_error, read_bytes
-from hydet.data.images.opening import open_image, read_header
+from hydet.data.images.opening import Header, open_image, read_header
 from hydet.data.images.value_range import ValueRange, check_value_range
 
-__all__ = ["MAX_PIXELS", "ImageReader", "read_image", "read_image_size", "read_labels"]
+__all__ = ["MAX_PIXELS", "ImageReader", "read_image", "read_image_header", "read_image_size", "read_labels"]
 
 MAX_PIXELS = 500_000_000  # of an image by default: 1.5 GB as 8-bit RGB
 _BYTES_PER_PIXEL = 16  # of the largest files: four channels of 32 bits
@@ -86,6 +86,20 @@ def read_image(
     return ImageReader(value_range=value_range, max_pixels=max_pixels)(path, orient=orient)
 
 
+def read_image_header(path: str | Path) -> Header:
+    """Read the stored size and the EXIF orientation of an image, without decoding it.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        DataError: if the file is missing or not an image.
+    """
+    check_regular_file(path)
+    with _errors_naming(path), Path(path).open("rb") as stream, open_image(stream) as image:
+        return read_header(image, stream)
+
+
 def read_image_size(path: str | Path) -> tuple[int, int]:
     """Read the size of an image from its header, without decoding it.
 
@@ -98,9 +112,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: if the file is missing or not an image.
     """
-    check_regular_file(path)
-    with _errors_naming(path), Path(path).open("rb") as stream, open_image(stream) as image:
-        return read_header(image, stream).upright_size
+    return read_image_header(path).upright_size
 
 
 def read_labels(path: str | Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from hydet.data.datasets.coco_format import CocoJson
 from hydet.data.datasets.dataset import BaseDataset, RecordSource, as_detection_dataset
+from hydet.data.datasets.labels import Label
 from hydet.data.datasets.record import Record
 from hydet.data.datasets.report import DataReport
 from hydet.data.errors import DataError
@@ -51,6 +53,7 @@ class WithProposals(BaseDataset):
         self.policy = self.dataset.policy
         self.keypoint_offset = self.dataset.keypoint_offset
         self.has_proposals = True
+        self.labels = self.dataset.labels
         self.proposals = proposals if isinstance(proposals, ProposalFile) else ProposalFile.read(proposals)
         if missing == "raise":
             self._check_all_images_have_proposals()
@@ -84,8 +87,12 @@ class WithProposals(BaseDataset):
         """``(N,)`` float64 width divided by height, from the inner dataset."""
         return self.dataset.aspect_ratios
 
+    def require(self, labels: Collection[Label]) -> None:
+        """Prepare the inner dataset for a model that needs some kinds of labels."""
+        self.dataset.require(labels)
+
     def classes_of_images(self) -> list[list[int]]:
-        """Return the distinct classes in each image of the inner dataset, without crowds."""
+        """Return the distinct classes in each image of the inner dataset, with crowds."""
         return self.dataset.classes_of_images()
 
     def report(self) -> DataReport:

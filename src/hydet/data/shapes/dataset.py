@@ -134,6 +134,7 @@ class ShapesDataset(BaseDataset):
         self.style = style
         self.num_proposals = num_proposals
         self.has_proposals = num_proposals > 0
+        self.labels = frozenset({"masks", "keypoints", "rotated_boxes", "semantic", "panoptic"})
         self.cache = cache
         self.metadata = _make_metadata(name, class_names)
         self._heights, self._widths = _draw_sizes(seed, num_images, image_size, max_image_size)
@@ -153,9 +154,9 @@ class ShapesDataset(BaseDataset):
         return np.arange(1, self.num_images + 1)
 
     def classes_of_images(self) -> list[list[int]]:
-        """Return the distinct classes in each image, without crowds. This draws every image."""
+        """Return the distinct classes in each image, with crowds. This draws every image."""
         scenes = map(self._scene, range(self.num_images))
-        return [np.unique(scene.classes[~scene.iscrowd]).tolist() for scene in scenes]
+        return [np.unique(scene.classes).tolist() for scene in scenes]
 
     def __getitem__(self, index: int, /) -> Record:
         """Return an image and its annotations.

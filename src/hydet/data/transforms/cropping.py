@@ -111,6 +111,8 @@ def _draw_side(low: int, high: int, limit: int) -> int:
 class FixedSizeCrop(_Cropping):
     """Cuts out a window of a fixed size at a random position, and pads smaller images on the right and at the bottom.
 
+    One random number positions the window along both axes.
+
     Args:
         size: (height, width) of the result in pixels.
         pad: pad images that are smaller than ``size``.
@@ -136,7 +138,9 @@ class FixedSizeCrop(_Cropping):
         """Draw the position of the window."""
         height, width = image_size_of(flat_inputs)
         window_height, window_width = self.size
-        top = int(draw_uniform(0, max(height - window_height, 0)) + 0.5)
-        left = int(draw_uniform(0, max(width - window_width, 0)) + 0.5)
+        # One number for both axes, as in the reference: the window lies on a diagonal of the image.
+        position = draw_uniform(0, 1)
+        top = int(position * max(height - window_height, 0) + 0.5)
+        left = int(position * max(width - window_width, 0) + 0.5)
         size = self.size if self.pad else (min(height, window_height), min(width, window_width))
         return {"top": top, "left": left, "size": size}
