@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def register_tensor_container(cls: type[T]) -> type[T]:
     """Register a class whose only state is one tensor, ``self.tensor``.
 
-    Unflattening skips the constructor, because tree utilities put arbitrary objects in the place of the tensor.
+    Unflattening skips the constructor, because tree utilities replace the tensor by arbitrary objects.
     """
 
     def flatten(container: T) -> tuple[list[Tensor], None]:
@@ -23,7 +23,7 @@ def register_tensor_container(cls: type[T]) -> type[T]:
     def flatten_with_keys(container: T) -> tuple[list[tuple[pytree.KeyEntry, Tensor]], None]:
         return [(pytree.GetAttrKey("tensor"), container.tensor)], None  # type: ignore[attr-defined]
 
-    def unflatten(leaves: Iterable[Any], context: Any) -> T:
+    def unflatten(leaves: Iterable[object], context: object) -> T:
         container = object.__new__(cls)
         (container.tensor,) = leaves  # type: ignore[attr-defined]
         return container

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hydet.structures.box_ops import enclosing_boxes
+
 T = TypeVar("T", list[float], tuple[float, ...], np.ndarray, Tensor)
 
 
@@ -22,9 +24,9 @@ class BoxMode(IntEnum):
     XYWH_ABS = 1
     """``(x1, y1, width, height)`` in pixels."""
     XYXY_REL = 2
-    """``(x1, y1, x2, y2)`` in [0, 1], relative to the image size; cannot be converted, because the size is not known here."""
+    """``(x1, y1, x2, y2)`` in [0, 1], relative to the image size. Cannot be converted, since the size is unknown."""
     XYWH_REL = 3
-    """``(x1, y1, width, height)`` in [0, 1], relative to the image size; cannot be converted."""
+    """``(x1, y1, width, height)`` in [0, 1], relative to the image size. Cannot be converted, since the size is unknown."""
     XYWHA_ABS = 4
     """``(cx, cy, width, height, angle)``: center and sides in pixels, angle in degrees counter-clockwise on screen."""
 
@@ -44,7 +46,9 @@ class BoxMode(IntEnum):
             The boxes in the type and dtype of ``box``.
 
         Raises:
-            ValueError: if ``k`` does not fit ``from_mode``, or a mode is relative.
+            TypeError: if ``box`` is of another type.
+            ValueError: if ``k`` does not match ``from_mode``, if a mode is relative, or if a tensor or array of integers
+                is converted to or from ``XYWHA_ABS``.
         """
         from_mode, to_mode = BoxMode(from_mode), BoxMode(to_mode)
         if from_mode == to_mode:
@@ -93,12 +97,6 @@ def _xyxy_to_xywh(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], dim=-1)
 
 
-def _xywha_to_xyxy(boxes: Tensor) -> Tensor:
-    center, sides, angle = boxes[..., :2], boxes[..., 2:4], boxes[..., 4:].deg2rad()
-    reach = (angle.cos().abs() * sides + angle.sin().abs() * sides.flip(-1)) / 2
-    return torch.cat([center - reach, center + reach], dim=-1)
-
-
 def _xyxy_to_xywha(boxes: Tensor) -> Tensor:
     near, far = boxes[..., :2], boxes[..., 2:]
     return torch.cat([(near + far) / 2, far - near, torch.zeros_like(boxes[..., :1])], dim=-1)
@@ -107,7 +105,7 @@ def _xyxy_to_xywha(boxes: Tensor) -> Tensor:
 _TO_XYXY: Mapping[BoxMode, Callable[[Tensor], Tensor]] = {
     BoxMode.XYXY_ABS: lambda boxes: boxes,
     BoxMode.XYWH_ABS: _xywh_to_xyxy,
-    BoxMode.XYWHA_ABS: _xywha_to_xyxy,
+    BoxMode.XYWHA_ABS: enclosing_boxes,
 }
 _FROM_XYXY: Mapping[BoxMode, Callable[[Tensor], Tensor]] = {
     BoxMode.XYXY_ABS: lambda boxes: boxes,

@@ -1,17 +1,17 @@
-"""Geometry of single boxes on plain tensors, for the containers and for batched box selection."""
+"""Operations on each box alone, on plain tensors; used by the containers and by batched box selection."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["clip_boxes", "clip_rotated_boxes", "wrap_angles"]
+__all__ = ["clip_boxes", "clip_rotated_boxes", "enclosing_boxes", "wrap_angles"]
 
 Limit = float | Tensor
 
 
 def clip_boxes(boxes: Tensor, height: Limit, width: Limit) -> Tensor:
-    """Move every coordinate into ``[0, width] x [0, height]``.
+    """Clip all coordinates to ``[0, width] x [0, height]``.
 
     Args:
         boxes: ``(..., 4)`` xyxy boxes in pixels. NaN stays NaN.
@@ -30,8 +30,8 @@ def clip_boxes(boxes: Tensor, height: Limit, width: Limit) -> Tensor:
 def clip_rotated_boxes(boxes: Tensor, height: Limit, width: Limit, angle_threshold: float = 1.0) -> Tensor:
     """Wrap angles into [-180, 180), and clip the boxes that are nearly upright.
 
-    A turned rectangle that is cut off at the border of the image is no longer a rectangle, so turned boxes stay as
-    they are. Clipping keeps the angle of a box and never makes a side longer.
+    A rotated box clipped at the border of the image is no longer a rectangle, so all other boxes stay unchanged.
+    Clipping keeps the angle of a box and never makes a side longer.
 
     Args:
         boxes: ``(..., 5)`` as (cx, cy, w, h, degrees counter-clockwise), in pixels.
@@ -52,6 +52,20 @@ def clip_rotated_boxes(boxes: Tensor, height: Limit, width: Limit, angle_thresho
     return torch.where(
         is_upright[..., None], torch.stack(clipped, dim=-1), torch.stack([x, y, w, h, angle], dim=-1)
     )
+
+
+def enclosing_boxes(boxes: Tensor) -> Tensor:
+    """Return the smallest upright box around each rotated box.
+
+    Args:
+        boxes: ``(..., 5)`` as (cx, cy, w, h, degrees counter-clockwise).
+
+    Returns:
+        ``(..., 4)`` xyxy boxes in the same unit.
+    """
+    center, sides, angle = boxes[..., :2], boxes[..., 2:4], boxes[..., 4:].deg2rad()
+    reach = (angle.cos().abs() * sides + angle.sin().abs() * sides.flip(-1)) / 2
+    return torch.cat([center - reach, center + reach], dim=-1)
 
 
 def wrap_angles(degrees: Tensor) -> Tensor:

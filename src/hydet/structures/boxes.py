@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class Boxes:
     box_dim: int = 4
     tensor: Tensor
 
-    def __init__(self, tensor: Tensor | Sequence[Any]) -> None:
+    def __init__(self, tensor: Tensor | np.ndarray | Sequence[Sequence[float]]) -> None:
         if not isinstance(tensor, Tensor):
             tensor = torch.as_tensor(tensor, dtype=torch.float32, device="cpu")
         elif tensor.dtype != torch.float32:
@@ -46,7 +47,7 @@ class Boxes:
         return self.tensor.device
 
     def clone(self) -> Self:
-        """Return a copy that shares no memory."""
+        """Return a copy that shares no memory with this set."""
         return type(self)(self.tensor.clone())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Self:
@@ -63,9 +64,10 @@ class Boxes:
         return (x2 - x1) * (y2 - y1)
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Clip all coordinates to ``[0, w] x [0, h]``; binds a new ``tensor``, so views of the old one keep their values.
+        """Clip all coordinates to ``[0, w] x [0, h]``; binds a new ``tensor``.
 
-        NaN stays NaN, because a check would synchronize with the device. Filter non-finite boxes beforehand.
+        Views of the old tensor keep their values. NaN stays NaN, because a check would synchronize with the device.
+        Filter non-finite boxes beforehand.
 
         Args:
             box_size: ``(h, w)`` in pixels.
@@ -138,7 +140,8 @@ class Boxes:
         return cls(torch.cat([b.tensor for b in boxes_list], dim=0))
 
 
-def _coordinates(boxes: Boxes | Tensor) -> Tensor:
+def box_tensor(boxes: Boxes | Tensor) -> Tensor:
+    """Return the tensor of :class:`Boxes`, or a tensor of boxes itself."""
     return boxes.tensor if isinstance(boxes, Boxes) else boxes
 
 
@@ -156,7 +159,7 @@ def pairwise_intersection(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Ten
     Returns:
         ``(N, M)`` areas, never negative.
     """
-    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    a, b = box_tensor(boxes1), box_tensor(boxes2)
     width = torch.minimum(a[:, None, 2], b[:, 2]) - torch.maximum(a[:, None, 0], b[:, 0])  # (N, M)
     height = torch.minimum(a[:, None, 3], b[:, 3]) - torch.maximum(a[:, None, 1], b[:, 1])
     return width.clamp(min=0) * height.clamp(min=0)
@@ -172,7 +175,7 @@ def pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
     Returns:
         ``(N, M)`` in [0, 1]; 0 where two boxes do not overlap, even if both are empty.
     """
-    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    a, b = box_tensor(boxes1), box_tensor(boxes2)
     intersection = pairwise_intersection(a, b)
     union = _areas(a)[:, None] + _areas(b) - intersection
     return _ratio(intersection, union)
@@ -188,7 +191,7 @@ def pairwise_ioa(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tensor:
     Returns:
         ``(N, M)`` in [0, 1]; 0 where two boxes do not overlap.
     """
-    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    a, b = box_tensor(boxes1), box_tensor(boxes2)
     intersection = pairwise_intersection(a, b)
     return _ratio(intersection, _areas(b).expand_as(intersection))
 
@@ -204,7 +207,7 @@ def pairwise_point_box_distance(points: Tensor, boxes: Boxes | Tensor) -> Tensor
         ``(N, M, 4)`` pixels to the left, top, right and bottom side.
     """
     x, y = points[:, None].unbind(dim=2)  # (N, 1)
-    x1, y1, x2, y2 = _coordinates(boxes).unbind(dim=1)  # (M,)
+    x1, y1, x2, y2 = box_tensor(boxes).unbind(dim=1)  # (M,)
     return torch.stack([x - x1, y - y1, x2 - x, y2 - y], dim=2)
 
 
@@ -221,7 +224,7 @@ def matched_pairwise_iou(boxes1: Boxes | Tensor, boxes2: Boxes | Tensor) -> Tens
     Raises:
         ValueError: if the sets differ in size.
     """
-    a, b = _coordinates(boxes1), _coordinates(boxes2)
+    a, b = box_tensor(boxes1), box_tensor(boxes2)
     if a.shape[0] != b.shape[0]:
         raise ValueError(f"matched_pairwise_iou needs equally many boxes, got {a.shape[0]} and {b.shape[0]}")
     sides = torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])

@@ -66,6 +66,9 @@ class ImageList:
             padding_constraints: optional ``square_size`` (> 0: height and width before rounding up) and
                 ``size_divisibility`` (replaces the argument of that name).
 
+        Returns:
+            The batch; its tensor is ``(N, C_1, ..., C_K, H, W)`` or ``(N, H, W)``.
+
         Raises:
             TypeError: if ``tensors`` is not a sequence of tensors.
             ValueError: if the list is empty, if the images differ in more than their size, or if an image exceeds
@@ -111,7 +114,9 @@ def _flatten(images: ImageList) -> tuple[list[Tensor], tuple[tuple[int, int], ..
     return [images.tensor], tuple(images.image_sizes)
 
 
-def _flatten_with_keys(images: ImageList) -> tuple[list[tuple[Any, Tensor]], Any]:
+def _flatten_with_keys(
+    images: ImageList,
+) -> tuple[list[tuple[pytree.KeyEntry, Tensor]], tuple[tuple[int, int], ...]]:
     children, context = _flatten(images)
     return [(pytree.GetAttrKey("tensor"), children[0])], context
 

@@ -19,10 +19,10 @@ def shortest_edge_size(height: int, width: int, short: int, max_size: int | None
         height: height of the image in pixels.
         width: width of the image in pixels.
         short: length of the shorter side in pixels.
-        max_size: bound of the longer side in pixels; where it would be exceeded, both sides shrink. None for no bound.
+        max_size: bound of the longer side in pixels; both sides shrink if it would exceed the bound. None for no bound.
 
     Returns:
-        ``(height, width)``, rounded half up as the reference does, each at least 1.
+        ``(height, width)``, rounded half up as detectron2 does, each at least 1.
     """
     scale = short / min(height, width)
     new_height, new_width = (short, scale * width) if height < width else (scale * height, short)
@@ -61,7 +61,7 @@ def resize_with_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize_nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize masks or label maps to the nearest pixel, in any dtype, exactly as Pillow does.
+    """Resize masks or label maps by nearest-neighbor sampling, in any dtype, exactly as Pillow does.
 
     Args:
         maps: ``(..., H, W)``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -85,15 +85,26 @@ class Instances:
         return name in self._fields
 
     def remove(self, name: str) -> None:
-        """Remove the field ``name``."""
+        """Remove the field ``name``.
+
+        Raises:
+            KeyError: if there is no such field.
+        """
         del self._fields[name]
 
     def get(self, name: str) -> Any:
-        """Return the field ``name``."""
+        """Return the field ``name``.
+
+        Raises:
+            KeyError: if there is no such field.
+        """
         return self._fields[name]
 
     def get_fields(self) -> dict[str, Any]:
-        """Return all fields by name. This is the internal dict: change it only through :meth:`set` and :meth:`remove`."""
+        """Return all fields by name.
+
+        This is the internal dict. Change it only through :meth:`set` and :meth:`remove`.
+        """
         return self._fields
 
     def to(self, *args: Any, **kwargs: Any) -> Instances:
@@ -104,7 +115,7 @@ class Instances:
         """Return instances whose tensors are in page-locked memory, for data loaders."""
         return self._mapped(lambda v: v.pin_memory() if hasattr(v, "pin_memory") else v)
 
-    def _mapped(self, function: Any) -> Instances:
+    def _mapped(self, function: Callable[[Any], Any]) -> Instances:
         return self._rebuilt({name: function(value) for name, value in self._fields.items()})
 
     def _rebuilt(self, fields: dict[str, Any]) -> Instances:
@@ -181,7 +192,7 @@ class Instances:
         return f"Instances({count} objects, image {height} x {width}{fields})"
 
 
-def _as_size(image_size: Any) -> tuple[int, int]:
+def _as_size(image_size: Sequence[int] | Tensor) -> tuple[int, int]:
     if isinstance(image_size, Tensor):
         image_size = image_size.tolist()
     size = tuple(image_size)
@@ -197,7 +208,7 @@ def _length(name: str, value: Any) -> int:
         raise TypeError(f"Instances: field {name!r} must have a length, got {type(value).__name__}") from None
 
 
-def _select(value: Any, item: Any) -> Any:
+def _select(value: Any, item: slice | Tensor | Sequence[int]) -> Any:
     if not isinstance(value, list | tuple) or isinstance(item, slice):
         return value[item]
     index = torch.as_tensor(item)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hydet.structures._pytree import register_tensor_container
-from hydet.structures.boxes import Boxes
+from hydet.structures.boxes import Boxes, box_tensor
 
 
 @register_tensor_container
@@ -28,7 +28,7 @@ class Keypoints:
 
     tensor: Tensor
 
-    def __init__(self, keypoints: Tensor | np.ndarray | Sequence[Any]) -> None:
+    def __init__(self, keypoints: Tensor | np.ndarray | Sequence[Sequence[Sequence[float]]]) -> None:
         tensor = torch.as_tensor(keypoints, dtype=torch.float32)
         if tensor.ndim != 3 or tensor.shape[2] != 3:
             raise ValueError(f"Keypoints takes a tensor of shape (N, K, 3), got {tuple(tensor.shape)}")
@@ -58,15 +58,15 @@ class Keypoints:
             heatmap_size: side of the square heatmap in cells.
 
         Returns:
-            ``(N, K)`` int64 cell indices ``y * heatmap_size + x``, 0 where invalid; and ``(N, K)`` int64 validity: 1 where
-            the keypoint is labeled and inside its box, whose right and bottom edges are included.
+            ``(N, K)`` int64 cell indices ``y * heatmap_size + x``, 0 where invalid, and ``(N, K)`` int64 validity: 1
+            where the keypoint is labeled and inside its box, including the right and bottom edges.
 
         Raises:
             ValueError: if the number of boxes differs from that of objects.
 
         Source: He et al. 2017 (arXiv:1703.06870), section 4.5.
         """
-        corners = (boxes.tensor if isinstance(boxes, Boxes) else boxes)[:, None]  # (N, 1, 4)
+        corners = box_tensor(boxes)[:, None]  # (N, 1, 4)
         if corners.shape[0] != self.tensor.shape[0]:
             raise ValueError(f"{self.tensor.shape[0]} objects need as many boxes, got {corners.shape[0]}")
         points, visibility = self.tensor[..., :2], self.tensor[..., 2]  # (N, K, 2), (N, K)

@@ -46,7 +46,7 @@ class SegmentInfo(TypedDict):
     """One segment of a panoptic result.
 
     Keys:
-        id: value of the segment's pixels in the panoptic map; 0 is no segment.
+        id: value of the segment's pixels in the panoptic map, at least 1; 0 marks pixels without a segment.
         isthing: True for objects, False for stuff.
         category_id: contiguous class of the object, or label of the stuff.
         score: confidence of an object.
@@ -65,14 +65,14 @@ class SegmentInfo(TypedDict):
 
 
 class ModelOutput(TypedDict, total=False):
-    """Results for one image; a model gives the keys that belong to its tasks.
+    """Results for one image; a model returns the keys of its tasks.
 
     Keys:
         instances: detections in the output frame, with ``pred_boxes``, ``scores``, ``pred_classes`` and, as the
             model predicts them, ``pred_masks`` and ``pred_keypoints``.
         proposals: ``proposal_boxes`` and ``objectness_logits``.
         sem_seg: ``(S, H, W)`` scores of the semantic labels.
-        panoptic_seg: ``(H, W)`` int32 map of segment ids, and the segments.
+        panoptic_seg: ``(H, W)`` int32 map of segment ids, and one :class:`SegmentInfo` per segment.
     """
 
     instances: Instances

@@ -1,4 +1,4 @@
-"""Rotated boxes."""
+"""Rotated boxes and their pairwise IoU."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from hydet.kernels import box_iou_rotated
 from hydet.structures._pytree import register_tensor_container
-from hydet.structures.box_ops import clip_rotated_boxes, wrap_angles
-from hydet.structures.boxes import Boxes
+from hydet.structures.box_ops import clip_rotated_boxes, enclosing_boxes, wrap_angles
+from hydet.structures.boxes import Boxes, box_tensor
 
 
 @register_tensor_container
@@ -60,15 +60,10 @@ class RotatedBoxes(Boxes):
             boundary_threshold: pixels by which a corner may reach over the border.
 
         Returns:
-            ``(N,)`` bool: near corners ``>= -boundary_threshold``, far corners strictly ``< size + boundary_threshold``.
+            ``(N,)`` bool: True if the enclosing upright box has its near edges ``>= -boundary_threshold`` and its far
+            edges strictly ``< size + boundary_threshold``.
         """
-        return Boxes(self._enclosing()).inside_box(box_size, boundary_threshold)
-
-    def _enclosing(self) -> Tensor:
-        """Return the ``(N, 4)`` smallest upright xyxy boxes around the boxes."""
-        centers, sides, angle = self.tensor[:, :2], self.tensor[:, 2:4], self.tensor[:, 4:].deg2rad()
-        reach = (angle.cos().abs() * sides + angle.sin().abs() * sides.flip(1)) / 2
-        return torch.cat([centers - reach, centers + reach], dim=1)
+        return Boxes(enclosing_boxes(self.tensor)).inside_box(box_size, boundary_threshold)
 
     def get_centers(self) -> Tensor:
         """Return ``(N, 2)`` centers as ``(x, y)``."""
@@ -101,5 +96,4 @@ def pairwise_iou_rotated(boxes1: RotatedBoxes | Tensor, boxes2: RotatedBoxes | T
     Returns:
         ``(N, M)`` float32 in [0, 1], without gradient.
     """
-    a, b = (boxes.tensor if isinstance(boxes, Boxes) else boxes for boxes in (boxes1, boxes2))
-    return box_iou_rotated(a, b)
+    return box_iou_rotated(box_tensor(boxes1), box_tensor(boxes2))

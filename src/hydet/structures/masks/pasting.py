@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hydet import kernels
-from hydet.structures.boxes import Boxes
+from hydet.structures.boxes import Boxes, box_tensor
 
 __all__ = ["paste_masks_in_image"]
 
@@ -33,7 +33,7 @@ def paste_masks_in_image(
     Raises:
         ValueError: if ``masks`` does not have three dimensions, or the number of boxes differs from that of masks.
     """
-    corners = (boxes.tensor if isinstance(boxes, Boxes) else boxes).to(masks.device, torch.float32)
+    corners = box_tensor(boxes).to(masks.device, torch.float32)
     masks = masks.to(torch.float32)
     if torch.compiler.is_exporting():
         return _paste_with_matmul(masks, corners, image_shape, threshold)

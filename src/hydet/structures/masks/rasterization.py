@@ -66,7 +66,11 @@ def scale_into_box(polygons: Sequence[np.ndarray], box: np.ndarray, mask_size: i
 
 
 def rasterize_objects(objects: Sequence[Sequence[np.ndarray]], height: int, width: int) -> np.ndarray:
-    """Rasterize N objects, each a union of polygons, into an ``(N, height, width)`` bool array."""
+    """Rasterize N objects, each a union of polygons, into an ``(N, height, width)`` bool array.
+
+    Raises:
+        ValueError: if a polygon has fewer than three points.
+    """
     flat = [
         np.asarray(polygon, dtype=np.float64).reshape(-1).tolist() for polygon in itertools.chain(*objects)
     ]
@@ -85,7 +89,6 @@ def rasterize_objects(objects: Sequence[Sequence[np.ndarray]], height: int, widt
                 polygon_codes[0] if len(polygon_codes) == 1 else coco_mask.merge(polygon_codes)
             )
     if nonempty:
-        masks[nonempty] = coco_mask.decode(object_codes).transpose(
-            2, 0, 1
-        )  # (height, width, n) -> (n, height, width)
+        decoded = coco_mask.decode(object_codes)  # (height, width, n)
+        masks[nonempty] = decoded.transpose(2, 0, 1)  # -> (n, height, width)
     return masks
