@@ -15,7 +15,7 @@ def features(*sizes, device=None):
     return [torch.zeros(2, 3, *size, device=device) for size in sizes]
 
 
-def test_number_and_frame():
+def test_every_cell_of_a_level_has_all_anchors():
     generator = upright()
     small, large = generator(features((4, 5), (2, 3)))
     assert len(small) == 4 * 5 * 3
@@ -24,7 +24,7 @@ def test_number_and_frame():
     assert generator.box_dim == 4
 
 
-def test_area_ratio_and_order():
+def test_anchors_have_the_given_area_and_ratio_and_are_ordered_by_row():
     anchors = upright(sizes=[[16.0]], strides=[8], offset=0.5)(features((2, 3)))[0]
     torch.testing.assert_close(anchors.area(), torch.full((18,), 256.0))
     sides = anchors.tensor[:, 2:] - anchors.tensor[:, :2]
@@ -33,7 +33,7 @@ def test_area_ratio_and_order():
     torch.testing.assert_close(centers[1, 2], torch.tensor([20.0, 12.0]).expand(3, 2))
 
 
-def test_rotated_order_and_shape():
+def test_angles_of_rotated_anchors_vary_fastest():
     generator = RotatedAnchorGenerator(
         sizes=[[16.0]], aspect_ratios=[[0.5, 2.0]], strides=[8], angles=[[-30.0, 0.0, 60.0]], offset=0.0
     )
@@ -45,28 +45,28 @@ def test_rotated_order_and_shape():
     torch.testing.assert_close(anchors[:, 2] * anchors[:, 3], torch.full((24,), 256.0))
 
 
-def test_flat_numbers_serve_every_level():
+def test_a_flat_list_applies_to_every_level():
     shared = upright(sizes=[16.0, 32.0], aspect_ratios=[1.0])
     assert shared.num_anchors == [2, 2]
     assert torch.equal(shared.cell_anchors[0], shared.cell_anchors[1])
 
 
-def test_fewer_feature_maps_are_the_first_levels():
+def test_fewer_feature_maps_use_the_first_levels():
     generator = upright()
     output = generator(features((4, 5)))
     assert len(output) == 1
     assert torch.equal(output[0].tensor, generator(features((4, 5), (2, 3)))[0].tensor)
 
 
-def test_empty_feature_map():
+def test_an_empty_feature_map_has_no_anchors():
     assert len(upright()(features((0, 5), (2, 3)))[0]) == 0
 
 
-def test_nothing_in_the_state_dict():
+def test_the_state_dict_is_empty():
     assert upright().state_dict() == {}
 
 
-def test_half_precision_model_keeps_exact_anchors():
+def test_anchors_stay_float32_in_a_half_precision_model():
     generator = upright(sizes=[[1000.3]], strides=[8])
     wanted = generator(features((4, 5)))[0].tensor
     assert torch.equal(generator.half()(features((4, 5)))[0].tensor, wanted)
@@ -74,7 +74,7 @@ def test_half_precision_model_keeps_exact_anchors():
 
 
 @pytest.mark.parametrize("leave", [lambda m: m.to_empty(device="cpu")])
-def test_meta_model_gets_its_anchors_back(leave):
+def test_anchors_are_computed_when_the_model_leaves_the_meta_device(leave):
     wanted = upright()(features((4, 5), (2, 3)))
     with torch.device("meta"):
         generator = upright()
@@ -93,11 +93,11 @@ def test_meta_model_gets_its_anchors_back(leave):
         ({"aspect_ratios": [[1.0], []]}, "aspect_ratios"),
     ],
 )
-def test_bad_arguments(wrong, message):
+def test_invalid_arguments_raise(wrong, message):
     with pytest.raises(ValueError, match=message):
         upright(**wrong)
 
 
-def test_too_many_feature_maps():
+def test_more_feature_maps_than_strides_raise():
     with pytest.raises(ValueError, match="2 levels, got 3"):
         upright()(features((4, 5), (2, 3), (1, 1)))

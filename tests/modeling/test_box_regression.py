@@ -38,20 +38,20 @@ CODERS = [
 
 @pytest.mark.parametrize(("coder", "make", "dim"), CODERS)
 @pytest.mark.parametrize("count", [0, 1, 20])
-def test_apply_inverts_get(coder, make, dim, count):
+def test_apply_deltas_inverts_get_deltas(coder, make, dim, count):
     source, target = make(count), make(count, seed=1)
     deltas = coder.get_deltas(source, target)
     torch.testing.assert_close(coder.apply_deltas(deltas, source), target, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("coder", "make", "dim"), CODERS)
-def test_no_deltas_change_nothing(coder, make, dim):
+def test_zero_deltas_return_the_source_boxes(coder, make, dim):
     source = make(6)
     torch.testing.assert_close(coder.apply_deltas(torch.zeros(6, dim), source), source)
 
 
 @pytest.mark.parametrize(("coder", "make", "dim"), [*CODERS, (Box2BoxTransformLinear(), squares, 4)])
-def test_many_predictions_a_box_and_leading_axes(coder, make, dim):
+def test_several_predictions_per_box_and_leading_axes_are_decoded_separately(coder, make, dim):
     source, deltas = make(6), torch.randn(6, 3 * dim)
     together = coder.apply_deltas(deltas, source)
     apart = [coder.apply_deltas(part, source) for part in deltas.split(dim, dim=1)]
@@ -61,7 +61,7 @@ def test_many_predictions_a_box_and_leading_axes(coder, make, dim):
 
 
 @pytest.mark.parametrize(("coder", "make", "dim"), [*CODERS, (Box2BoxTransformLinear(), squares, 4)])
-def test_float32_whatever_comes_in(coder, make, dim):
+def test_boxes_are_float32_for_half_precision_deltas_and_under_autocast(coder, make, dim):
     source, deltas = make(6), (0.3 * torch.randn(6, dim)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = coder.apply_deltas(deltas, source)
@@ -69,7 +69,7 @@ def test_float32_whatever_comes_in(coder, make, dim):
     torch.testing.assert_close(output, coder.apply_deltas(deltas.float(), source))
 
 
-def test_growth_is_limited_from_above_only():
+def test_size_ratios_are_limited_from_above_only():
     coder = Box2BoxTransform(weights=(1.0,) * 4)
     source = torch.tensor([[0.0, 0.0, 16.0, 16.0]])
     wide, _, _, _ = (coder.apply_deltas(torch.tensor([[0.0, 0.0, 99.0, -99.0]]), source))[0].split(1)
@@ -78,7 +78,7 @@ def test_growth_is_limited_from_above_only():
     assert (small[2] - small[0]).item() == pytest.approx(16 * math.exp(-9), abs=1e-5)
 
 
-def test_rotation_takes_the_shorter_way():
+def test_angle_deltas_are_the_smaller_rotation():
     coder = Box2BoxTransformRotated(weights=(1.0,) * 5)
     source, target = torch.tensor([[5.0, 5, 4, 4, 170]]), torch.tensor([[5.0, 5, 4, 4, -170]])
     deltas = coder.get_deltas(source, target)
@@ -87,7 +87,7 @@ def test_rotation_takes_the_shorter_way():
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_linear_inverts_where_the_center_is_inside(normalize):
+def test_linear_deltas_are_inverted_if_the_center_is_inside_the_target(normalize):
     coder, source = Box2BoxTransformLinear(normalize_by_size=normalize), squares(8)
     center = (source[:, :2] + source[:, 2:]) / 2
     target = torch.cat([center - 1 - 20 * torch.rand(8, 2), center + 1 + 20 * torch.rand(8, 2)], dim=1)
@@ -98,7 +98,7 @@ def test_linear_inverts_where_the_center_is_inside(normalize):
     torch.testing.assert_close(negative, torch.cat([center, center], dim=1))
 
 
-def test_bad_arguments():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="4 positive"):
         Box2BoxTransform(weights=(1.0, 1.0))
     with pytest.raises(ValueError, match="5 positive"):
@@ -122,7 +122,7 @@ def test_dense_loss_is_zero_for_perfect_predictions(kind):
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_dense_loss_looks_at_the_foreground_only(kind):
+def test_dense_loss_depends_on_the_foreground_only(kind):
     coder, source, target = CODERS[0][0], upright(12), upright(12, seed=1)
     mask = torch.arange(12) % 3 == 0
     deltas = torch.randn(12, 4)
@@ -137,7 +137,7 @@ def test_dense_loss_looks_at_the_foreground_only(kind):
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_dense_loss_of_nothing_is_connected(kind):
+def test_dense_loss_without_foreground_is_a_connected_zero(kind):
     deltas = torch.randn(1, 12, 4, requires_grad=True)
     mask = torch.zeros(1, 12, dtype=torch.bool)
     loss = dense_box_regression_loss([upright(12)], CODERS[0][0], [deltas], [upright(12)], mask, kind)
@@ -146,6 +146,6 @@ def test_dense_loss_of_nothing_is_connected(kind):
     assert (deltas.grad == 0).all()
 
 
-def test_unknown_loss():
+def test_unknown_loss_type_raises():
     with pytest.raises(ValueError, match="'l2'"):
         box_regression_loss(upright(2), torch.zeros(2, 4), upright(2), CODERS[0][0], "l2")

@@ -48,7 +48,7 @@ BUILDERS = [build_proposal_generator, build_roi_heads, build_sem_seg_head, build
 
 
 @pytest.mark.parametrize("build", BUILDERS)
-def test_module_stays_as_it_is(build):
+def test_modules_are_returned_unchanged(build):
     part = Holder()
     assert build(part, SHAPES) is part
     assert build(None, SHAPES) is None
@@ -131,8 +131,8 @@ def test_res5_heads_read_the_stage():
     assert arguments["mask_head"].arguments["input_shape"] == ShapeSpec(channels=64, height=7, width=7)
 
 
-def test_head_that_states_its_sizes_gets_none():
-    class OwnHead(nn.Module):
+def test_head_that_does_not_accept_input_shape_gets_none():
+    class CustomHead(nn.Module):
         def __init__(self, *, width):
             super().__init__()
             self.linear = nn.Linear(8, width)
@@ -144,7 +144,7 @@ def test_head_that_states_its_sizes_gets_none():
         Holder,
         box_in_features=["p2"],
         box_pooler=pooler(7),
-        box_head=partial(OwnHead, width=3),
+        box_head=partial(CustomHead, width=3),
         box_predictor=partial(Holder),
     )
     arguments = build_roi_heads(part, SHAPES).arguments
@@ -152,7 +152,7 @@ def test_head_that_states_its_sizes_gets_none():
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_output_of_a_head_is_measured_without_a_change_of_its_statistics(device):
+def test_measuring_a_head_does_not_change_its_statistics(device):
     head = nn.Sequential(nn.Conv2d(8, 6, 3, stride=2), nn.BatchNorm2d(6)).to(device)
     assert measure_output_shape(head, POOLED) == ShapeSpec(channels=6, height=3, width=3)
     assert head.training
@@ -162,9 +162,10 @@ def test_output_of_a_head_is_measured_without_a_change_of_its_statistics(device)
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["p2", "p7"], r"\['p7'\]"), (["p2", "res5"], "equal channels"), ([], "no name")]
+    ("names", "message"),
+    [(["p2", "p7"], r"\['p7'\]"), (["p2", "res5"], "equal channels"), ([], "needs the names")],
 )
-def test_feature_maps_that_do_not_fit_are_named(names, message):
+def test_errors_name_the_feature_maps_that_do_not_fit(names, message):
     with pytest.raises(ValueError, match=message):
         shared_channels(SHAPES, names, "RPN")
     assert shared_channels(SHAPES, ["p3", "p2"], "RPN") == 8

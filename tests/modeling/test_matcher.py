@@ -9,7 +9,7 @@ def rpn_matcher(**kwargs):
     return Matcher(**({"thresholds": [0.3, 0.7], "labels": [0, -1, 1]} | kwargs))
 
 
-def test_intervals_include_their_lower_bound():
+def test_ranges_include_their_lower_bound():
     quality = torch.tensor([[0.0, 0.299, 0.3, 0.5, 0.7, 1.0]])
     matches, labels = rpn_matcher()(quality)
     assert matches.dtype == torch.int64
@@ -17,7 +17,7 @@ def test_intervals_include_their_lower_bound():
     assert labels.tolist() == [0, 0, -1, -1, 1, 1]
 
 
-def test_matrix_is_left_alone_and_may_be_non_contiguous():
+def test_matrix_does_not_change_and_may_be_non_contiguous():
     quality = torch.rand(30, 7).t()
     before = quality.clone()
     matches, labels = rpn_matcher(allow_low_quality_matches=True)(quality)
@@ -38,7 +38,7 @@ def test_low_quality_matches_only_add_positives():
     assert (loose[changed] == 1).all()
 
 
-def test_untouched_ground_truth_makes_nothing_positive():
+def test_ground_truth_without_overlap_has_no_match():
     quality = torch.zeros(2, 5)
     quality[0, 3] = 0.2
     _, labels = rpn_matcher(allow_low_quality_matches=True)(quality)
@@ -46,7 +46,7 @@ def test_untouched_ground_truth_makes_nothing_positive():
 
 
 @pytest.mark.parametrize("low", [0, -1])
-def test_without_ground_truth(low):
+def test_all_predictions_have_the_lowest_label_without_ground_truth(low):
     matcher = Matcher([0.5], [low, 1], allow_low_quality_matches=True)
     matches, labels = matcher(torch.zeros(0, 4))
     assert matches.tolist() == [0] * 4
@@ -58,12 +58,12 @@ def test_without_ground_truth(low):
     "arguments",
     [([0.7, 0.3], [0, -1, 1]), ([0.5], [0, 1, 1]), ([0.5], [0, 2])],
 )
-def test_bad_arguments(arguments):
+def test_invalid_arguments_raise(arguments):
     with pytest.raises(ValueError):
         Matcher(*arguments)
 
 
-def test_needs_a_matrix():
+def test_qualities_that_are_not_a_matrix_raise():
     with pytest.raises(ValueError, match=r"\(4,\)"):
         rpn_matcher()(torch.zeros(4))
 
@@ -75,7 +75,7 @@ def some_boxes(count):
 
 @pytest.mark.parametrize("counts", [(0, 9), (5, 0), (1, 1), (7, 300)])
 @pytest.mark.parametrize("low_quality", [False, True])
-def test_boxes_are_matched_as_by_their_overlaps(counts, low_quality):
+def test_match_boxes_equals_matching_the_iou_matrix(counts, low_quality):
     gt, predictions = (some_boxes(n) for n in counts)
     matcher = rpn_matcher(allow_low_quality_matches=low_quality)
     wanted = matcher(pairwise_iou(gt, predictions))
@@ -83,7 +83,7 @@ def test_boxes_are_matched_as_by_their_overlaps(counts, low_quality):
     assert all(torch.equal(a, b) for a, b in zip(output, wanted, strict=True))
 
 
-def test_other_matchers_get_the_matrix():
+def test_custom_matchers_get_the_iou_matrix():
     def everything(quality):
         return quality.argmax(dim=0), torch.full((quality.shape[1],), 1)
 

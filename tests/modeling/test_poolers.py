@@ -63,7 +63,7 @@ def test_multi_level_op_matches_level_by_level_pooling(kind):
         torch.testing.assert_close(a, b)
 
 
-def test_output_that_is_not_square_on_several_levels():
+def test_output_of_several_levels_may_have_different_sides():
     assert make_pooler(output_size=(2, 7))(make_levels(), [Boxes(random_boxes(3))] * 2).shape == (6, 3, 2, 7)
 
 
@@ -90,7 +90,7 @@ def test_result_without_boxes_is_empty_and_connected(counts):
     assert all(level.grad is not None and level.grad.isfinite().all() for level in levels)
 
 
-def test_no_images():
+def test_result_without_images_is_empty():
     levels = [level[:0] for level in make_levels()]
     assert make_pooler()(levels, []).shape == (0, 3, 5, 5)
 

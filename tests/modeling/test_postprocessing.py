@@ -10,7 +10,7 @@ def detections(**fields):
     return Instances((8, 10), pred_boxes=boxes, scores=torch.tensor([0.9, 0.8, 0.7]), **fields)
 
 
-def test_boxes_are_scaled_clipped_and_filtered():
+def test_boxes_are_scaled_and_clipped_and_empty_boxes_are_dropped():
     results = detections()
     final = detector_postprocess(results, 16, 30)
     assert final.image_size == (16, 30)
@@ -48,7 +48,7 @@ def test_results_without_boxes_raise():
         detector_postprocess(Instances((8, 10), scores=torch.zeros(1)), 8, 10)
 
 
-def test_no_detections():
+def test_no_detections_stay_empty_at_the_output_resolution():
     final = detector_postprocess(detections(pred_masks=torch.zeros(3, 1, 4, 4))[:0], 16, 30)
     assert len(final) == 0 and final.pred_masks.shape == (0, 16, 30)
 

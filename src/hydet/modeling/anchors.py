@@ -68,8 +68,8 @@ class _AnchorGenerator(nn.Module, ABC):
         super()._apply(fn, recurse)
         cells = self.cell_anchors
         if was_meta or any(cell.dtype != torch.float32 for cell in cells):
-            for i, (fresh, cell) in enumerate(zip(self._make_cells(), cells, strict=True)):
-                setattr(self, f"cell_anchors_{i}", fresh.to(cell.device))
+            for i, (exact, cell) in enumerate(zip(self._make_cells(), cells, strict=True)):
+                setattr(self, f"cell_anchors_{i}", exact.to(cell.device))
         return self
 
     @property
@@ -84,7 +84,7 @@ class _AnchorGenerator(nn.Module, ABC):
 
     @property
     def num_anchors(self) -> list[int]:
-        """The same as ``num_cell_anchors``."""
+        """Number of anchors per cell, by level; equal to ``num_cell_anchors``."""
         return self.num_cell_anchors
 
     def _grid_anchors(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -118,7 +118,7 @@ class DefaultAnchorGenerator(_AnchorGenerator):
     Raises:
         ValueError: if ``offset`` is not in [0, 1), or the lists do not fit ``strides``.
 
-    ``state_dict`` contains nothing of it.
+    The anchors are not part of the state dict.
 
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.1; Lin et al. 2016 (arXiv:1612.03144), section 4.1.
     """

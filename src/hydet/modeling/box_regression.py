@@ -26,7 +26,7 @@ SCALE_CLAMP = math.log(1000.0 / 16)
 
 
 class Box2BoxTransform:
-    """Center offsets relative to the size of the source, and logarithms of the size ratios.
+    """Box deltas of R-CNN: center offsets relative to the size of the source box, and logarithms of size ratios.
 
     Args:
         weights: factors of (dx, dy, dw, dh). Factors above 1 bring deltas, which are small numbers, to about unit
@@ -155,7 +155,7 @@ class Box2BoxTransformRotated:
 
 
 class Box2BoxTransformLinear:
-    """Distances from the center of a square source to the left, top, right and bottom edge of the target.
+    """Box deltas of FCOS: distances from the center of a square box to the left, top, right and bottom target edge.
 
     Args:
         normalize_by_size: measure distances in sides of the source box instead of pixels.

@@ -32,7 +32,7 @@ Shapes = Mapping[str, ShapeSpec]  # feature map name -> channels and stride
 
 
 def build_proposal_generator(part: T | partial[T], shapes: Shapes) -> T:
-    """Build a proposal generator and its head, whose ``in_channels`` are those of ``in_features``.
+    """Build a proposal generator and its head. The head gets the channels of ``in_features`` as ``in_channels``.
 
     Args:
         part: a module, or a partial of one such as ``RPN``. Its argument ``head`` may be a partial too.
@@ -50,17 +50,17 @@ def build_proposal_generator(part: T | partial[T], shapes: Shapes) -> T:
 
 
 def build_dense_head(part: T | partial[T], shapes: Sequence[ShapeSpec]) -> T:
-    """Build the head of a one-stage detector with ``input_shape``, one shape per level."""
+    """Build the head of a one-stage detector. It gets one shape per level as ``input_shape``."""
     return part(input_shape=list(shapes)) if isinstance(part, partial) else part
 
 
 def build_sem_seg_head(part: T | partial[T], shapes: Shapes) -> T:
-    """Build a semantic head with ``input_shape``, the shapes by name."""
+    """Build a semantic head. It gets the shapes by name as ``input_shape``."""
     return part(input_shape=dict(shapes)) if isinstance(part, partial) else part
 
 
 def build_top_block(part: Any, shapes: Shapes, out_channels: int) -> Any:
-    """Build the top block of a pyramid with ``in_channels``, those of its ``in_feature``.
+    """Build the top block of a pyramid. It gets the channels of its ``in_feature`` as ``in_channels``.
 
     Args:
         part: a module, ``None``, or a partial of a module such as ``LastLevelP6P7``.
@@ -74,10 +74,11 @@ def build_top_block(part: Any, shapes: Shapes, out_channels: int) -> Any:
 
 
 def build_roi_heads(part: T | partial[T], shapes: Shapes) -> T:
-    """Build ROI heads, and those of their parts that are partials.
+    """Build ROI heads and the parts of them that are partials.
 
     The heads of the branches get ``input_shape``, the shape of the pooled regions. The box predictor gets the output
-    shape of the box head. In ``Res5ROIHeads`` the stage gets its channels, and predictor and mask head read the stage.
+    shape of the box head. In ``Res5ROIHeads``, the stage gets its channels, and the predictor and the mask head get the
+    output shape of the stage.
 
     Args:
         part: a module, or a partial of one such as ``StandardROIHeads``, ``CascadeROIHeads`` or ``Res5ROIHeads``.
@@ -90,8 +91,8 @@ def build_roi_heads(part: T | partial[T], shapes: Shapes) -> T:
         roi_heads: T = part(**_build_res5_parts(arguments, shapes, _name(part)))
         return roi_heads
     built: dict[str, Any] = {}
-    many = "s" if "box_heads" in arguments else ""  # box_heads, box_predictors: one per stage of a cascade
-    head, predictor = f"box_head{many}", f"box_predictor{many}"
+    plural = "s" if "box_heads" in arguments else ""  # box_heads, box_predictors: one per stage of a cascade
+    head, predictor = f"box_head{plural}", f"box_predictor{plural}"
     if isinstance(arguments.get(head), partial):
         built[head] = _call(arguments[head], input_shape=_pooled_shape(arguments, "box", shapes, _name(part)))
     if isinstance(arguments.get(predictor), partial):
@@ -111,11 +112,11 @@ def build_roi_heads(part: T | partial[T], shapes: Shapes) -> T:
 def measure_output_shape(head: nn.Module, input_shape: ShapeSpec) -> ShapeSpec:
     """Return the shape of a head's output per region.
 
-    A head may state it as ``output_shape``. The output of any other head is measured on one region of zeros.
+    A head may declare it as ``output_shape``. The output of any other head is measured on one region of zeros.
     """
-    stated = getattr(head, "output_shape", None)
-    if isinstance(stated, ShapeSpec):
-        return stated
+    declared = getattr(head, "output_shape", None)
+    if isinstance(declared, ShapeSpec):
+        return declared
     size = (1, input_shape.channels or 1, input_shape.height or 1, input_shape.width or 1)
     weight = next(head.parameters(), torch.zeros(()))
     was_training = head.training
@@ -134,11 +135,13 @@ def shared_channels(shapes: Shapes, names: Sequence[str], reader: str) -> int:
     Raises:
         ValueError: if a name is unknown, or the maps differ in their channels; names ``reader``.
     """
-    missing = [name for name in names if name not in shapes]
-    if missing or not names:
+    if not names:
         raise ValueError(
-            f"{reader} reads the feature maps {missing or 'of no name'}; the backbone produces {list(shapes)}"
+            f"{reader} needs the names of its feature maps; the backbone produces {list(shapes)}"
         )
+    missing = [name for name in names if name not in shapes]
+    if missing:
+        raise ValueError(f"{reader} reads the feature maps {missing}; the backbone produces {list(shapes)}")
     channels = {name: shapes[name].channels for name in names}
     if len(set(channels.values())) != 1 or None in channels.values():
         raise ValueError(
@@ -179,7 +182,7 @@ def _pooled_shape(arguments: Mapping[str, Any], branch: str, shapes: Shapes, rea
 
 
 def _call(factory: partial[T], **sizes: Any) -> T:
-    """Call a factory with those of ``sizes`` that it takes; a part of one's own may state its sizes itself."""
+    """Call a factory with those of ``sizes`` that it accepts; a custom part may define its sizes itself."""
     target = factory.keywords.get("make", factory)  # see ``make_each``
     parameters = inspect.signature(target).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

@@ -35,7 +35,7 @@ Task = Literal[
 
 
 class BackboneProtocol(Protocol):
-    """Images to feature maps."""
+    """Computes feature maps from images (``ResNet``, ``FPN``)."""
 
     @property
     def size_divisibility(self) -> int:
@@ -57,7 +57,7 @@ class BackboneProtocol(Protocol):
 
 
 class AnchorGenerator(Protocol):
-    """Feature maps to anchors (``DefaultAnchorGenerator``, ``RotatedAnchorGenerator``)."""
+    """Makes anchors for feature maps (``DefaultAnchorGenerator``, ``RotatedAnchorGenerator``)."""
 
     @property
     def box_dim(self) -> int:
@@ -75,7 +75,7 @@ class AnchorGenerator(Protocol):
 
 
 class ProposalGenerator(Protocol):
-    """Feature maps to class-agnostic regions."""
+    """Proposes class-agnostic regions from feature maps (``RPN``, ``RRPN``)."""
 
     @property
     def box_dim(self) -> int:
@@ -105,7 +105,7 @@ class DetectionLimits(NamedTuple):
 
 
 class RegionHeads(Protocol):
-    """Per-region predictions of a two-stage detector (``ROIHeads``)."""
+    """Predicts classes, boxes, masks and keypoints of regions (``ROIHeads``)."""
 
     num_classes: int
 
@@ -143,7 +143,7 @@ class RegionHeads(Protocol):
 
 
 class SemanticHead(Protocol):
-    """Feature maps to a class for every pixel (``SemSegFPNHead``).
+    """Predicts a class for every pixel from feature maps (``SemSegFPNHead``).
 
     Attributes:
         num_classes: number of labels.
@@ -162,7 +162,7 @@ class SemanticHead(Protocol):
 
 @runtime_checkable
 class Detector(Protocol):
-    """A whole model: a batch of inputs to losses and results. ``MetaArchitecture`` implements it."""
+    """A whole model: computes losses and results of a batch. ``MetaArchitecture`` implements it."""
 
     training: bool
 

@@ -35,7 +35,7 @@ def _draw(candidates: Tensor, count: int) -> Tensor:
 
 
 def sample_balanced(labels: Tensor, num_samples: int, positive_fraction: float, bg_label: int) -> Tensor:
-    """Sample each row of a batch like ``subsample_labels``, as a mask.
+    """Sample each row of a batch as ``subsample_labels`` does, and return a mask.
 
     No shape depends on the data, so nothing waits for the device.
 

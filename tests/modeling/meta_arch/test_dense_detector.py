@@ -8,13 +8,13 @@ import torch
 from hydet.modeling import DenseDetector
 
 
-def test_is_abstract():
+def test_the_base_class_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         DenseDetector()
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_losses_and_results_in_any_mode_from_one_pass(make_dense, dense_batch, training):
+def test_losses_and_results_of_one_pass_equal_those_of_two(make_dense, dense_batch, training):
     model = make_dense().train(training)
     other = copy.deepcopy(model)
     losses, results = model.losses_and_inference(dense_batch())
@@ -29,7 +29,7 @@ def test_losses_and_results_in_any_mode_from_one_pass(make_dense, dense_batch, t
         )
 
 
-def test_forward_follows_the_mode(make_dense, dense_batch):
+def test_forward_returns_losses_in_training_mode_and_results_in_evaluation_mode(make_dense, dense_batch):
     model = make_dense()
     assert all(name.startswith("loss_") for name in model(dense_batch()))
     results = model.eval()(dense_batch())
@@ -39,7 +39,7 @@ def test_forward_follows_the_mode(make_dense, dense_batch):
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 2), (3, 500)])
-def test_any_number_of_objects_gives_finite_connected_losses(make_dense, dense_batch, counts):
+def test_losses_of_any_number_of_objects_are_finite_and_connected(make_dense, dense_batch, counts):
     model = make_dense()
     losses = model(dense_batch(counts))
     sum(losses.values()).backward()
@@ -67,7 +67,7 @@ def test_normalizer_is_training_state_outside_the_state_dict(make_dense, dense_b
     assert model.half().loss_normalizer.dtype == torch.float32
 
 
-def test_two_losses_before_one_backward(make_dense, dense_batch):
+def test_losses_of_two_batches_can_be_summed_before_backward(make_dense, dense_batch):
     model = make_dense()
     total = sum(model(dense_batch()).values()) + sum(model(dense_batch((1, 1))).values())
     total.backward()
@@ -101,7 +101,7 @@ def test_inference_single_image_equals_batched_inference(make_dense, dense_batch
     assert torch.equal(detections.pred_classes, expected.pred_classes)
 
 
-def test_limits_of_inference(make_dense, dense_batch):
+def test_score_threshold_and_number_of_detections_are_limits(make_dense, dense_batch):
     batch = dense_batch()
     unlimited = make_dense(test_topk_candidates=10**6, max_detections_per_image=-1).eval()
     expected = unlimited.inference(batch, do_postprocess=False)
@@ -122,21 +122,21 @@ def test_non_finite_predictions_are_dropped(make_dense, dense_batch):
     assert all(x["instances"].pred_boxes.tensor.isfinite().all() for x in results)
 
 
-def test_levels_are_sorted_by_stride_by_default(fcos):
+def test_feature_maps_are_sorted_by_stride_by_default(fcos):
     assert fcos().head_in_features == ["p3", "p4"]
 
 
-def test_unknown_levels_are_refused(make_dense):
+def test_unknown_feature_maps_raise(make_dense):
     with pytest.raises(ValueError, match="'p7'"):
         make_dense(head_in_features=["p3", "p7"])
 
 
-def test_heads_with_other_classes_are_refused(make_dense):
+def test_head_with_another_number_of_classes_raises(make_dense):
     with pytest.raises(ValueError, match="num_classes=5"):
         make_dense(num_classes=5)
 
 
-def test_losses_need_ground_truth(make_dense):
+def test_losses_without_ground_truth_raise(make_dense):
     with pytest.raises(ValueError, match="instances"):
         make_dense().compute_losses([{"image": torch.zeros(3, 32, 32)}])
 

@@ -6,7 +6,7 @@ from hydet.modeling import FCOSHead, RetinaNetHead
 
 
 @pytest.mark.parametrize("norm", ["BN", "GN", "FrozenBN"])
-def test_norms(norm):
+def test_batch_norms_keep_statistics_per_level_and_share_parameters(norm):
     head = RetinaNetHead(
         input_shape=[ShapeSpec(channels=32)] * 2, num_classes=2, num_anchors=1, conv_dims=[32], norm=norm
     )
@@ -40,13 +40,13 @@ def test_fcos_head_also_predicts_centerness():
         ((None, None), {}, "number of channels"),
     ],
 )
-def test_wrong_arguments_are_refused(channels, settings, message):
+def test_invalid_arguments_raise(channels, settings, message):
     shapes = [ShapeSpec(channels=c) for c in channels]
     with pytest.raises(ValueError, match=message):
         RetinaNetHead(input_shape=shapes, num_classes=2, num_anchors=1, conv_dims=[8], **settings)
 
 
-def test_another_number_of_levels_is_refused():
+def test_another_number_of_levels_raises():
     head = RetinaNetHead(input_shape=[ShapeSpec(channels=8)] * 2, num_classes=2, num_anchors=1, conv_dims=[8])
     with pytest.raises(ValueError, match="2 levels"):
         head([torch.zeros(1, 8, 4, 4)])

@@ -10,7 +10,7 @@ def test_losses_of_tiny_objects_are_finite(fcos, dense_batch):
     assert all(value.isfinite() for value in fcos()(batch).values())
 
 
-def test_a_location_belongs_to_the_smallest_object(fcos):
+def test_a_location_is_assigned_to_the_smallest_object(fcos):
     model = fcos(center_sampling_radius=100)
     anchors = model.anchor_generator([torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 4, 4)])
     gt = Instances(

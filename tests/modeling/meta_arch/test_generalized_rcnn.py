@@ -17,7 +17,7 @@ def test_known_boxes_get_masks_and_stay_as_they_are(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["fast_rcnn_fpn"], indirect=True)
-def test_without_proposal_generator_inputs_need_proposals(architecture):
+def test_inputs_need_proposals_if_there_is_no_proposal_generator(architecture):
     model, batch = architecture.model(), architecture.batch()
     assert model.needs_proposals
     del batch[1]["proposals"]

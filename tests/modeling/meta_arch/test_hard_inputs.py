@@ -42,7 +42,7 @@ def test_every_parameter_gets_a_gradient(architecture):
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (3, 0)])
-def test_images_without_objects(architecture, counts):
+def test_losses_of_images_without_objects_are_finite(architecture, counts):
     losses = compute_gradients(architecture.model(), architecture.batch(counts=counts))
     regression = [
         v for k, v in losses.items() if "box_reg" in k or "loc" in k or "mask" in k or "keypoint" in k
@@ -55,26 +55,26 @@ def test_images_without_objects(architecture, counts):
     ["cascade_mask_rcnn_fpn", "keypoint_rcnn_fpn", "mask_rcnn_c4", "panoptic_fpn"],
     indirect=True,
 )
-def test_images_without_objects_need_not_have_every_field(architecture):
+def test_images_without_objects_may_lack_ground_truth_fields(architecture):
     batch = architecture.batch(counts=(3, 0))
     boxes = batch[1]["instances"].gt_boxes
     batch[1]["instances"] = Instances((64, 96), gt_boxes=boxes, gt_classes=torch.zeros(0, dtype=torch.int64))
     compute_gradients(architecture.model(), batch)
 
 
-def test_tiny_boxes_and_boxes_on_the_border(architecture):
+def test_losses_of_tiny_boxes_and_of_boxes_on_the_border_are_finite(architecture):
     batch = [architecture.entry(boxes=TINY_BOXES), architecture.entry(boxes=TINY_BOXES[1:2])]
     compute_gradients(architecture.model(), batch)
 
 
-def test_five_hundred_objects(architecture):
+def test_losses_of_five_hundred_objects_are_finite(architecture):
     compute_gradients(architecture.model(), architecture.batch(counts=(500, 1)))
 
 
 @pytest.mark.parametrize(
     "architecture", ["cascade_rcnn_fpn", "fcos", "retinanet", "rotated_faster_rcnn_fpn"], indirect=True
 )
-def test_repeated_objects(architecture):
+def test_losses_of_identical_objects_are_finite(architecture):
     compute_gradients(architecture.model(), [architecture.entry(boxes=[[20, 10, 60, 50]] * 9)])
 
 
@@ -87,12 +87,12 @@ def test_repeated_objects(architecture):
         pytest.param(((64, 96),), id="one image"),
     ],
 )
-def test_image_sizes(architecture, sizes):
+def test_losses_of_unusual_image_sizes_are_finite(architecture, sizes):
     compute_gradients(architecture.model(), architecture.batch(sizes=sizes))
 
 
 @pytest.mark.parametrize("counts", [(4, 3), (0, 0)])
-def test_no_proposals(architecture, counts):
+def test_losses_without_proposals_are_finite(architecture, counts):
     if not architecture.has_boxes or architecture.dense:
         pytest.skip("has no proposals")
     model = architecture.model()
@@ -111,7 +111,7 @@ def test_bfloat16_losses_are_float32_and_close(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["keypoint_rcnn_fpn"], indirect=True)
-def test_without_visible_keypoints(architecture):
+def test_keypoint_loss_without_visible_keypoints_is_zero(architecture):
     batch = architecture.batch()
     for entry in batch:
         entry["instances"].gt_keypoints.tensor[..., 2] = 0
@@ -119,7 +119,7 @@ def test_without_visible_keypoints(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["mask_rcnn_fpn", "mask_rcnn_c4", "panoptic_fpn"], indirect=True)
-def test_empty_masks(architecture):
+def test_mask_loss_of_empty_masks_is_positive(architecture):
     batch = architecture.batch()
     for entry in batch:
         entry["instances"].gt_masks.tensor[:] = False

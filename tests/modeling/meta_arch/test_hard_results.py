@@ -103,7 +103,7 @@ def count(result):
 
 
 @torch.no_grad()
-def test_results_at_another_resolution(architecture, tools):
+def test_results_have_the_requested_resolution_and_are_clipped_to_it(architecture, tools):
     model, batch = architecture.model().eval(), architecture.batch()
     batch[0].update(height=30, width=200)
     for name, parameter in model.named_parameters():
@@ -130,13 +130,13 @@ def test_results_at_another_resolution(architecture, tools):
     ],
 )
 @torch.no_grad()
-def test_image_sizes(architecture, tools, sizes):
+def test_results_of_unusual_image_sizes_are_valid(architecture, tools, sizes):
     batch = architecture.batch(sizes=sizes, counts=(2, 0, 1))
     check(architecture, tools, architecture.model().eval()(batch), sizes)
 
 
 @torch.no_grad()
-def test_bfloat16(architecture, tools):
+def test_results_under_bfloat16_autocast_are_valid(architecture, tools):
     batch = architecture.batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         results = architecture.model().eval()(batch)
@@ -145,7 +145,7 @@ def test_bfloat16(architecture, tools):
 
 
 @torch.no_grad()
-def test_without_detections(architecture, tools):
+def test_results_without_detections_are_empty(architecture, tools):
     model, batch = architecture.model().eval(), architecture.batch()
     if architecture.name.startswith("rpn"):
         architecture.without_proposals(model, batch)
@@ -154,7 +154,7 @@ def test_without_detections(architecture, tools):
 
 
 @torch.no_grad()
-def test_without_proposals(architecture, tools):
+def test_results_without_proposals_are_empty(architecture, tools):
     if not architecture.has_boxes or architecture.dense:
         pytest.skip("has no proposals")
     model, batch = architecture.model().eval(), architecture.batch()
@@ -198,7 +198,7 @@ def raw_results(model, batch):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_losses_and_results_from_one_pass(architecture, training):
+def test_losses_and_results_of_one_pass_equal_those_of_two(architecture, training):
     """Results equal those of two passes with the same random numbers, and inputs stay unchanged."""
     batch = architecture.batch()
     before = pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, batch)

@@ -25,7 +25,7 @@ def make(**settings):
     return Stub(**({"backbone": Padding(), "pixel_mean": [10.0, 20.0], "pixel_std": [2.0, 4.0]} | settings))
 
 
-def test_is_abstract():
+def test_the_base_class_is_abstract():
     with pytest.raises(TypeError, match="abstract"):
         MetaArchitecture(backbone=Padding(), pixel_mean=[0.0], pixel_std=[1.0])
 
@@ -51,7 +51,7 @@ def test_images_are_normalized_and_padded_with_zeros():
     assert not images.tensor[0, :, 5:].any() and not images.tensor[1, :, :, 3:].any()
 
 
-def test_pixel_statistics_stay_out_of_the_state_dict():
+def test_pixel_statistics_are_not_in_the_state_dict():
     assert make().state_dict() == {}
 
 
@@ -64,6 +64,6 @@ def test_pixel_statistics_stay_out_of_the_state_dict():
         ({"vis_period": 5}, "input_format"),
     ],
 )
-def test_wrong_arguments_are_refused(settings, message):
+def test_invalid_arguments_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         make(**settings)

@@ -28,7 +28,7 @@ def make_input(boxes=((1.0, 1, 5, 5),), classes=(0,), **fields):
         ({}, "an input without file_name or image_id"),
     ],
 )
-def test_describe_input(entry, expected):
+def test_inputs_are_described_by_their_file_or_id(entry, expected):
     assert describe_input(entry) == expected
 
 
@@ -45,7 +45,7 @@ def test_output_size_is_that_of_the_input_by_default():
         (torch.full((3, 8, 8), float("nan")), "not finite"),
     ],
 )
-def test_images_that_cannot_be_used_are_named(image, message):
+def test_errors_name_unusable_images(image, message):
     with pytest.raises(ValueError, match=message):
         check_image({"image": image, "file_name": "a.png"}, 3)
 
@@ -55,7 +55,7 @@ def test_finite_images_whose_sum_overflows_are_accepted():
 
 
 @pytest.mark.parametrize("get", [get_gt_instances, get_label_maps, get_proposals])
-def test_missing_fields_are_named(get):
+def test_errors_name_missing_fields(get):
     with pytest.raises(ValueError, match=r"a\.png: .* need"):
         get([{"image": torch.zeros(3, 8, 8), "file_name": "a.png"}], CPU)
 
@@ -63,7 +63,7 @@ def test_missing_fields_are_named(get):
 @pytest.mark.parametrize(
     "box", [(1.0, 1, 1, 5), (5.0, 1, 1, 5), (1.0, 1, float("nan"), 5), (1, 1, float("inf"), 5)]
 )
-def test_degenerate_boxes_are_named(box):
+def test_errors_name_degenerate_boxes(box):
     with pytest.raises(ValueError, match=r"a\.png: ground-truth box 1 is"):
         get_gt_instances([make_input([(1.0, 1, 5, 5), box], [0, 0])], CPU)
 
@@ -76,7 +76,7 @@ def test_rotated_boxes_need_positive_sides():
 
 
 @pytest.mark.parametrize("wrong", [-1, 2])
-def test_classes_out_of_range_are_named(wrong):
+def test_errors_name_classes_out_of_range(wrong):
     with pytest.raises(
         ValueError, match=rf"ground-truth class {wrong} of box 0; the model has classes 0 to 1"
     ):
@@ -97,7 +97,7 @@ def test_label_maps_are_padded_with_the_ignored_label():
 
 
 @pytest.mark.parametrize("wrong", [-1, 2])
-def test_labels_out_of_range_are_named(wrong):
+def test_errors_name_labels_out_of_range(wrong):
     entry = make_input(sem_seg=torch.full((3, 6), wrong))
     with pytest.raises(ValueError, match=rf"a\.png: sem_seg has label {wrong}; labels are 0 to 1 or 255"):
         batch_label_maps([entry], Padding(), CPU, num_classes=2, ignore_value=255)

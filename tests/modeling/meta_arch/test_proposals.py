@@ -17,5 +17,5 @@ def test_errors_about_non_finite_proposals_name_the_files():
     assert raised.value.image_indices == (1,)
 
 
-def test_results_of_the_generator_are_returned():
+def test_proposals_and_losses_of_the_generator_are_returned():
     assert generate_proposals(lambda *args: (args, {}), [], IMAGES, {}, []) == ((IMAGES, {}, []), {})

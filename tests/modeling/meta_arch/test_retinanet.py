@@ -23,7 +23,7 @@ def test_anchors_get_the_class_and_box_of_their_object(retinanet, dense_batch):
     assert (labels[1] == model.num_classes).all() and not boxes[1].any()
 
 
-def test_heads_with_another_number_of_anchors_are_refused(retinanet):
+def test_head_with_another_number_of_anchors_raises(retinanet):
     generator = DefaultAnchorGenerator(sizes=[[8]], aspect_ratios=[[1.0]], strides=[8, 16])
     with pytest.raises(ValueError, match="3 anchors per cell"):
         retinanet(anchor_generator=generator)

@@ -30,7 +30,7 @@ def test_ignored_pixels_do_not_change_the_loss():
     assert loss == 0 and loss.requires_grad
 
 
-def test_in_features_choose_levels():
+def test_in_features_select_the_levels():
     assert make().in_features == ["p2", "p3"]
     assert make(in_features=["p3"]).in_features == ["p3"]
 
@@ -38,6 +38,6 @@ def test_in_features_choose_levels():
 @pytest.mark.parametrize(
     ("settings", "message"), [({"input_shape": {}}, "one level"), ({"common_stride": 8}, "p2 has stride 4")]
 )
-def test_wrong_arguments_are_refused(settings, message):
+def test_invalid_arguments_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         make(**settings)

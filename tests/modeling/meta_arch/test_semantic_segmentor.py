@@ -5,7 +5,7 @@ from hydet.modeling.meta_arch.semantic_segmentor import predict_logits
 
 
 @pytest.mark.parametrize("architecture", ["semantic_fpn"], indirect=True)
-def test_visualize_training_tints_true_and_predicted_labels(architecture):
+def test_visualize_training_draws_true_and_predicted_labels(architecture):
     model, batch = architecture.model().eval(), architecture.batch()
     model.input_format = "RGB"
     batch[0]["sem_seg"][:] = 255  # no true label
@@ -17,6 +17,6 @@ def test_visualize_training_tints_true_and_predicted_labels(architecture):
     assert not torch.equal(image[:, :, 96:], batch[0]["image"])
 
 
-def test_heads_must_return_logits():
+def test_head_without_logits_raises():
     with pytest.raises(TypeError, match="no logits"):
         predict_logits(lambda features: (None, {}), {})

@@ -12,7 +12,7 @@ def make_input():
     return {"image": torch.arange(3)[:, None, None].expand(3, 30, 40) * 10, "instances": gt}
 
 
-def test_colors_follow_the_input_format():
+def test_bgr_inputs_are_drawn_in_rgb():
     for input_format, color in (("BGR", [20, 10, 0]), ("RGB", [0, 10, 20])):
         image = draw_boxes(make_input(), torch.zeros(0, 4), input_format=input_format)
         assert image[:, 0, 0].tolist() == color

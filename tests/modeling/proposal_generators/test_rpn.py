@@ -60,7 +60,7 @@ def targets(counts=(2, 3), rotated=False):
 
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_losses_follow_ground_truth_not_mode(rotated, training):
+def test_losses_depend_on_ground_truth_and_not_on_the_mode(rotated, training):
     rpn = make(rotated).train(training)
     proposals, losses = rpn(*batch())
     assert losses == {}
@@ -75,7 +75,7 @@ def test_losses_follow_ground_truth_not_mode(rotated, training):
 
 @pytest.mark.parametrize(("rotated", "kind"), [(False, "smooth_l1"), (False, "giou"), (True, "smooth_l1")])
 @pytest.mark.parametrize("counts", [(0, 0), (0, 2)])
-def test_without_objects_losses_stay_finite_and_connected(rotated, kind, counts):
+def test_losses_without_objects_are_finite_and_connected(rotated, kind, counts):
     rpn = make(rotated, box_reg_loss_type=kind)
     _, losses = rpn(*batch(), targets(counts, rotated))
     sum(losses.values()).backward()
@@ -83,7 +83,7 @@ def test_without_objects_losses_stay_finite_and_connected(rotated, kind, counts)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in rpn.parameters())
 
 
-def test_a_batch_without_images():
+def test_losses_of_a_batch_without_images_are_connected():
     rpn = make()
     images, features = batch(0)
     proposals, losses = rpn(images, features, [])
@@ -92,7 +92,7 @@ def test_a_batch_without_images():
     assert sum(losses.values()).item() == 0
 
 
-def test_loss_weights():
+def test_loss_weight_is_one_factor_or_one_per_loss():
     def losses(**kwargs):
         torch.manual_seed(2)
         return make(batch_size_per_image=1000, positive_fraction=1.0, **kwargs)(*batch(), gt)[1]
@@ -117,7 +117,7 @@ def test_number_of_sampled_anchors_is_limited():
     assert (boxes[1] == 0).all()
 
 
-def test_anchors_past_the_border_get_no_loss():
+def test_anchors_beyond_the_border_get_no_loss():
     rpn, (_, features) = make(anchor_boundary_thresh=0, batch_size_per_image=1000), batch()
     anchors = rpn.anchor_generator(list(features.values()))
     labels, _ = rpn.label_and_sample_anchors(anchors, targets())
@@ -126,7 +126,7 @@ def test_anchors_past_the_border_get_no_loss():
     assert (labels[1][inside] >= 0).any()
 
 
-def test_non_finite_features_are_an_error_in_training_only():
+def test_non_finite_features_raise_in_training_only():
     rpn, (images, features) = make(), batch()
     features["p3"][1, :, 3, 4] = float("nan")
     with pytest.raises(FloatingPointError, match="image 1"):
@@ -163,23 +163,23 @@ def test_losses_and_proposals_are_float32_under_autocast():
         ({"head": StandardRPNHead(in_channels=8, num_anchors=3, box_dim=5)}, "box_dim"),
     ],
 )
-def test_wrong_arguments_are_refused(wrong, message):
+def test_invalid_arguments_raise(wrong, message):
     with pytest.raises(ValueError, match=message):
         make(**wrong)
 
 
-def test_missing_feature_maps_are_refused():
+def test_missing_feature_maps_raise():
     with pytest.raises(ValueError, match="'p9'"):
         make(in_features=["p3", "p9"])(*batch())
 
 
-def test_levels_need_equally_many_anchors():
+def test_different_numbers_of_anchors_per_level_raise():
     anchors = DefaultAnchorGenerator(sizes=[[16], [32, 64]], aspect_ratios=[[1.0, 2.0, 3.0]], strides=[8, 16])
     with pytest.raises(ValueError, match="equally many anchors"):
         make(anchor_generator=anchors)
 
 
-def test_custom_heads_need_not_declare_their_sizes():
+def test_custom_heads_may_leave_their_sizes_undeclared():
     class Head(torch.nn.Module):
         def __init__(self):
             super().__init__()

@@ -5,7 +5,7 @@ from hydet.modeling import StandardRPNHead
 
 
 @pytest.mark.parametrize("conv_dims", [(-1,), (-1, 12), (6, -1)])
-def test_shapes_and_parameter_names(conv_dims):
+def test_output_shapes_and_parameter_names_follow_conv_dims(conv_dims):
     head = StandardRPNHead(in_channels=8, num_anchors=3, box_dim=5, conv_dims=conv_dims)
     logits, deltas = head([torch.randn(2, 8, 4, 5), torch.randn(2, 8, 2, 3)])
     assert [x.shape for x in logits] == [(2, 3, 4, 5), (2, 3, 2, 3)]
@@ -16,6 +16,6 @@ def test_shapes_and_parameter_names(conv_dims):
 
 
 @pytest.mark.parametrize("conv_dims", [(), (0,), (8, -2)])
-def test_wrong_conv_dims_are_refused(conv_dims):
+def test_invalid_conv_dims_raise(conv_dims):
     with pytest.raises(ValueError, match="conv_dims"):
         StandardRPNHead(in_channels=8, num_anchors=3, conv_dims=conv_dims)

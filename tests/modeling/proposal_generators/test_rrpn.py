@@ -32,11 +32,11 @@ def test_boxes_have_five_numbers():
     assert make(RotatedAnchorGenerator(**GRID, angles=[[0.0]])).box_dim == 5
 
 
-def test_upright_anchors_are_refused():
+def test_upright_anchors_raise():
     with pytest.raises(ValueError, match="RotatedAnchorGenerator"):
         make(DefaultAnchorGenerator(**GRID))
 
 
-def test_a_border_test_is_refused():
+def test_anchor_boundary_thresh_raises():
     with pytest.raises(ValueError, match="anchor_boundary_thresh"):
         make(RotatedAnchorGenerator(**GRID, angles=[[0.0]]), anchor_boundary_thresh=0)

@@ -31,7 +31,7 @@ def test_box_predictor_with_a_different_number_of_classes_raises():
 
 
 @pytest.mark.parametrize("head", [MaskHead(3), MaskHead(1), MaskHead(), nn.Identity()])
-def test_mask_heads_that_fit(head):
+def test_mask_heads_with_fitting_or_undeclared_classes_are_accepted(head):
     check_mask_head(head, 3)
 
 
@@ -48,7 +48,7 @@ def test_given_boxes_without_a_field_raise():
         check_given_boxes([complete, Instances((8, 8), pred_boxes=boxes)])
 
 
-def test_output_of_a_head_is_checked():
+def test_head_outputs_of_the_wrong_type_raise():
     losses, instances = {"loss_mask": torch.zeros(())}, [Instances((8, 8))]
     assert losses_from(losses) is losses and predictions_from(instances) is instances
     with pytest.raises(TypeError, match=r"must return losses .* got list"):

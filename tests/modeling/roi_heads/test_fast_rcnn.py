@@ -46,7 +46,7 @@ def test_box_loss_without_foreground_is_a_connected_zero(make, kind, sigmoid, cl
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
 
 
-def test_empty_batch(make):
+def test_an_empty_batch_gives_connected_zero_losses_and_no_detections(make):
     module = make.predictor()
     predictions = module(torch.zeros(0, 16))
     assert all(v == 0 and v.requires_grad for v in module.losses(predictions, []).values())
@@ -64,7 +64,7 @@ def test_losses_do_not_depend_on_proposal_order_or_mode(make):
         torch.testing.assert_close(value, second[name])
 
 
-def test_single_class(make):
+def test_a_single_class_trains_and_detects(make):
     module = make.predictor(num_classes=1)
     proposals = matched(make, 6, classes=[0, 1, 0, 1, 1, 0])
     losses = module.losses(module(torch.randn(6, 16)), [proposals])
@@ -120,7 +120,7 @@ def test_zero_deltas_decode_to_the_proposals(make, agnostic):
 
 
 @pytest.mark.parametrize("sigmoid", [False, True])
-def test_predict_probs(make, sigmoid):
+def test_probabilities_are_softmax_or_sigmoid_outputs(make, sigmoid):
     module = make.predictor(use_sigmoid_ce=sigmoid)
     scores, deltas = module(torch.randn(8, 16))
     (probabilities,) = module.predict_probs((scores, deltas), [matched(make)])

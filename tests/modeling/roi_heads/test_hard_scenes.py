@@ -27,12 +27,12 @@ def check(make, name, scene):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_500_objects(make, name):
+def test_500_objects_give_finite_losses_and_detections(make, name):
     check(make, name, make.scene((500, 0)))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_objects_of_one_pixel(make, name):
+def test_objects_of_one_pixel_give_finite_losses_and_detections(make, name):
     corner = torch.rand(4, 2) * 50
     specks = torch.cat([corner, corner + 1], dim=1)
     scene = make.scene((4,), boxes=specks)
@@ -42,24 +42,24 @@ def test_objects_of_one_pixel(make, name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_ground_truth_boxes_without_area(make, name):
+def test_ground_truth_boxes_without_area_give_finite_losses(make, name):
     flat = torch.tensor([[5.0, 5, 5, 30], [10, 10, 40, 10], [20, 20, 20, 20]])
     check(make, name, make.scene((3,), boxes=flat))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_ground_truth_boxes_beyond_the_image(make, name):
+def test_ground_truth_boxes_beyond_the_image_give_finite_losses(make, name):
     check(make, name, make.scene((2,), boxes=torch.tensor([[-30.0, -20, 90, 100], [70, 50, 200, 300]])))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("sizes", [[(64, 80)], [(32, 96), (64, 40), (64, 96)]])
-def test_single_image_and_images_of_different_sizes(make, name, sizes):
+def test_batches_of_one_image_and_of_different_sizes_are_finite(make, name, sizes):
     check(make, name, make.scene(tuple(range(1, len(sizes) + 1)), sizes=sizes))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_bfloat16_features_and_autocast(make, name):
+def test_losses_and_detections_of_bfloat16_features_are_float32(make, name):
     heads, scene = build(make, name), make.scene()
     scene.features = {k: f.detach().bfloat16().requires_grad_() for k, f in scene.features.items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -5,7 +5,7 @@ import pytest
 from hydet.modeling import Matcher, make_each
 
 
-def test_each_call_gets_its_own_and_the_shared_arguments():
+def test_each_call_gets_the_shared_arguments_and_its_entry():
     matchers = make_each(
         make=partial(Matcher, labels=[0, 1]), each=[{"thresholds": [0.5]}, {"thresholds": [0.6]}]
     )
@@ -14,11 +14,11 @@ def test_each_call_gets_its_own_and_the_shared_arguments():
     assert matchers[0].thresholds != matchers[1].thresholds
 
 
-def test_own_arguments_override_shared_ones():
+def test_entries_override_shared_arguments():
     assert make_each(make=dict, each=[{}, {"a": 2}], a=1, b=3) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}]
 
 
-def test_no_entries():
+def test_no_entries_make_no_parts():
     assert make_each(make=dict, each=[]) == []
 
 

@@ -38,7 +38,7 @@ def test_ground_truth_selects_losses_in_any_mode(make, training):
     assert not any(g.has("pred_masks") for g in given)
 
 
-def test_loss_of_perfect_and_inverted_logits(make):
+def test_loss_is_zero_for_perfect_logits_and_large_for_inverted_logits(make):
     proposals = foreground(make, 4)
     targets = proposals.gt_masks.crop_and_resize(proposals.proposal_boxes.tensor, 10).float()
     logits = (targets * 200 - 100)[:, None].expand(-1, 3, -1, -1)
@@ -95,7 +95,7 @@ def test_inference_selects_the_mask_of_the_predicted_class(make, channels):
     torch.testing.assert_close(torch.cat([f.pred_masks for f in instances])[:, 0], expected)
 
 
-def test_empty_batch():
+def test_an_empty_batch_gives_no_instances():
     assert head()(torch.zeros(0, 4, 5, 5), []) == []
 
 
@@ -105,7 +105,7 @@ def test_vis_period_is_stored_and_checked():
         head(vis_period=-1)
 
 
-def test_subclass_needs_layers_only(make):
+def test_subclass_only_needs_layers(make):
     class PlainHead(BaseMaskRCNNHead):
         def __init__(self):
             super().__init__(loss_weight=2.0)

@@ -29,7 +29,7 @@ def test_masks_come_from_the_detected_boxes(make):
 
 
 @torch.no_grad()
-def test_no_proposals(make):
+def test_no_proposals_give_no_detections(make):
     heads, scene = make.res5_heads(), make.scene((0, 0))
     scene.proposals = [p[:0] for p in scene.proposals]
     assert [len(f) for f in run(heads, scene, targets=False)[0]] == [0, 0]

@@ -34,7 +34,7 @@ def test_losses_are_finite_and_reach_every_parameter(make, counts):
         assert losses["loss_box_reg"] == losses["loss_mask"] == losses["loss_keypoint"] == 0
 
 
-def test_no_proposals_and_no_ground_truth(make):
+def test_no_proposals_and_no_ground_truth_give_finite_losses_and_no_detections(make):
     heads, scene = full_heads(make), make.scene((0, 0))
     scene.proposals = [p[:0] for p in scene.proposals]
     _, losses = run(heads, scene)
@@ -128,7 +128,7 @@ def test_train_on_pred_boxes_detaches_the_boxes(make):
     assert not sampled[0].proposal_boxes.tensor.requires_grad
 
 
-def test_single_class(make):
+def test_a_single_class_trains_and_detects(make):
     heads = make.standard_heads(num_classes=1, **make.mask_parts(num_classes=1))
     scene = make.scene(num_classes=1)
     _, losses = run(heads, scene)

@@ -31,19 +31,19 @@ def test_by_anchor_orders_anchors_by_row_column_and_anchor_of_the_cell(logits):
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_best_of_classes(logits, memory_format):
+def test_best_of_classes_is_the_maximum_of_each_anchor(logits, memory_format):
     expected = by_anchor(logits, K).amax(dim=2)
     assert torch.equal(best_of_classes(logits.contiguous(memory_format=memory_format), K), expected)
 
 
-def test_gather_anchors_from_cells_and_from_anchors(logits):
+def test_gathering_from_cells_equals_gathering_from_anchors(logits):
     index = torch.tensor([[0, 37, 89], [12, 12, 5]])
     from_cells = gather_anchors(by_cell(logits, K), index)
     assert torch.equal(from_cells, gather_anchors(by_anchor(logits, K), index))
     assert torch.equal(from_cells[0, 1], by_anchor(logits, K)[0, 37])
 
 
-def test_best_pairs_are_at_the_best_anchors(logits):
+def test_the_best_pairs_belong_to_the_best_anchors(logits):
     scores = by_anchor(logits, K)
     expected, _, _ = top_pairs(scores, 7)
     anchors = top_anchors(scores.amax(dim=2), 7)

@@ -63,7 +63,7 @@ def test_the_score_threshold_is_strict_and_background_gives_no_detection():
 
 
 @pytest.mark.parametrize(("topk", "count"), [(-1, 5), (3, 3), (0, 0), (9, 5)])
-def test_top_k(topk, count):
+def test_number_of_detections_is_limited(topk, count):
     boxes = torch.arange(5.0)[:, None] * 12 + torch.tensor([0.0, 0, 10, 10])
     (output,), _ = infer([boxes], [torch.rand(5, 2) * 0.5 + 0.4], topk=topk)
     assert len(output) == count
@@ -87,7 +87,7 @@ def test_empty_results_have_all_fields():
         )
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_raise():
     with pytest.raises(ValueError, match="columns"):
         infer([torch.zeros(2, 8)], [torch.zeros(2, 4)])
     with pytest.raises(ValueError, match="rows"):
@@ -143,7 +143,7 @@ def test_exported_programs_return_any_number_of_detections():
             torch.testing.assert_close(ours, expected)
 
 
-def test_a_fixed_number_of_candidates_needs_no_count():
+def test_max_candidates_gives_the_same_detections_without_a_count():
     boxes, scores = crowd(30)[None, :, None], torch.rand(1, 30, 3)
     settings = {"score_threshold": 0.1, "nms_threshold": 0.5, "max_detections": 10}
     valid = torch.ones(1, 30, dtype=torch.bool)

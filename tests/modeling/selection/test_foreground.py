@@ -17,7 +17,7 @@ def test_foreground_is_neither_background_nor_ignored():
     assert mask.tolist() == [True, False, False, True]
 
 
-def test_proposals_without_classes_are_refused():
+def test_proposals_without_classes_raise():
     with pytest.raises(ValueError, match=r"images \[1\] have no gt_classes"):
         select_foreground_proposals([make([0]), Instances((9, 9), proposal_boxes=Boxes([]))], bg_label=3)
 

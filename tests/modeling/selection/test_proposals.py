@@ -53,7 +53,7 @@ def test_levels_do_not_suppress_one_another():
         assert output.objectness_logits.tolist() == pytest.approx([1.0, 0.9])
 
 
-def test_survivors_of_a_level_do_not_overlap():
+def test_proposals_of_a_level_do_not_overlap():
     boxes, logits = levels(counts=(200,))
     for output in find(boxes, logits, pre_nms_topk=200, post_nms_topk=200, nms_thresh=0.3):
         iou = pairwise_iou(output.proposal_boxes, output.proposal_boxes).fill_diagonal_(0)
@@ -77,14 +77,14 @@ def test_images_of_a_batch_are_independent(function):
         torch.testing.assert_close(alone.objectness_logits, together[i].objectness_logits)
 
 
-def test_inputs_stay_unchanged():
+def test_inputs_do_not_change():
     boxes, logits = levels()
     before = [x.clone() for x in (*boxes, *logits)]
     find(boxes, logits)
     assert all(torch.equal(a, b) for a, b in zip(before, (*boxes, *logits), strict=True))
 
 
-def test_non_finite_candidates_are_dropped():
+def test_non_finite_candidates_are_dropped_in_evaluation():
     boxes, logits = levels()
     indices = find([b[:, 3:] if i == 0 else b for i, b in enumerate(boxes)], [logits[0][:, 3:], logits[1]])
     boxes[0][:, 0, 1] = float("nan")
@@ -96,7 +96,7 @@ def test_non_finite_candidates_are_dropped():
         assert a.objectness_logits.isfinite().all()
 
 
-def test_non_finite_candidates_are_an_error_in_training():
+def test_non_finite_candidates_raise_in_training():
     boxes, logits = levels()
     logits[1][1, :3] = float("nan")
     with pytest.raises(FloatingPointError, match="3 in image 1") as caught:
@@ -105,7 +105,7 @@ def test_non_finite_candidates_are_an_error_in_training():
     assert caught.value.image_indices == (1,)
 
 
-def test_without_large_candidates_candidates_or_images():
+def test_no_large_boxes_no_boxes_or_no_images_give_no_proposals():
     assert [len(x) for x in find(*levels(), min_box_size=500.0)] == [0, 0]
     assert [len(x) for x in find(*levels(counts=(0, 0)))] == [0, 0]
     assert find(*levels(images=0), image_sizes=[]) == []

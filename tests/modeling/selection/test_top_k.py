@@ -5,7 +5,7 @@ from hydet.modeling.selection.top_k import gather_rows, nan_to_lowest, top_k
 
 
 @pytest.mark.parametrize(("k", "expected"), [(0, 0), (2, 2), (9, 4)])
-def test_number_of_indices(k, expected):
+def test_rows_with_fewer_scores_return_all_indices(k, expected):
     scores = torch.rand(3, 4)
     index = top_k(scores, k)
     assert index.shape == (3, expected)
@@ -19,7 +19,7 @@ def test_nan_ranks_highest_unless_replaced():
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 4), (2, 5, 3, 4)])
-def test_gather_rows(shape):
+def test_gathered_rows_equal_rows_indexed_per_image(shape):
     values = torch.rand(shape)
     index = torch.tensor([[4, 0], [1, 1]])
     rows = gather_rows(values, index)

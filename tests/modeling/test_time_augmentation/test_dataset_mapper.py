@@ -30,7 +30,7 @@ def test_float_images_are_interpolated():
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_transform_and_inverse(flip):
+def test_invert_boxes_inverts_apply_boxes(flip):
     transform = ResizeAndFlip((100, 200), (50, 150), flip)
     boxes = torch.tensor([[20.0, 10, 60, 30], [0, 0, 200, 100]])
     expected = [[105.0, 5, 135, 15], [0, 0, 150, 50]] if flip else [[15.0, 5, 45, 15], [0, 0, 150, 50]]
@@ -38,6 +38,6 @@ def test_transform_and_inverse(flip):
     torch.testing.assert_close(transform.invert_boxes(transform.apply_boxes(boxes)), boxes)
 
 
-def test_no_sizes_raise():
+def test_empty_min_sizes_raises():
     with pytest.raises(ValueError, match="min_sizes"):
         DatasetMapperTTA(min_sizes=[], max_size=100, flip=True)

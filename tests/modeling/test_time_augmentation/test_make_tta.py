@@ -46,7 +46,7 @@ def test_identity_mapper_keeps_the_results(name, build, make):
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_flipped_image_gives_flipped_results(name, build, make):
+def test_a_flipped_image_gives_flipped_results(name, build, make):
     """The strides divide the width, so that the flipped image has the same grid of cells."""
     wrapped = make_tta(
         model=build(name), tta_mapper=DatasetMapperTTA(min_sizes=[64, 128], max_size=1000, flip=True)
@@ -66,7 +66,7 @@ def test_flipped_image_gives_flipped_results(name, build, make):
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn_fpn", "retinanet", "panoptic_fpn"])
-def test_no_detections(name, build, make):
+def test_no_detections_give_empty_results(name, build, make):
     wrapped = make_tta(model=build(name), tta_mapper=make.identity_mapper())
     wrapped.test_score_thresh = 2.0
     (result,) = wrapped([make.entry()])
@@ -103,7 +103,7 @@ class OtherDetector(torch.nn.Module):
         self.tasks = tasks
 
 
-def test_other_detectors(make):
+def test_other_box_detectors_are_merged_with_default_limits(make):
     wrapped = make_tta(model=OtherDetector(("box",)), tta_mapper=make.identity_mapper())
     assert type(wrapped) is DenseDetectorWithTTA
     assert (wrapped.test_nms_thresh, wrapped.test_topk_per_image) == (0.5, 100)

@@ -3,7 +3,7 @@ import pytest
 from hydet.modeling import DatasetMapperTTA, PanopticFPNWithTTA, make_tta
 
 
-def test_segments_are_those_of_the_merged_results(build, make):
+def test_segments_combine_the_merged_results(build, make):
     model = build("panoptic_fpn")
     model.combine_stuff_area_thresh, model.combine_instances_score_thresh = 20, 0.0
     wrapped = make_tta(model=model, tta_mapper=DatasetMapperTTA(min_sizes=[48, 64], max_size=200, flip=True))
@@ -14,6 +14,6 @@ def test_segments_are_those_of_the_merged_results(build, make):
     assert result["sem_seg"].exp().sum(dim=0).allclose(result["sem_seg"].new_ones(()), atol=1e-4)
 
 
-def test_other_model_raises(build):
+def test_a_model_that_is_not_panoptic_raises(build):
     with pytest.raises(ValueError, match="needs a PanopticFPN, got RetinaNet"):
         PanopticFPNWithTTA(model=build("retinanet"))

@@ -66,6 +66,6 @@ def test_invalid_model_raises(name, build):
         GeneralizedRCNNWithTTA(model=build(name))
 
 
-def test_default_mapper(build):
+def test_default_mapper_flips_nine_sizes(build):
     wrapped = GeneralizedRCNNWithTTA(model=build("mask_rcnn_fpn"))
     assert wrapped.tta_mapper.min_sizes == tuple(range(400, 1201, 100)) and wrapped.tta_mapper.flip

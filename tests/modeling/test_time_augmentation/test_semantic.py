@@ -3,7 +3,7 @@ import torch
 from hydet.modeling.test_time_augmentation.semantic import ProbabilityAverage
 
 
-def test_average_of_probabilities():
+def test_probabilities_are_averaged_after_flipping_back():
     first, second = torch.randn(3, 4, 5), torch.randn(3, 4, 5)
     average = ProbabilityAverage()
     average.add(first, flipped=False)

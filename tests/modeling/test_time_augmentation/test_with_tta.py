@@ -7,12 +7,12 @@ from hydet.modeling.test_time_augmentation.with_tta import WithTTA, chunks, merg
 NAN = float("nan")
 
 
-def test_chunks():
+def test_the_last_chunk_may_be_shorter():
     assert [list(chunk) for chunk in chunks(range(5), 2)] == [[0, 1], [2, 3], [4]]
     assert list(chunks([], 2)) == []
 
 
-def test_output_frame():
+def test_output_frame_is_that_of_the_input_or_its_image():
     image = torch.zeros(3, 8, 9)
     assert output_frame({"image": image}) == (8, 9)
     assert output_frame({"image": image, "height": 80, "width": 90}) == (80, 90)
@@ -50,7 +50,7 @@ def test_merge_clips_boxes_and_applies_threshold_and_limit():
     assert len(merge(boxes, [0.9, 0.1, 0.8, 0.95], [0, 0, 0, 0], topk=1)) == 1
 
 
-def test_merge_of_nothing():
+def test_merging_no_detections_gives_none():
     empty = torch.zeros(0)
     merged = merge_detections(torch.zeros(0, 4), empty, empty.long(), (50, 60), 0.1, 0.5, 100)
     assert len(merged) == 0 and merged.image_size == (50, 60)

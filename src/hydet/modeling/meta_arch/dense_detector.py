@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Protocol, overload, runtime_checkable
+from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from hydet.modeling.selection.dense import gather_anchors, top_anchors, top_pair
 from hydet.modeling.selection.detections import select_labeled_boxes, to_instances
 from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
+from .dense_heads import check_head
 from .meta_architecture import MetaArchitecture
 from .model_inputs import get_gt_instances, output_size
 from .training_image import draw_boxes
@@ -33,31 +34,19 @@ __all__ = ["DenseDetector"]
 Predictions = Sequence[Sequence[Tensor]]
 
 
-@runtime_checkable
-class SizedDenseHead(Protocol):
-    """A dense head that declares what it predicts for, such as ``RetinaNetHead``.
-
-    Attributes:
-        num_classes: number of foreground classes.
-        num_anchors: number of anchors per cell.
-    """
-
-    num_classes: int
-    num_anchors: int
-
-
 class DenseDetector(MetaArchitecture):
-    """Base of RetinaNet and FCOS: a backbone, and a head on some of its feature maps.
+    """Base class of one-stage detectors: a backbone, and a head on some of its feature maps.
 
-    Subclasses define ``forward_training`` and ``forward_inference``, which take the outputs of the head.
+    Subclasses such as ``RetinaNet`` and ``FCOS`` define ``forward_training`` and ``forward_inference``, which take the
+    outputs of the head.
 
     Args:
-        backbone: images to feature maps.
-        head: feature maps to a tuple of lists with one tensor per level; or a partial of a head, which is called with
-            ``input_shape``.
+        backbone: computes feature maps from images.
+        head: maps a list of feature maps to a tuple of lists, each with one tensor per level; or a partial of a head,
+            which is called with ``input_shape``.
         head_in_features: names of the feature maps; by default all, from the smallest stride to the largest.
         anchor_generator: makes the anchors of each level.
-        box2box_transform: meaning of the head's deltas.
+        box2box_transform: encodes boxes as deltas and decodes them.
         num_classes: K, number of foreground classes.
         test_score_thresh: only higher scores become detections.
         test_topk_candidates: number of pairs of anchor and class per level that enter the suppression.
@@ -68,7 +57,7 @@ class DenseDetector(MetaArchitecture):
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         input_format: channel order that the weights expect.
-        vis_period: number of training steps between two images of the training; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
 
     Attributes:
         loss_normalizer: running mean of the number of positive anchors, which divides the losses. Each step in training
@@ -111,7 +100,7 @@ class DenseDetector(MetaArchitecture):
         shapes = get_level_shapes(backbone, head_in_features)
         self.head = build_dense_head(head, list(shapes.values()))
         self.head_in_features = list(shapes)
-        _check_fit(self.head, num_classes, anchor_generator)
+        check_head(self.head, num_classes, anchor_generator)
         self.anchor_generator = anchor_generator
         self.box2box_transform = box2box_transform
         self.num_classes = num_classes
@@ -131,11 +120,11 @@ class DenseDetector(MetaArchitecture):
         return self
 
     def training_state(self) -> dict[str, float]:
-        """Return what an exact resume needs beside the state dict; see ``load_training_state``."""
+        """Return the values that an exact resume needs besides the state dict; see ``load_training_state``."""
         return {"loss_normalizer": float(self.loss_normalizer)}
 
     def load_training_state(self, state: Mapping[str, float]) -> None:
-        """Restore what ``training_state`` returned."""
+        """Restore the values that ``training_state`` returned."""
         self.loss_normalizer.fill_(float(state["loss_normalizer"]))
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
@@ -166,7 +155,7 @@ class DenseDetector(MetaArchitecture):
     def inference(
         self, batched_inputs: Sequence[ModelInput], do_postprocess: bool = True
     ) -> list[ModelOutput] | list[Instances]:
-        """Detect, in any mode.
+        """Detect objects, in any mode.
 
         Args:
             batched_inputs: see ``forward``; ``height`` and ``width`` are the output resolution, by default that of the
@@ -182,7 +171,7 @@ class DenseDetector(MetaArchitecture):
         return self._postprocess(results, batched_inputs) if do_postprocess else results
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
-        """Compute losses and results from one pass through backbone and head, in any mode."""
+        """Compute losses and results from one pass through the backbone and the head, in any mode."""
         images, features, predictions = self._predict(batched_inputs)
         losses = self._compute_losses(batched_inputs, images, features, predictions)
         with torch.no_grad():
@@ -339,16 +328,3 @@ def get_level_shapes(backbone: BackboneProtocol, names: Sequence[str] | None) ->
     if missing:
         raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
     return {name: shapes[name] for name in names}
-
-
-def _check_fit(head: nn.Module, num_classes: int, anchor_generator: DefaultAnchorGenerator) -> None:
-    """Check that a head that declares its sizes predicts for the classes and anchors of the model."""
-    if not isinstance(head, SizedDenseHead):
-        return
-    if head.num_classes != num_classes:
-        raise ValueError(f"head predicts {head.num_classes} classes, the model has num_classes={num_classes}")
-    counts = set(anchor_generator.num_anchors)
-    if counts != {head.num_anchors}:
-        raise ValueError(
-            f"head predicts for {head.num_anchors} anchors per cell, anchor_generator makes {counts}"
-        )

@@ -5,19 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from hydet.layers import CycleBatchNormList, ShapeSpec, get_norm
+from hydet.modeling.protocols import AnchorGenerator
 
 __all__ = ["FCOSHead", "RetinaNetHead"]
 
 Norm = str | Callable[[int], nn.Module]
 
 
+@runtime_checkable
+class SizedDenseHead(Protocol):
+    """A dense head that declares its numbers of classes and anchors, such as ``RetinaNetHead``.
+
+    Attributes:
+        num_classes: number of foreground classes.
+        num_anchors: number of anchors per cell.
+    """
+
+    num_classes: int
+    num_anchors: int
+
+
 class RetinaNetHead(nn.Module):
-    """One stack of convolutions for classes, and one for boxes.
+    """Head of RetinaNet: one stack of convolutions for classes and one for boxes, shared by all levels.
 
     Args:
         input_shape: shape of each feature map; all have equally many channels.
@@ -105,7 +119,7 @@ class RetinaNetHead(nn.Module):
 
 
 class FCOSHead(RetinaNetHead):
-    """``RetinaNetHead`` with one anchor per cell that also predicts the centerness of each cell.
+    """Head of FCOS: a ``RetinaNetHead`` with one anchor per cell that also predicts the centerness of each cell.
 
     Args:
         input_shape: see ``RetinaNetHead``.
@@ -134,6 +148,23 @@ class FCOSHead(RetinaNetHead):
         """
         logits, deltas, hidden = self._predict(features)
         return logits, deltas, [self.ctrness(x) for x in hidden]
+
+
+def check_head(head: nn.Module, num_classes: int, anchor_generator: AnchorGenerator) -> None:
+    """Check that a head predicts for the classes and anchors of its model. Heads that declare neither pass.
+
+    Raises:
+        ValueError: if a number differs.
+    """
+    if not isinstance(head, SizedDenseHead):
+        return
+    if head.num_classes != num_classes:
+        raise ValueError(f"head predicts {head.num_classes} classes, the model has num_classes={num_classes}")
+    counts = set(anchor_generator.num_anchors)
+    if counts != {head.num_anchors}:
+        raise ValueError(
+            f"head predicts for {head.num_anchors} anchors per cell, anchor_generator makes {counts}"
+        )
 
 
 def _require_channels(channels: int | None) -> int:

@@ -1,4 +1,4 @@
-"""FCOS.
+"""FCOS: a one-stage detector without anchor shapes.
 
 N images, one location per cell, R_i = H_i * W_i locations on level i, R over all levels, K classes, M objects.
 """
@@ -35,15 +35,15 @@ MIN_REACH, MAX_REACH = 4, 8
 
 
 class FCOS(DenseDetector):
-    """Classifies locations, and regresses from each location the distances to the sides of its object.
+    """FCOS: classifies locations, and regresses the distances from each location to the sides of its object.
 
     A square anchor with the side of the stride represents a location.
 
     Args:
-        backbone: images to feature maps.
+        backbone: computes feature maps from images.
         head: such as ``FCOSHead``.
         head_in_features: names of the feature maps; by default all, from the smallest stride to the largest.
-        box2box_transform: meaning of the head's deltas; by default distances in strides.
+        box2box_transform: encodes boxes as deltas and decodes them; by default as distances in strides.
         num_classes: number of foreground classes.
         center_sampling_radius: a location is positive within this many strides of an object's center.
         focal_loss_alpha: weight of positives; negative for none.
@@ -55,14 +55,14 @@ class FCOS(DenseDetector):
         max_detections_per_image: number of detections with the highest scores; negative for all.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
-        vis_period: number of training steps between two images of the training; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
         input_format: channel order that the weights expect.
 
     Raises:
         ValueError: if head and model differ in their number of classes, or a stride is unknown.
 
-    The reference compares areas at a resolution of 8 square pixels when it looks for the smallest object around a
-    location; here they are compared exactly.
+    Areas are compared exactly to find the smallest object around a location. The reference compares them at a
+    resolution of 8 square pixels.
 
     Source: Tian et al. 2019 (arXiv:1904.01355), with center sampling.
     """
@@ -123,7 +123,7 @@ class FCOS(DenseDetector):
         predictions: Predictions,
         gt_instances: Sequence[Instances],
     ) -> Losses:
-        """Label the locations and compute ``losses``.
+        """Label the locations and compute their losses; see ``losses``.
 
         Args:
             images: the batch.

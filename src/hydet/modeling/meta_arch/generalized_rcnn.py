@@ -23,16 +23,16 @@ __all__ = ["GeneralizedRCNN"]
 
 
 class GeneralizedRCNN(MetaArchitecture):
-    """A detector of three parts: a backbone, a proposal generator, and heads that work on regions.
+    """A two-stage detector: a backbone, a proposal generator, and heads that predict per region.
 
     Args:
-        backbone: images to feature maps.
+        backbone: computes feature maps from images.
         proposal_generator: such as ``RPN``; ``None`` if proposals come with the input ("Fast R-CNN").
         roi_heads: such as ``StandardROIHeads``.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         input_format: channel order that the weights expect.
-        vis_period: number of training steps between two images of the training; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
 
     Source: Ren et al. 2015 (arXiv:1506.01497); He et al. 2017 (arXiv:1703.06870).
     """
@@ -115,7 +115,7 @@ class GeneralizedRCNN(MetaArchitecture):
         detected_instances: Sequence[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list[ModelOutput] | list[Instances]:
-        """Detect; or, for known boxes, predict everything else. Works in any mode.
+        """Detect objects, or predict masks and keypoints of known boxes, in any mode.
 
         Args:
             batched_inputs: see ``forward``; ``height`` and ``width`` are the output resolution, by default that of the

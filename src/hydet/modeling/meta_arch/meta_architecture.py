@@ -17,7 +17,7 @@ __all__ = ["MetaArchitecture"]
 
 
 class MetaArchitecture(nn.Module, ABC):
-    """A whole model: images to losses or results. It implements ``hydet.modeling.Detector``.
+    """Base class of whole models: computes losses or results from images. Implements ``hydet.modeling.Detector``.
 
     Subclasses define ``compute_losses``, ``inference`` and ``losses_and_inference``; ``forward`` calls the first in
     training mode and the second in evaluation mode. All three work in any mode. The mode changes only layers such as
@@ -30,8 +30,8 @@ class MetaArchitecture(nn.Module, ABC):
             first convolution has absorbed the deviation.
         input_format: channel order that the weights expect, ``"RGB"`` or ``"BGR"``. ``hydet.data.InputMapper`` reads
             it to prepare images; the model itself never reorders channels.
-        vis_period: number of training steps between two images of the training, which
-            ``hydet.engine.callbacks.TrainingImages`` draws; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
+            ``hydet.engine.callbacks.TrainingImages`` draws it.
 
     Raises:
         ValueError: if pixel statistics do not fit together, ``vis_period`` is negative, or it is positive without

@@ -22,7 +22,7 @@ __all__ = ["PanopticFPN", "combine_semantic_and_instance_outputs"]
 
 
 class PanopticFPN(GeneralizedRCNN):
-    """Mask R-CNN with a semantic branch on the same pyramid.
+    """Panoptic FPN: Mask R-CNN with a semantic branch on the same pyramid.
 
     Args:
         sem_seg_head: such as ``SemSegFPNHead``; its class 0 stands for all things.
@@ -93,7 +93,7 @@ class PanopticFPN(GeneralizedRCNN):
         detected_instances: Sequence[Instances] | bool | None = None,
         do_postprocess: bool = True,
     ) -> list[ModelOutput] | tuple[list[Instances], Tensor]:
-        """Detect, segment and combine, in any mode.
+        """Predict instances and semantic labels, and combine them into segments, in any mode.
 
         Args:
             batched_inputs: see ``forward``; ``height`` and ``width`` are the output resolution, by default that of the

@@ -22,15 +22,15 @@ __all__ = ["ProposalNetwork"]
 
 
 class ProposalNetwork(MetaArchitecture):
-    """A backbone and a proposal generator.
+    """A model of class-agnostic proposals: a backbone and a proposal generator.
 
     Args:
-        backbone: images to feature maps.
+        backbone: computes feature maps from images.
         proposal_generator: such as ``RPN``.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         input_format: channel order that the weights expect.
-        vis_period: number of training steps between two images of the training; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
 
     ``inference`` returns one ``{"proposals": Instances}`` per image, with ``proposal_boxes`` and ``objectness_logits``
     at the output resolution.
@@ -76,7 +76,7 @@ class ProposalNetwork(MetaArchitecture):
         return self._postprocess(proposals, batched_inputs, images)
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
-        """Compute losses and proposals from one pass through backbone and proposal generator, in any mode."""
+        """Compute losses and proposals from one pass through the backbone, in any mode."""
         images = self.preprocess_image(batched_inputs)
         proposals, losses = self._propose_with_losses(batched_inputs, images)
         with torch.no_grad():
@@ -108,6 +108,6 @@ class ProposalNetwork(MetaArchitecture):
         proposals: Sequence[Instances], batched_inputs: Sequence[ModelInput], images: ImageList
     ) -> list[ModelOutput]:
         return [
-            {"proposals": detector_postprocess(of_image, *output_size(entry, size))}
-            for of_image, entry, size in zip(proposals, batched_inputs, images.image_sizes, strict=True)
+            {"proposals": detector_postprocess(proposals_i, *output_size(entry, size))}
+            for proposals_i, entry, size in zip(proposals, batched_inputs, images.image_sizes, strict=True)
         ]

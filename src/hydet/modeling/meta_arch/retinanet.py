@@ -1,4 +1,4 @@
-"""RetinaNet.
+"""RetinaNet: a one-stage detector with anchors and a focal loss.
 
 N images, A anchors per cell, R_i = H_i * W_i * A anchors on level i, R over all levels, K classes.
 """
@@ -31,14 +31,14 @@ __all__ = ["RetinaNet"]
 
 
 class RetinaNet(DenseDetector):
-    """Classifies anchors with a focal loss, and regresses boxes from them.
+    """RetinaNet: classifies anchors with a focal loss, and regresses boxes from them.
 
     Args:
-        backbone: images to feature maps.
+        backbone: computes feature maps from images.
         head: such as ``RetinaNetHead``.
         head_in_features: names of the feature maps, from high to low resolution.
         anchor_generator: such as ``DefaultAnchorGenerator``.
-        box2box_transform: meaning of the head's deltas.
+        box2box_transform: encodes boxes as deltas and decodes them.
         anchor_matcher: labels anchors by their IoU with the ground truth.
         num_classes: number of foreground classes.
         focal_loss_alpha: weight of positives; negative for none.
@@ -51,7 +51,7 @@ class RetinaNet(DenseDetector):
         max_detections_per_image: number of detections with the highest scores; negative for all.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
-        vis_period: number of training steps between two images of the training; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
         input_format: channel order that the weights expect.
 
     Raises:
@@ -113,7 +113,7 @@ class RetinaNet(DenseDetector):
         predictions: Predictions,
         gt_instances: Sequence[Instances],
     ) -> Losses:
-        """Label the anchors and compute ``losses``.
+        """Label the anchors and compute their losses; see ``losses``.
 
         Args:
             images: the batch.

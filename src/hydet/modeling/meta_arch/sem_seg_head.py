@@ -15,7 +15,7 @@ __all__ = ["SemSegFPNHead"]
 
 
 class SemSegFPNHead(nn.Module):
-    """Brings every pyramid level to one stride by convolutions and upsampling, and classifies their sum.
+    """Semantic head of Panoptic FPN: convolves and upsamples every level to one stride, and classifies their sum.
 
     Args:
         input_shape: shapes of the levels by name; channels and stride are used.

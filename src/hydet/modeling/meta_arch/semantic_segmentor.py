@@ -21,15 +21,15 @@ __all__ = ["SemanticSegmentor"]
 
 
 class SemanticSegmentor(MetaArchitecture):
-    """A backbone and a semantic head.
+    """A semantic segmentation model: a backbone and a semantic head.
 
     Args:
-        backbone: images to feature maps.
+        backbone: computes feature maps from images.
         sem_seg_head: such as ``SemSegFPNHead``.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         input_format: channel order that the weights expect.
-        vis_period: number of training steps between two images of the training; 0 disables.
+        vis_period: log an image every ``vis_period`` training steps; 0 disables.
 
     ``inference`` returns one ``{"sem_seg": Tensor}`` per image: ``(K, H, W)`` logits at the output resolution.
     """
@@ -66,7 +66,7 @@ class SemanticSegmentor(MetaArchitecture):
         return self._compute_losses(batched_inputs, images, self.backbone(images.tensor))
 
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
-        """Compute class logits of every pixel, in any mode."""
+        """Compute the class logits of every pixel, in any mode."""
         images = self.preprocess_image(batched_inputs)
         logits = predict_logits(self.sem_seg_head, self.backbone(images.tensor))
         return self._postprocess(logits, batched_inputs, images)

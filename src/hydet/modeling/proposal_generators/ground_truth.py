@@ -35,8 +35,10 @@ def add_ground_truth_to_proposals(
     """
     if len(gt) != len(proposals):
         raise ValueError(f"ground truth of {len(gt)} images, but proposals of {len(proposals)}")
-    pairs = zip(gt, proposals, strict=True)
-    return [add_ground_truth_to_proposals_single_image(*of_image) for of_image in pairs]
+    return [
+        add_ground_truth_to_proposals_single_image(gt_i, proposals_i)
+        for gt_i, proposals_i in zip(gt, proposals, strict=True)
+    ]
 
 
 def add_ground_truth_to_proposals_single_image(gt: Instances | Boxes, proposals: Instances) -> Instances:

@@ -25,7 +25,7 @@ __all__ = ["RPN"]
 
 @runtime_checkable
 class SizedRPNHead(Protocol):
-    """An RPN head that declares what it predicts for, such as ``StandardRPNHead``.
+    """An RPN head that declares its number of anchors and box dimension, such as ``StandardRPNHead``.
 
     Attributes:
         num_anchors: number of anchors per cell.
@@ -37,9 +37,9 @@ class SizedRPNHead(Protocol):
 
 
 class RPN(nn.Module):
-    """Scores and regresses anchors, and keeps the best boxes as proposals.
+    """Region proposal network: scores and regresses anchors, and keeps the best boxes as proposals.
 
-    Losses are computed if and only if ground truth is given. The mode (``train()`` or ``eval()``) only decides how many
+    Losses are computed only if ground truth is given. The mode (``train()`` or ``eval()``) only decides how many
     proposals are kept, and whether non-finite ones are an error (in training) or dropped.
 
     Args:
@@ -47,7 +47,7 @@ class RPN(nn.Module):
         head: such as ``StandardRPNHead``.
         anchor_generator: such as ``DefaultAnchorGenerator``.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        box2box_transform: meaning of the head's deltas.
+        box2box_transform: encodes boxes as deltas and decodes them.
         batch_size_per_image: number of anchors per image that are sampled for the loss.
         positive_fraction: largest fraction of positive anchors among them, in [0, 1].
         pre_nms_topk: number of proposals per level before suppression, as a pair (in training, in evaluation).
@@ -229,7 +229,7 @@ class RPN(nn.Module):
             box_reg_loss_type=self.box_reg_loss_type,
             smooth_l1_beta=self.smooth_l1_beta,
         )
-        # The number of anchors to sample, even where fewer were found. It is the same for both losses, so the balance of
+        # The number of anchors to sample, even if fewer were sampled. It is the same for both losses, so the balance of
         # classification and regression does not depend on how many anchors are positive.
         normalizer = self.batch_size_per_image * len(gt_labels)
         losses = {"loss_rpn_cls": objectness / normalizer, "loss_rpn_loc": localization / normalizer}
@@ -243,7 +243,7 @@ class RPN(nn.Module):
         pred_anchor_deltas: Sequence[Tensor],
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Instances]:
-        """Decode the best anchors of each level, and select among them; see ``find_top_rpn_proposals``.
+        """Decode the best anchors of each level, and select proposals among them; see ``find_top_rpn_proposals``.
 
         Only the best anchors are decoded, since decoding all of them takes longer than the selection.
 

@@ -13,7 +13,7 @@ __all__ = ["StandardRPNHead"]
 
 
 class StandardRPNHead(nn.Module):
-    """3x3 convolutions, then objectness and box deltas of every anchor of a cell.
+    """Head of an RPN: 3x3 convolutions, then objectness and box deltas of every anchor of a cell.
 
     Args:
         in_channels: number of channels of every feature map.

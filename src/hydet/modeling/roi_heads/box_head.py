@@ -12,7 +12,7 @@ __all__ = ["FastRCNNConvFCHead"]
 
 
 class FastRCNNConvFCHead(nn.Sequential):
-    """3x3 convolutions followed by fully connected layers, each with a ReLU.
+    """Box head of Fast R-CNN: 3x3 convolutions followed by fully connected layers, each with a ReLU.
 
     The input is ``(R, C, H, W)``. The output is ``(R, fc_dims[-1])``, or ``(R, conv_dims[-1], H, W)`` without fully
     connected layers.

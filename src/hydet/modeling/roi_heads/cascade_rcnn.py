@@ -19,7 +19,7 @@ __all__ = ["CascadeROIHeads"]
 
 
 class CascadeROIHeads(StandardROIHeads):
-    """Refines boxes stage by stage, with a stricter matcher per stage (Cascade R-CNN).
+    """Cascade R-CNN: refines boxes stage by stage, with a stricter matcher for each stage.
 
     The first stage trains on sampled proposals. A later stage trains on all boxes that the previous stage predicts:
     clipped to the image, detached, without empty boxes, and matched again. Detections have the boxes of the last stage
@@ -95,7 +95,7 @@ class CascadeROIHeads(StandardROIHeads):
             losses.update({f"{name}_stage{stage}": value for name, value in stage_losses.items()})
             if stage + 1 < self.num_cascade_stages:
                 refined = self._refine(predictor, predictions, stage_proposals)
-                # Clipping can leave nothing of a box; there is nothing to learn from it.
+                # A box outside the image is empty after clipping, so it has no features to learn from.
                 refined = [p[p.proposal_boxes.nonempty().nonzero().squeeze(1)] for p in refined]
                 stage_proposals = self._match_and_label_boxes(refined, stage + 1, targets)
         return losses, proposals

@@ -28,7 +28,7 @@ BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 
 
 class FastRCNNOutputLayers(nn.Module):
-    """Two linear layers: scores of K classes and background, and deltas from a proposal to its object.
+    """Box predictor of Fast R-CNN: linear layers for the scores of K classes and background, and for box deltas.
 
     Args:
         input_shape: shape of the features of a region.
@@ -42,9 +42,9 @@ class FastRCNNOutputLayers(nn.Module):
         box_reg_loss_type: ``smooth_l1`` on deltas; ``giou``, ``diou`` or ``ciou`` on boxes.
         loss_weight: one factor for both losses, or a factor for each of ``loss_cls`` and ``loss_box_reg``; 1 if
             missing.
-        use_fed_loss: federated loss: each step scores only the classes that occur in it and some sampled ones. Needs
-            ``use_sigmoid_ce``.
-        use_sigmoid_ce: independent class probabilities instead of a softmax.
+        use_fed_loss: use the federated loss, which scores only the classes that occur in a step and some sampled ones.
+            Requires ``use_sigmoid_ce``.
+        use_sigmoid_ce: predict independent class probabilities instead of a softmax.
         get_fed_loss_cls_weights: returns the ``(K,)`` weights for sampling the classes that do not occur.
         fed_loss_num_classes: number of classes per step, including those that occur and background.
 

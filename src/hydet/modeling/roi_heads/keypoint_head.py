@@ -93,8 +93,8 @@ class BaseKeypointRCNNHead(nn.Module, ABC):
         num_keypoints: K.
         loss_weight: factor of the loss.
         loss_normalizer: ``"visible"`` divides the loss by the number of visible keypoints in the batch. A number
-            divides it by that number times the number of images; then each keypoint has the same weight in every
-            batch, and one with few visible keypoints does not count more per keypoint.
+            divides it by that number times the number of images, so a keypoint has the same weight whether a batch has
+            few or many visible keypoints.
 
     Raises:
         ValueError: if ``loss_normalizer`` is neither ``"visible"`` nor a positive number.
@@ -140,7 +140,7 @@ class BaseKeypointRCNNHead(nn.Module, ABC):
 
 # ``forward`` is that of the base head; ``nn.Sequential`` only holds the layers.
 class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
-    """3x3 convolutions, a transposed convolution that doubles the size, and bilinear upsampling by 2.
+    """Keypoint head of Mask R-CNN: 3x3 convolutions, a transposed convolution, and bilinear upsampling, by 2 each.
 
     Args:
         input_shape: shape of the pooled features.

@@ -132,7 +132,7 @@ class BaseMaskRCNNHead(nn.Module, ABC):
 
 # ``forward`` is that of the base head; ``nn.Sequential`` only holds the layers.
 class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore[misc]
-    """3x3 convolutions, a transposed convolution that doubles the size, and a 1x1 convolution for the logits.
+    """Mask head of Mask R-CNN: 3x3 convolutions, a transposed convolution of stride 2, and a 1x1 convolution.
 
     Args:
         input_shape: shape of the pooled features.

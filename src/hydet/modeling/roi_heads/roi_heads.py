@@ -1,4 +1,4 @@
-"""Base class of ROI heads: labels proposals and samples the ones to train on."""
+"""Base class of ROI heads: labels proposals and samples them for training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["ROIHeads"]
 class ROIHeads(nn.Module, ABC):
     """Base class of modules that do all per-region computation of an R-CNN.
 
-    A subclass implements ``forward``. Losses are computed exactly when targets are given, and detections when they are
-    not; the mode (``train()`` or ``eval()``) does not matter. Inputs are never changed.
+    A subclass implements ``forward``. Losses are computed if targets are given, and detections if they are not; the mode
+    (``train()`` or ``eval()``) does not matter. Inputs are never changed.
 
     Args:
         num_classes: K, number of foreground classes; class K is background.
@@ -102,8 +102,8 @@ class ROIHeads(nn.Module, ABC):
     ) -> list[Instances]:
         """Detect boxes only.
 
-        Test-time augmentation calls it, since masks of boxes that merging drops would be wasted. This implementation
-        detects everything; subclasses with more than boxes override it.
+        Test-time augmentation calls it before it merges boxes, since the masks of dropped boxes would be wasted. This
+        implementation calls ``forward``; subclasses that also predict masks or keypoints override it.
 
         Args:
             images: the batch of N images.
@@ -117,14 +117,14 @@ class ROIHeads(nn.Module, ABC):
         return detections
 
     def forward_with_given_boxes(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
-        """Predict everything but boxes for known boxes. Heads that predict boxes only return ``instances``."""
+        """Predict masks and keypoints for known boxes. Heads that predict only boxes return ``instances`` as a list."""
         return list(instances)
 
     @torch.no_grad()
     def label_and_sample_proposals(
         self, proposals: Sequence[Instances], targets: Sequence[Instances]
     ) -> list[Instances]:
-        """Match proposals to the ground truth and sample the ones to train on.
+        """Match proposals to the ground truth and sample them for training.
 
         Args:
             proposals: per image, with ``proposal_boxes`` and ``objectness_logits``.

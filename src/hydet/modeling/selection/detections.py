@@ -47,7 +47,7 @@ def fast_rcnn_inference(
     Raises:
         ValueError: if shapes do not fit.
 
-    Rows are counted in the input. In the reference, rows after a non-finite one are counted without it.
+    Row indices refer to the input. The reference counts rows after it has dropped non-finite ones.
     """
     return _select(boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image, Boxes)
 
@@ -88,7 +88,7 @@ def select_class_boxes(
     max_detections: int,
     max_candidates: int | None = None,
 ) -> SelectedBoxes:
-    """Select among all pairs of a region and a class.
+    """Select detections among all pairs of a region and a class.
 
     Args:
         boxes: ``(N, R, G, D)``.
@@ -107,7 +107,6 @@ def select_class_boxes(
     num_classes = scores.shape[2]
     passes = valid[..., None] & (scores > score_threshold)  # (N, R, K)
     if max_candidates is None:
-        # Not int(), which would become a constant of an exported program.
         max_candidates = cast(int, passes.sum(dim=(1, 2)).amax().item())
     scores = torch.where(passes, scores, -torch.inf).flatten(1)  # (N, R * K)
     # Candidates stay in the order of regions and classes: among equal scores, the suppression prefers the first.
@@ -136,13 +135,13 @@ def select_labeled_boxes(
     nms_threshold: float,
     max_detections: int,
 ) -> SelectedBoxes:
-    """Select among boxes that have one class each, without waiting for the device.
+    """Select detections among boxes that have one class each, without waiting for the device.
 
     Filters only mark candidates as invalid, so no shape depends on the data.
 
     Args:
-        boxes: ``(N, C, D)``, not clipped here; non-finite boxes are dropped.
-        scores: ``(N, C)``; only scores above ``score_threshold`` are kept.
+        boxes: ``(N, C, D)``; they are not clipped, and non-finite boxes are dropped.
+        scores: ``(N, C)``.
         classes: ``(N, C)``; boxes of different classes do not suppress one another.
         score_threshold: only higher scores become detections.
         nms_threshold: a box is dropped if its IoU with a better box of its image and class is greater.
@@ -155,7 +154,7 @@ def select_labeled_boxes(
 
 
 def to_instances(selected: SelectedBoxes, image_sizes: Sequence[tuple[int, int]]) -> list[Instances]:
-    """Remove the padding; waits for the device once, for the counts.
+    """Convert selected boxes to ``Instances`` without padding; waits for the device once, for the counts.
 
     Args:
         selected: boxes of N images, whose ``groups`` are classes.
@@ -218,9 +217,9 @@ def _select(
         max_detections=topk_per_image,
     )
     results = to_instances(selected, image_shapes)
-    all_rows = selected.indices // num_classes  # (N, K)
+    region_rows = selected.indices // num_classes  # (N, K)
     return results, [
-        rows[: of_image.scores.shape[0]] for rows, of_image in zip(all_rows, results, strict=True)
+        rows_i[: results_i.scores.shape[0]] for rows_i, results_i in zip(region_rows, results, strict=True)
     ]
 
 

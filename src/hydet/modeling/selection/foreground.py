@@ -13,8 +13,11 @@ __all__ = ["carry_ground_truth", "select_foreground_proposals", "select_proposal
 
 
 def carry_ground_truth(instances: Sequence[Instances]) -> bool:
-    """Return True if any of ``instances`` carry ground truth: labeled proposals do (``gt_classes``), detections do not."""
-    return any(of_image.has("gt_classes") for of_image in instances)
+    """Return True if ``instances`` are labeled proposals: with ``gt_classes``, and without ``pred_boxes``.
+
+    Detections that were matched with objects have both fields; they stay detections.
+    """
+    return any(i.has("gt_classes") and not i.has("pred_boxes") for i in instances)
 
 
 def select_foreground_proposals(
@@ -32,7 +35,7 @@ def select_foreground_proposals(
     Raises:
         ValueError: if ``gt_classes`` is missing.
     """
-    missing = [i for i, of_image in enumerate(proposals) if not of_image.has("gt_classes")]
+    missing = [i for i, proposals_i in enumerate(proposals) if not proposals_i.has("gt_classes")]
     if missing:
         raise ValueError(f"proposals of images {missing} have no gt_classes")
     masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]

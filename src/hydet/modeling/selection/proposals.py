@@ -82,7 +82,7 @@ def find_top_rrpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """Select proposals of a rotated RPN; only boxes within a degree of upright are clipped.
+    """Select proposals of a rotated RPN. Only boxes within a degree of upright are clipped.
 
     Args:
         proposals: per level, ``(N, R_i, 5)`` boxes (cx, cy, w, h, degrees counter-clockwise).

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hydet.modeling.meta_arch.model_inputs import output_size
 from hydet.structures import ModelInput, resize_with_pillow, shortest_edge_size
 
 __all__ = ["AugmentedInput", "DatasetMapperTTA", "ResizeAndFlip", "default_mapper"]
@@ -78,7 +79,7 @@ class DatasetMapperTTA:
         self.flip = flip
 
     def __call__(self, dataset_dict: ModelInput) -> list[AugmentedInput]:
-        """Return augmented copies of one input.
+        """Return the augmented copies of an input.
 
         Args:
             dataset_dict: a model input; ``image`` is ``(C, H, W)``, uint8 or float. ``height`` and ``width`` name the
@@ -91,7 +92,7 @@ class DatasetMapperTTA:
         """
         image = dataset_dict["image"]
         size = (int(image.shape[1]), int(image.shape[2]))
-        output_size = (int(dataset_dict.get("height", size[0])), int(dataset_dict.get("width", size[1])))
+        frame = output_size(dataset_dict, size)
         augmented: list[AugmentedInput] = []
         for min_size in self.min_sizes:
             target = shortest_edge_size(*size, min_size, self.max_size)
@@ -101,7 +102,7 @@ class DatasetMapperTTA:
                     {
                         **dataset_dict,
                         "image": resized.flip(2) if flip else resized,
-                        "transforms": ResizeAndFlip(output_size, target, flip),
+                        "transforms": ResizeAndFlip(frame, target, flip),
                     }
                 )
         return augmented

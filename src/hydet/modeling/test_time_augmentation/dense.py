@@ -20,10 +20,10 @@ class DenseDetectorWithTTA(DetectorWithTTA):
         augmented = self.tta_mapper(entry)
         detections: list[Instances] = []
         for chunk in chunks(augmented, self.batch_size):
-            # Results in the frame of each augmented image, so that its transform maps them back.
-            in_own_frame: list[AugmentedInput] = [
+            # Request results in the frame of each augmented image, from which its transform maps them back.
+            inputs: list[AugmentedInput] = [
                 {**item, "height": int(item["image"].shape[1]), "width": int(item["image"].shape[2])}
                 for item in chunk
             ]
-            detections += [output["instances"] for output in self.model.inference(in_own_frame)]
+            detections += [output["instances"] for output in self.model.inference(inputs)]
         return {"instances": self._merge(detections, augmented, output_frame(entry))}

@@ -19,7 +19,7 @@ __all__ = ["GeneralizedRCNNWithTTA"]
 
 
 class GeneralizedRCNNWithTTA(DetectorWithTTA):
-    """A box or mask R-CNN with test-time augmentation.
+    """``GeneralizedRCNN`` with test-time augmentation.
 
     Boxes of all augmented images are mapped back to the output frame and suppressed together. Masks are then
     predicted for the remaining boxes in every augmented image and averaged. Keypoints are not predicted.

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.meta_arch.model_inputs import output_size
 from hydet.modeling.protocols import Detector, Task
 from hydet.modeling.selection.detections import to_instances
 from hydet.modeling.selection.suppression import clip_to_images, select_boxes
@@ -38,11 +39,11 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def output_frame(entry: ModelInput) -> tuple[int, int]:
     """Return (height, width) of the results: those of the input, or the size of its image."""
     image = entry["image"]
-    return int(entry.get("height", image.shape[1])), int(entry.get("width", image.shape[2]))
+    return output_size(entry, (int(image.shape[1]), int(image.shape[2])))
 
 
 class WithTTA(nn.Module, ABC):
-    """A model that runs on several augmented copies of each image.
+    """Base class of wrappers that run a model on augmented copies of each image and merge the results.
 
     Args:
         model: a detector in evaluation mode.
@@ -89,7 +90,7 @@ class WithTTA(nn.Module, ABC):
 
 
 class DetectorWithTTA(WithTTA):
-    """Pools the boxes of all augmented images and suppresses them together.
+    """Base class for detectors: pools the boxes of all augmented images and suppresses them together.
 
     Args:
         model: a detector of upright boxes in evaluation mode.
