@@ -1,8 +1,12 @@
+import os
 import pickle
+import signal
+import time
 
 import pytest
 import torch
 
+from hydet.data import ShapesDataset
 from hydet.data.loading.batch_packing import unpack_batch
 from hydet.data.loading.workers import ImageRequest, MappedDataset, WorkerSettings, load_batches
 
@@ -26,7 +30,8 @@ def test_spawned_workers_can_receive_the_dataset(dataset, mapper):
     source = pickle.loads(pickle.dumps(MappedDataset(dataset, mapper)))
     requests = [ImageRequest(2, 1), ImageRequest(5, 3)]
     (batch,) = load_batches(MappedDataset(dataset, mapper), [requests], WorkerSettings())
-    for loaded, expected in zip(unpack_batch(source.__getitems__(requests)), batch, strict=True):
+    sent = unpack_batch(source.__getitems__(requests).receive())
+    for loaded, expected in zip(sent.images, batch, strict=True):
         assert torch.equal(loaded.model_input["image"], expected.model_input["image"])
 
 
@@ -40,3 +45,96 @@ def test_batches_without_a_gpu_are_not_pinned(dataset, mapper, monkeypatch):
 def test_a_negative_number_of_workers_is_rejected():
     with pytest.raises(ValueError, match="num_workers"):
         WorkerSettings(num_workers=-1)
+
+
+class Failing:
+    """A mapper that raises an error of a type that cannot be pickled, or another one."""
+
+    def __init__(self, error_type):
+        self.error_type = error_type
+
+    def __call__(self, record, seed):
+        raise self.error_type("a" if self.error_type is Unpicklable else "one line about the image")
+
+
+class Unpicklable(Exception):
+    def __init__(self, name, detail="x"):
+        super().__init__(f"{name} and {detail}")
+        self.stream = open  # noqa: SIM115
+        self.lock = lambda: None
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("error_type", [ValueError, KeyError, OSError])
+def test_an_error_is_the_same_with_and_without_workers(dataset, num_workers, error_type):
+    source = MappedDataset(dataset, Failing(error_type))
+    settings = WorkerSettings(num_workers=num_workers)
+    with pytest.raises(error_type) as caught:
+        list(load_batches(source, [[ImageRequest(0, 1)]], settings))
+    assert str(caught.value).strip("'") == "one line about the image"
+    if num_workers and error_type is not OSError:
+        assert "raised in a worker process" in caught.value.__notes__[0]
+
+
+def test_an_error_that_cannot_be_pickled_is_described(dataset):
+    batches = load_batches(
+        MappedDataset(dataset, Failing(Unpicklable)), [[ImageRequest(0, 1)]], WorkerSettings(num_workers=1)
+    )
+    with pytest.raises(ChildProcessError) as caught:
+        list(batches)
+    assert str(caught.value) == "a worker process that loads images failed: Unpicklable: a and x"
+
+
+def test_full_shared_memory_ends_in_one_line(dataset, mapper, monkeypatch):
+    def share_memory_(self):
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+        )
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", share_memory_)
+    batches = load_batches(
+        MappedDataset(dataset, mapper), [[ImageRequest(0, 1)]], WorkerSettings(num_workers=1)
+    )
+    with pytest.raises(OSError, match=r"^shared memory \(/dev/shm\).*--shm-size=8g, or set num_workers=0$"):
+        list(batches)
+
+
+class Dying:
+    """A mapper that ends its process with a signal."""
+
+    def __init__(self, signum):
+        self.signum = signum
+
+    def __call__(self, record, seed):
+        os.kill(os.getpid(), self.signum)
+        time.sleep(10)
+
+
+@pytest.mark.parametrize(
+    ("signum", "message"),
+    [(signal.SIGKILL, "was killed.*memory ran out.*num_workers=0"), (signal.SIGBUS, "bus error.*--shm-size")],
+)
+def test_a_killed_worker_ends_in_one_line(dataset, signum, message):
+    batches = load_batches(
+        MappedDataset(dataset, Dying(signum)), [[ImageRequest(0, 1)]], WorkerSettings(num_workers=1)
+    )
+    with pytest.raises(ChildProcessError, match=message) as caught:
+        list(batches)
+    assert "\n" not in str(caught.value)
+
+
+class Rescaled(ShapesDataset):
+    """Reports a problem of each image that is read."""
+
+    def __getitem__(self, index):
+        self.report().add("other_size", f"image {index}", action="labels scaled")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_problems_found_in_workers_reach_the_report(mapper, num_workers):
+    rescaled = Rescaled(num_images=6, image_size=(48, 48), max_image_size=(64, 64))
+    requests = [[ImageRequest(i, 1), ImageRequest(i + 1, 1)] for i in (0, 2, 4)]
+    list(load_batches(MappedDataset(rescaled, mapper), requests, WorkerSettings(num_workers=num_workers)))
+    assert rescaled.report().counts == {("other_size", "labels scaled"): 6}
+    assert {problem.message for problem in rescaled.report().problems} == {f"image {i}" for i in range(6)}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["PackedBatch", "pack_batch", "unpack_batch"]
+__all__ = ["PackedBatch", "SentBatch", "pack_batch", "send_batch", "unpack_batch"]
 
 T = TypeVar("T")
 
@@ -45,6 +46,40 @@ class PackedBatch(Generic[T]):
     def pin_memory(self) -> PackedBatch[T]:
         """Copy the block to page-locked memory. ``DataLoader`` calls this method by name."""
         return dataclasses.replace(self, block=self.block.pin_memory())
+
+
+@dataclasses.dataclass(frozen=True)
+class SentBatch(Generic[T]):
+    """A packed batch in shared memory, as a worker process sends it.
+
+    Args:
+        content: pickled ``PackedBatch`` that refers to the block in shared memory.
+    """
+
+    content: bytes
+
+    def receive(self) -> PackedBatch[T]:
+        """Open the block in this process; once, while the worker is alive."""
+        packed: PackedBatch[T] = ForkingPickler.loads(self.content)
+        return packed
+
+    def pin_memory(self) -> PackedBatch[T]:
+        """Receive the batch and copy it to page-locked memory. ``DataLoader`` calls this method by name."""
+        return self.receive().pin_memory()
+
+
+def send_batch(packed: PackedBatch[T]) -> SentBatch[T]:
+    """Move a packed batch to shared memory and prepare it for another process.
+
+    The queue of ``DataLoader`` would do this in a thread of its own that swallows errors: with a full ``/dev/shm``, the
+    other process would wait without end. Here an error reaches the caller.
+
+    Raises:
+        RuntimeError: if shared memory is full; torch's error.
+        OSError: if the process has no free file descriptors.
+    """
+    packed.block.share_memory_()
+    return SentBatch(bytes(ForkingPickler.dumps(packed)))
 
 
 def pack_batch(batch: T) -> PackedBatch[T]:

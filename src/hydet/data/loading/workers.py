@@ -11,12 +11,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from hydet.data.datasets.dataset import DetectionDataset
 from hydet.data.datasets.record import Record
+from hydet.data.datasets.report import Problem
 from hydet.data.errors import DataError
 from hydet.data.hashing import derive_seed
-from hydet.data.loading.batch_packing import PackedBatch, pack_batch, unpack_batch
+from hydet.data.loading.batch_packing import PackedBatch, SentBatch, pack_batch, send_batch, unpack_batch
+from hydet.data.loading.worker_errors import WorkerFailure, explain_worker_death
 from hydet.structures import ModelInput
 
-__all__ = ["ImageRequest", "LoadedImage", "MappedDataset", "Mapper", "WorkerSettings", "load_batches"]
+__all__ = [
+    "ImageRequest",
+    "LoadedBatch",
+    "LoadedImage",
+    "MappedDataset",
+    "Mapper",
+    "WorkerSettings",
+    "load_batches",
+]
 
 # Turns a record and a seed into a model input; the seed is None in evaluation.
 Mapper = Callable[[Record, int | None], ModelInput]
@@ -47,6 +57,18 @@ class LoadedImage(NamedTuple):
 
     model_input: ModelInput | None
     errors: tuple[str, ...]
+
+
+class LoadedBatch(NamedTuple):
+    """A batch as a worker process sends it.
+
+    Args:
+        images: results of the requests.
+        problems: problems of images that the dataset found in this worker since the last batch.
+    """
+
+    images: list[LoadedImage]
+    problems: list[Problem]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +130,22 @@ class MappedDataset(Dataset[LoadedImage]):
             while index in tried and len(tried) < len(self.dataset):
                 index = (index + 1) % len(self.dataset)
 
-    def __getitems__(self, requests: Sequence[ImageRequest]) -> PackedBatch[list[LoadedImage]] | DataError:
-        """Load a batch in a worker process.
+    def __getitems__(self, requests: Sequence[ImageRequest]) -> SentBatch[LoadedBatch] | WorkerFailure:
+        """Load a batch in a worker process and put it into shared memory.
 
-        A ``DataError`` is returned instead of raised, because torch would wrap it in the traceback of the worker.
+        An exception is returned instead of raised, because torch would make the traceback of the worker its message.
         """
         try:
-            return pack_batch([self[request] for request in requests])
-        except DataError as error:
-            return error
+            report = self.dataset.report()
+            report.start_recording()
+            images = [self[request] for request in requests]
+            return send_batch(pack_batch(LoadedBatch(images, report.take_recorded())))
+        except Exception as error:
+            return WorkerFailure.of(error)
+
+
+# What the main process receives for a batch; pinned memory is packed already.
+_Received = SentBatch[LoadedBatch] | PackedBatch[LoadedBatch] | WorkerFailure
 
 
 def load_batches(
@@ -131,6 +160,8 @@ def load_batches(
 
     Raises:
         DataError: if an image cannot be read and the dataset's policy is ``"raise"``.
+        OSError: if shared memory is full, or a worker process died (``ChildProcessError``). Any other exception of a
+            worker is raised as it is.
     """
     pin_memory = settings.pin_memory and torch.cuda.is_available()
     if settings.num_workers == 0:
@@ -138,7 +169,7 @@ def load_batches(
             batch = [source[request] for request in requests]
             yield unpack_batch(pack_batch(batch).pin_memory()) if pin_memory else batch
         return
-    loader: Iterable[PackedBatch[list[LoadedImage]] | DataError] = DataLoader(
+    loader: Iterable[_Received] = DataLoader(
         source,
         batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=settings.num_workers,
@@ -148,10 +179,23 @@ def load_batches(
         # A separate generator: the state of the global one must not depend on the number of workers.
         generator=torch.Generator().manual_seed(0),
     )
-    for packed in loader:
-        if isinstance(packed, DataError):
-            raise packed
-        yield unpack_batch(packed)
+    report = source.dataset.report()
+    received = iter(loader)
+    while True:
+        with explain_worker_death():
+            packed = next(received, None)
+        if packed is None:
+            return
+        loaded = _open(packed)
+        report.merge(loaded.problems)
+        yield loaded.images
+
+
+def _open(received: _Received) -> LoadedBatch:
+    """Return the batch of a worker, or raise the exception that it sent."""
+    if isinstance(received, WorkerFailure):
+        received.throw()
+    return unpack_batch(received.receive() if isinstance(received, SentBatch) else received)
 
 
 def _return_unchanged(batch: _T) -> _T:
