@@ -107,6 +107,7 @@ def select_class_boxes(
     num_classes = scores.shape[2]
     passes = valid[..., None] & (scores > score_threshold)  # (N, R, K)
     if max_candidates is None:
+        # Not int(), which would become a constant of an exported program.
         max_candidates = cast(int, passes.sum(dim=(1, 2)).amax().item())
     scores = torch.where(passes, scores, -torch.inf).flatten(1)  # (N, R * K)
     # Candidates stay in the order of regions and classes: among equal scores, the suppression prefers the first.
