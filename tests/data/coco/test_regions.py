@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from faster_coco_eval.core import mask as coco_mask
 
-from hydet.data import CocoDataset, InputMapper, segment_to_mask
+from hydet.data import CocoDataset, DataError, InputMapper, segment_to_mask
 
 
 def encode(mask, compressed):
@@ -34,3 +34,32 @@ def test_one_polygon_without_a_list_around_it(coco_folder, annotation):
     flat = annotation(segmentation=[4, 5, 14, 5, 14, 13, 4, 13])
     dataset = CocoDataset(**coco_folder([flat]), policy="raise")
     assert dataset[0].bitmasks().sum() == 80
+
+
+@pytest.mark.parametrize("far", [1e9, -1e9, 1e300, 2**70, -(10**6)])
+def test_polygons_far_outside_are_left_out_before_anything_is_allocated(coco_folder, annotation, far):
+    """COCO's rasterizer needs 100 bytes per pixel of the outline: 100 GB for a coordinate of 1e9."""
+    entries = [annotation(segmentation=[[4, 5, far, 5, 14, 13]]), annotation(id=2)]
+    dataset = CocoDataset(**coco_folder(entries), policy="clamp")
+    assert dataset.report().count("bad_polygon") == 1 and "far outside the image of 40 x 30" in str(
+        dataset.report()
+    )
+    with pytest.raises(DataError, match=r"a\.png, annotation 1: polygon"):
+        CocoDataset(**coco_folder(entries), policy="raise")
+
+
+def test_outlines_of_millions_of_pixels_are_left_out(coco_folder, annotation):
+    zigzag = [number for i in range(10_000) for number in (-300 * (i % 2), 300 * (i % 2))]
+    dataset = CocoDataset(
+        **coco_folder([annotation(segmentation=[zigzag]), annotation(id=2)]), policy="clamp"
+    )
+    assert "longer than 4000000 pixels" in str(dataset.report())
+
+
+@pytest.mark.parametrize(
+    "polygon", [[1, 1, 1, 1, 1, 1], [5, 5, 5, 20, 5, 10], [-9, 1, -5, 1, -5, 9], [50, 1, 60, 1, 60, 9]]
+)
+def test_empty_regions_are_reported(coco_folder, annotation, polygon):
+    dataset = CocoDataset(**coco_folder([annotation(segmentation=[polygon])]), policy="clamp")
+    is_empty = not segment_to_mask([np.array(polygon, dtype=np.float64)], 30, 40).any()
+    assert dataset.report().count("empty_region") == int(is_empty)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import mul
 from typing import NamedTuple
 
 import numpy as np
@@ -100,16 +101,16 @@ def _read_polygons(
         polygon = value if are_finite(value) else _read_other_form(value)
         if polygon is None or len(polygon) < _MIN_POLYGON_NUMBERS or len(polygon) % 2:
             reason = f"a polygon needs at least three points with x and y, got {shorten(value)}"
-        elif min(polygon) < -limit or max(polygon) > limit:
+        elif (low := min(polygon)) < -limit or (high := max(polygon)) > limit:
             size = f"{image.width} x {image.height}"
             reason = f"polygon {shorten(value)} lies far outside the image of {size}"
-        elif _is_too_long(array := np.array(polygon, dtype=np.float64)):
+        elif len(polygon) * (high - low) > _MAX_OUTLINE and _is_too_long(polygon):  # first an upper bound
             reason = f"the outline of a polygon is longer than {_MAX_OUTLINE} pixels"
         else:
             if polygon is not value:
                 message = f"{description}: polygon {shorten(value)}"
                 problems.note("other_number_format", message, action="read as numbers")
-            polygons.append(array)
+            polygons.append(np.array(polygon, dtype=np.float64))
             continue
         problems.add("bad_polygon", f"{description}: {reason}", action="left out")
         is_complete = is_complete and polygon is not None and len(polygon) in (0, 2, 4)
@@ -126,11 +127,10 @@ def _read_other_form(value: object) -> list[float] | None:
     return [n for n in numbers if n is not None] if None not in numbers else None
 
 
-def _is_too_long(polygon: np.ndarray) -> bool:
+def _is_too_long(polygon: Sequence[float]) -> bool:
     """Return True if a polygon is too long to rasterize."""
-    if len(polygon) * float(np.ptp(polygon)) < _MAX_OUTLINE:  # an upper bound of the length
-        return False
-    return bool(np.abs(np.diff(polygon.reshape(-1, 2), axis=0)).sum() > _MAX_OUTLINE)
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return bool(np.abs(np.diff(points, axis=0)).sum() > _MAX_OUTLINE)
 
 
 def _is_empty(region: Region, image: ImageEntry) -> bool:
@@ -138,12 +138,15 @@ def _is_empty(region: Region, image: ImageEntry) -> bool:
     if region.code:
         return int(coco_mask.area([{"size": [image.height, image.width], "counts": region.code}])[0]) == 0
     for polygon in region.polygons:
-        x, y = polygon[0::2], polygon[1::2]
-        is_inside = x.min() >= 0 and y.min() >= 0 and x.max() <= image.width and y.max() <= image.height
-        # Shoelace formula, relative to the first point.
-        dx, dy = x - x[0], y - y[0]
-        area = abs(float(np.dot(dx[:-1], dy[1:]) - np.dot(dx[1:], dy[:-1]))) / 2
-        if is_inside and area >= _SURE_AREA and area >= _SURE_WIDTH * max(np.ptp(x), np.ptp(y)):
+        # Lists are faster than arrays here: most polygons have few points.
+        numbers = polygon.tolist()
+        x, y = numbers[0::2], numbers[1::2]
+        left, right, top, bottom = min(x), max(x), min(y), max(y)
+        if left < 0 or top < 0 or right > image.width or bottom > image.height:
+            continue
+        # Shoelace formula.
+        area = abs(sum(map(mul, x, y[1:] + y[:1])) - sum(map(mul, x[1:] + x[:1], y))) / 2
+        if area >= _SURE_AREA and area >= _SURE_WIDTH * max(right - left, bottom - top):
             return False
     codes = coco_mask.frPyObjects([p.tolist() for p in region.polygons], image.height, image.width)
     return not any(coco_mask.area(codes))
