@@ -1,4 +1,4 @@
-"""Type of the context that ``torch.library`` hands to the autograd functions of an op."""
+"""Type of the context that ``torch.library`` passes to the autograd functions of an op."""
 
 from __future__ import annotations
 

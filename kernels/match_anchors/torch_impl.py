@@ -17,7 +17,10 @@ GT_BOXES_PER_TILE = 64
 
 
 def _rows_and_areas(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return boxes as ``(4, N)`` rows, and their areas. Boxes without a finite area become empty: they overlap nothing."""
+    """Return boxes as ``(4, N)`` rows, and their ``(N,)`` areas.
+
+    Boxes without a finite area become empty, so they overlap nothing.
+    """
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).t()
     area = (boxes[2] - boxes[0]) * (boxes[3] - boxes[1])
     valid = area.isfinite()

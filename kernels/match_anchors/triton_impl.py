@@ -34,7 +34,10 @@ def _load_boxes(boxes_ptr, index, stride_box, stride_field, mask):
 
 @triton.jit
 def _iou(gt_x1, gt_y1, gt_x2, gt_y2, gt_area, x1, y1, x2, y2, area):
-    """Return ``(G, R)`` IoUs. IEEE division without fused multiply-add (see the launcher) gives the same bits as torch."""
+    """Return ``(G, R)`` IoUs.
+
+    IEEE division without fused multiply-add (see the launcher) gives the same bits as torch.
+    """
     width = tl.minimum(gt_x2[:, None], x2[None, :]) - tl.maximum(gt_x1[:, None], x1[None, :])
     height = tl.minimum(gt_y2[:, None], y2[None, :]) - tl.maximum(gt_y1[:, None], y1[None, :])
     intersection = tl.maximum(width, 0.0) * tl.maximum(height, 0.0)

@@ -85,7 +85,10 @@ def forward_torchvision(
     iou_threshold: float,
     max_outputs: int,
 ) -> tuple[Tensor, Tensor]:
-    """Compute ``nms_padded``: one call per large group of an image, small groups together. Synchronizes with the host."""
+    """Compute ``nms_padded``: one call per large group of an image, and all small groups together.
+
+    Synchronizes with the host.
+    """
     if groups is None and valid is None:
         return _without_groups(boxes, scores, iou_threshold, max_outputs)
     order = sort_by_score(scores)
@@ -99,9 +102,8 @@ def forward_torchvision(
         group = slice(start, start + size)
         positions.append(nms(sorted_boxes[group], sorted_scores[group], iou_threshold) + start)
     small = (~is_large).nonzero().squeeze(1)
-    small = small[
-        sizes[small].argsort()
-    ]  # groups of similar size follow each other, so there is little padding
+    # Groups of similar size follow each other, so there is little padding.
+    small = small[sizes[small].argsort()]
     while small.shape[0] > 0:
         num_pairs = torch.arange(1, small.shape[0] + 1, device=sizes.device) * sizes[small].square()
         num_groups = max(1, int((num_pairs <= PAIRS_PER_CHUNK).sum()))

@@ -25,7 +25,7 @@ __all__ = ["forward_torch"]
 FIRST_BLOCK = 32
 # Computing the IoU of this many pairs takes as long as starting the ops that would rule some of them out.
 FEW_PAIRS = 1024
-# A matrix of pairs is crowded if more than one pair in CROWDED meets. Testing all pairs is then faster than listing some.
+# A matrix of pairs is crowded if more than one pair in CROWDED meets. It is then faster to test all than to list some.
 CROWDED = 3
 # The test of one listed pair takes as long as the test of this many entries of a matrix.
 LISTING_COST = 8

@@ -1,10 +1,10 @@
 """Pasting of masks in PyTorch.
 
 Bilinear sampling is separable: the value at pixel (h, w) is ``sum_ij rows[h, i] * mask[i, j] * columns[w, j]``, where
-the weights are hat functions that reach one cell to each side. On a CPU, each mask is pasted into its window of the image
-by two small matrix products. Windows differ in size, and products of their exact size are faster than all batched
-forms, which compute whole images or gather single pixels. On other devices, where starting an op costs more than its
-arithmetic, whole images are computed, several at a time.
+the weights are hat functions that reach one cell to each side. On a CPU, each mask is pasted into its window of the
+image by two small matrix products. Windows differ in size, and products of their exact size are faster than all
+batched forms, which compute whole images or gather single pixels. On other devices, where starting an op costs more
+than its arithmetic, whole images are computed, several at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["forward_torch"]
+__all__ = ["forward_torch", "paste_whole_images"]
 
 PIXELS_PER_CHUNK = 1 << 25  # bounds the float values of whole images to 128 MiB
 
@@ -60,8 +60,18 @@ def _paste_windows(masks: Tensor, boxes: Tensor, threshold: float, out: Tensor) 
         out[i, top:bottom, left:right] = _binarize_or_quantize((rows @ masks[i]) @ columns.T, threshold)
 
 
-def _paste_whole_images(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
-    """Return the ``(N, height, width)`` float values of the pasted masks."""
+def paste_whole_images(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """Compute the values of pasted masks at all pixels by matrix products, without control flow that depends on data.
+
+    Args:
+        masks: ``(N, I, J)`` float32.
+        boxes: ``(N, 4)`` float32 xyxy in pixels. A box without a finite, positive area gives zeros.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+
+    Returns:
+        ``(N, height, width)`` float32.
+    """
     sides = boxes[:, 2:] - boxes[:, :2]
     valid = _has_finite_area(boxes)
     weights = []
@@ -91,6 +101,6 @@ def forward_torch(masks: Tensor, boxes: Tensor, height: int, width: int, thresho
     masks_per_chunk = max(1, PIXELS_PER_CHUNK // (height * width))
     for start in range(0, masks.shape[0], masks_per_chunk):
         part = slice(start, start + masks_per_chunk)
-        values = _paste_whole_images(masks[part], boxes[part], height, width)
+        values = paste_whole_images(masks[part], boxes[part], height, width)
         out[part] = _binarize_or_quantize(values, threshold)
     return out

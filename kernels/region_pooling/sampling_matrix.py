@@ -121,9 +121,7 @@ def _bin_table(regions: Regions, maps: SourceMaps, output_size: tuple[int, int])
 def _entries(table: _BinTable) -> tuple[Tensor, Tensor, Tensor]:
     """Return the cells, weights and counts of ``MatrixRows``: four entries per sample inside its map."""
     counts, device = table.num_samples, table.num_samples.device
-    bins = torch.arange(counts.shape[0], device=device).repeat_interleave(
-        counts
-    )  # (samples,), bin of each sample
+    bins = torch.arange(counts.shape[0], device=device).repeat_interleave(counts)  # bin of each sample
     number = torch.arange(bins.shape[0], device=device) - (counts.cumsum(0) - counts).index_select(0, bins)
     first_cell, map_width, samples_per_row = table.integers.index_select(1, bins)
     bin_y, bin_x, step_y, step_x, weight, height, width, *rotation = table.numbers.index_select(1, bins)

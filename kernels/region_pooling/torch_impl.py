@@ -51,7 +51,10 @@ def forward_torch(
     spatial_scales: Sequence[float],
     geometry: Geometry,
 ) -> Tensor:
-    """Pool regions, which ``geometry`` locates, to ``(R, C, h, w)``. Computes in float32, or float64 for float64 maps."""
+    """Pool regions, which ``geometry`` locates, to ``(R, C, h, w)``.
+
+    Computes in float32, or in float64 for float64 maps.
+    """
     channels = features[0].shape[1]
     dtype = working_dtype(features[0].dtype)
     rois = rois.to(dtype)

@@ -19,8 +19,7 @@ PREFERENCE = Preference("sigmoid_focal_loss", cpu=("torch",), cuda=("triton", "t
 
 
 def _uses_triton(levels: Sequence[Tensor]) -> bool:
-    # float64 serves to check gradients, and the kernel computes in float32. The kernel takes up to 8 levels; pyramids
-    # have 5.
+    # The kernel computes in float32, but gradient checks need float64. It takes up to 8 levels; pyramids have 5.
     fits = levels[0].dtype != torch.float64 and len(levels) <= 8
     return PREFERENCE.choose(levels[0].device) == "triton" and fits
 

@@ -33,7 +33,7 @@ def _loss(z: Tensor, gamma: float) -> Tensor:
 
 
 def _loss_derivative(z: Tensor, gamma: float) -> Tensor:
-    """Return sigmoid ** (gamma + 1) + gamma * softplus * sigmoid ** gamma * (1 - sigmoid), the derivative of ``_loss``."""
+    """Return the derivative of ``_loss``: sigmoid ** gamma * (sigmoid + gamma * softplus * (1 - sigmoid))."""
     probability = z.sigmoid()
     second_term = (-z).sigmoid_().mul_(F.softplus(z)).mul_(gamma)
     return second_term.add_(probability).mul_(_modulating_factor(z, gamma))

@@ -19,7 +19,7 @@ MAX_LEVELS = 8
 
 @triton.jit
 def _locate(program, level_ptrs, rows, num_images, K: tl.constexpr, BLOCK: tl.constexpr):
-    """Return the level of a program, its block in that level, the rows per image there, and those of all earlier levels."""
+    """Return the level of a program, its block there, and the rows per image of that level and of all earlier ones."""
     level = 0
     first_program = 0
     level_rows = rows[0]

@@ -9,11 +9,11 @@ __all__ = ["greedy_survivors"]
 
 
 def greedy_survivors(suppressor: Tensor, suppressed: Tensor, num_boxes: int) -> Tensor:
-    """Return the boxes that greedy suppression keeps: those that no kept box with a better rank overlaps.
+    """Return the boxes that greedy suppression keeps: those that no kept box of better rank overlaps.
 
     Repeats "keep a box unless a kept box suppresses it" until nothing changes. After k rounds the first k boxes are
-    final, so the fixed point is the greedy result. In practice a few rounds suffice: their number is that of the longest chain of
-    suppressions.
+    final, so the fixed point is the greedy result. The number of rounds is the length of the longest chain of
+    suppressions, which is small in practice.
 
     Args:
         suppressor: ``(E,)`` index of the better-ranked box of each overlapping pair.

@@ -88,7 +88,7 @@ def launch_suppression(mask: Tensor, valid: Tensor, *, bitwise: bool | None = No
     Args:
         mask: ``(B, W, N)`` int32 overlaps, see the module. Entries with i behind the boxes of the word are not used.
         valid: ``(B, N)`` bool, False for padding.
-        bitwise: whether ``_or_all`` works on single bits. None selects the faster way, for the interpreter or a GPU.
+        bitwise: make ``_or_all`` work on single bits. None selects what is faster, in the interpreter or on a GPU.
 
     Returns:
         ``(B, N)`` bool, True for the boxes to keep.

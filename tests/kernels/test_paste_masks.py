@@ -98,11 +98,11 @@ def test_other_dtypes_and_strides(forward, dtype):
 
 def test_whole_images_equal_windows():
     """Devices other than a CPU compute whole images."""
-    from hydet.kernels.paste_masks.torch_impl import _paste_whole_images
+    from hydet.kernels.paste_masks.torch_impl import paste_whole_images
 
     masks, boxes = make_args()
     boxes[0, 0] = math.nan
-    values = _paste_whole_images(masks, boxes, HEIGHT, WIDTH)
+    values = paste_whole_images(masks, boxes, HEIGHT, WIDTH)
     expected = forward_reference(masks, boxes, HEIGHT, WIDTH, -1.0)
     assert ((values * 255).int() - expected.int()).abs().max() <= 1
 

@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 
 from hydet.kernels import backends, roi_align, triton_available
@@ -70,8 +69,8 @@ def make_invalid_rois():
     return torch.tensor(rows, device=DEVICE), levels
 
 
-def pool(backend, features, rois, levels, ratio, aligned, size=SIZE, scales=SCALES):
-    args = features, rois, levels, size, scales, ratio, aligned
+def pool(backend, features, rois, levels, ratio, aligned):
+    args = features, rois, levels, SIZE, SCALES, ratio, aligned
     if backend == "torch":
         return forward_torch(*args)
     if backend == "torchvision":
@@ -81,8 +80,8 @@ def pool(backend, features, rois, levels, ratio, aligned, size=SIZE, scales=SCAL
     return launch_forward(*args)
 
 
-def unpool(backend, grad, rois, levels, shapes, ratio, aligned, scales=SCALES):
-    args = grad, rois, levels, shapes, scales, ratio, aligned
+def unpool(backend, grad, rois, levels, shapes, ratio, aligned):
+    args = grad, rois, levels, shapes, SCALES, ratio, aligned
     if backend == "torch":
         return backward_torch(*args)
     if backend == "torchvision":
@@ -189,28 +188,6 @@ def test_any_memory_layout_of_the_gradient(backend):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-@needs_triton
-def test_triton_in_several_blocks(monkeypatch):
-    """The bins and channels of one region, and the tiles of one map, exceed one program."""
-    for name in ("triton_forward", "triton_backward"):
-        module = importlib.import_module(f"hydet.kernels.region_pooling.{name}")
-        monkeypatch.setattr(module, "channels_per_block", lambda channels: 16)
-        monkeypatch.setattr(module, "bins_per_block", lambda num_bins: 16)
-    features = [torch.randn(1, 18, 35, 34, device=DEVICE)]  # larger than the 32 x 32 cells of a tile
-    rois = torch.tensor([[0, 20.0, 30.0, 66.0, 67.0], [0, 1.0, 50.0, 40.0, 60.0]], device=DEVICE)
-    args = features, rois, None, 2, True
-    expected = pool("torch", *args, size=(5, 4), scales=[0.5])
-    torch.testing.assert_close(
-        pool("triton", *args, size=(5, 4), scales=[0.5]), expected, rtol=1e-5, atol=1e-5
-    )
-    grad = torch.randn_like(expected)
-    shapes = [features[0].shape]
-    (expected_grad,) = unpool("torch", grad, rois, None, shapes, 2, True, scales=[0.5])
-    for backend in ("triton_gather", "triton_scatter"):
-        (map_grad,) = unpool(backend, grad, rois, None, shapes, 2, True, scales=[0.5])
-        torch.testing.assert_close(map_grad, expected_grad, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("backend", FORWARD_BACKENDS)
 def test_invalid_regions_give_zeros(backend, ratio):
@@ -260,38 +237,6 @@ def test_backward_without_regions_or_images(backend):
     no_images = [(0, *shape[1:]) for shape in shapes]
     grad = torch.ones(6, 5, *SIZE, device=DEVICE)
     assert [g.shape[0] for g in unpool(backend, grad, rois, levels, no_images, 0, True)] == [0, 0]
-
-
-def test_chunk_size_does_not_matter(monkeypatch):
-    from hydet.kernels.region_pooling import torch_impl
-
-    features, (rois, levels) = make_maps(), make_rois()
-    shapes, grad = [f.shape for f in features], torch.randn(6, 5, *SIZE, device=DEVICE)
-    expected = pool("torch", features, rois, levels, 0, True)
-    expected_grads = unpool("torch", grad, rois, levels, shapes, 0, True)
-    monkeypatch.setattr(torch_impl, "SAMPLES_PER_CHUNK", 50)
-    monkeypatch.setattr(torch_impl, "SAMPLES_PER_BACKWARD_CHUNK", 50)
-    torch.testing.assert_close(pool("torch", features, rois, levels, 0, True), expected)
-    for a, b in zip(unpool("torch", grad, rois, levels, shapes, 0, True), expected_grads, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_single_region_is_read_in_whole_rows(monkeypatch):
-    """embedding_bag reads a strided table one number at a time, which is ten times slower."""
-    strides = []
-    embedding_bag = F.embedding_bag
-
-    def recording(index, table, *args, **kwargs):
-        strides.append(table.stride(1))
-        return embedding_bag(index, table, *args, **kwargs)
-
-    monkeypatch.setattr(F, "embedding_bag", recording)
-    features, (rois, levels) = [f[:1] for f in make_maps()], make_rois()
-    expected = forward_reference(features, rois[:1], levels[:1], SIZE, SCALES, 2, True)
-    pooled = pool("torch", features, rois[:1], levels[:1], 2, True)
-    torch.testing.assert_close(pooled, expected, rtol=1e-5, atol=1e-5)
-    unpool("torch", torch.ones_like(pooled), rois[:1], levels[:1], [f.shape for f in features], 2, True)
-    assert strides == [1, 1]
 
 
 def test_images_without_regions_get_a_zero_gradient():
@@ -400,24 +345,6 @@ def test_determinism_selects_the_gather_kernel(monkeypatch, deterministic):
     finally:
         torch.use_deterministic_algorithms(previous)
     assert deterministic_args == [deterministic]
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_backward_allocates_only_its_result(deterministic):
-    shapes = [(2, 64, 200, 336), (2, 64, 100, 168)]
-    corner = torch.rand(2000, 2, device="cuda") * 500
-    rois = torch.cat([corner[:, :1] % 2 // 1, corner, corner + 100], dim=1)
-    levels = torch.arange(2000, device="cuda") % 2
-    grad = torch.randn(2000, 64, 7, 7, device="cuda")
-    backend = "triton_gather" if deterministic else "triton_scatter"
-    unpool(backend, grad, rois, levels, shapes, 0, True, scales=(0.25, 0.125))
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    grads = unpool(backend, grad, rois, levels, shapes, 0, True, scales=(0.25, 0.125))
-    size = sum(f.numel() * 4 for f in grads)
-    assert torch.cuda.max_memory_allocated() - before < size + 2 * 2**20
 
 
 class Pooler(torch.nn.Module):

@@ -5,7 +5,7 @@ from hydet.layers import ROIAlign, ROIAlignRotated, roi_align_rotated
 
 
 def ramp(height=10, width=12):
-    """Features whose value is their members position: (x, y) of the cell's center."""
+    """Return features whose value at each cell is the position (x, y) of its center."""
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     return torch.stack([x, y])[None]
 

@@ -11,8 +11,8 @@ UPRIGHT = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
 @pytest.mark.parametrize("through", [*UPRIGHT, BoxMode.XYWHA_ABS])
 def test_round_trip(source, through):
     boxes = torch.tensor([[3.0, 4, 10, 20], [0.5, 0.25, 7, 9]])
-    there = BoxMode.convert(boxes, source, through)
-    torch.testing.assert_close(BoxMode.convert(there, through, source), boxes)
+    converted = BoxMode.convert(boxes, source, through)
+    torch.testing.assert_close(BoxMode.convert(converted, through, source), boxes)
 
 
 @pytest.mark.parametrize(

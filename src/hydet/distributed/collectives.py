@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def all_gather(value: T) -> list[T]:
-    """Return the value of every process in order of rank; values must pickle."""
+    """Return the values of all processes in order of rank; values must pickle."""
     if world_size() == 1:
         return [value]
     values: list[T] = [value] * world_size()
@@ -34,7 +34,7 @@ def all_gather(value: T) -> list[T]:
 
 
 def gather_on_main(value: T) -> list[T]:
-    """Return the value of every process in order of rank on the main process, and an empty list elsewhere."""
+    """Return the values of all processes in order of rank on the main process, and an empty list elsewhere."""
     if world_size() == 1:
         return [value]
     values: list[T] | None = [value] * world_size() if is_main_process() else None
@@ -52,7 +52,11 @@ def broadcast_from_main(value: T) -> T:
 
 
 def compute_on_main(value: T, compute: Callable[[list[T]], R]) -> R:
-    """Run ``compute`` on the values of all processes, on the main process, and return its result everywhere.
+    """Gather values on the main process, run ``compute`` on them there, and return its result on every process.
+
+    Args:
+        value: value of this process; must pickle.
+        compute: function of the values in order of rank. Its result must pickle.
 
     Raises:
         ValueError: on every process, if ``compute`` raises one.
@@ -62,10 +66,8 @@ def compute_on_main(value: T, compute: Callable[[list[T]], R]) -> R:
     if is_main_process():
         try:
             result = compute(values)
-        except (
-            ValueError
-        ) as error:  # the other processes are waiting for the broadcast, so they get the error too
-            result = error
+        except ValueError as error:
+            result = error  # sent instead of the result, because the other processes wait for the broadcast
     result = broadcast_from_main(result)
     if isinstance(result, ValueError):
         raise result
@@ -82,7 +84,7 @@ def any_process(flag: bool) -> bool:
 
 
 def mean_over_processes(values: Mapping[str, float]) -> dict[str, float]:
-    """Average each key over the processes that have it."""
+    """Return the mean of each key over the processes that have it."""
     if world_size() == 1:
         return dict(values)
     collected: dict[str, list[float]] = {}
@@ -93,7 +95,7 @@ def mean_over_processes(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
-    """Sum each key over the processes that have it."""
+    """Return the sum of each key over the processes that have it."""
     total: dict[str, float] = {}
     for part in all_gather(values):
         for key, value in part.items():

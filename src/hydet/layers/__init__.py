@@ -1,5 +1,7 @@
 """Layers, layer wrappers and losses."""
 
+from hydet.structures import paste_masks_in_image
+
 from .aspp import ASPP
 from .blocks import CNNBlockBase, DepthwiseSeparableConv2d
 from .conv import Conv2d, ConvTranspose2d, Linear
@@ -7,7 +9,6 @@ from .deform_conv import DeformConv, ModulatedDeformConv
 from .drop_path import DropPath
 from .initialization import c2_msra_fill, c2_xavier_fill
 from .losses import ciou_loss, diou_loss, giou_loss, sigmoid_focal_loss, smooth_l1_loss
-from .mask_ops import paste_masks_in_image
 from .nms import batched_nms, batched_nms_rotated, nms, nms_rotated
 from .norms import (
     BatchNorm2d,

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from .tensor_ops import as_pair
+
 __all__ = ["DeformConv", "ModulatedDeformConv"]
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 class _DeformableConv(nn.Module):
@@ -40,8 +38,8 @@ class _DeformableConv(nn.Module):
         if out_channels % groups:
             raise ValueError(f"groups={groups} does not divide out_channels={out_channels}")
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride = _pair(kernel_size), _pair(stride)
-        self.padding, self.dilation = _pair(padding), _pair(dilation)
+        self.kernel_size, self.stride = as_pair(kernel_size), as_pair(stride)
+        self.padding, self.dilation = as_pair(padding), as_pair(dilation)
         self.groups, self.deformable_groups = groups, deformable_groups
         self.norm, self.activation = norm, activation
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
@@ -79,7 +77,7 @@ class DeformConv(_DeformableConv):
         dilation: one number or ``(height, width)``.
         groups: groups of the convolution.
         deformable_groups: number of groups of input channels; each group has its own offsets.
-        bias: must be False, as in the reference.
+        bias: must be False, as in detectron2.
         norm: normalization layer applied to the output, or None.
         activation: function or module applied last, or None.
 

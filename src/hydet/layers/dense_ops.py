@@ -1,4 +1,4 @@
-"""Ops of ``hydet.kernels`` on dense predictions of whole batches."""
+"""Ops of ``hydet.kernels`` on the dense predictions of a whole batch."""
 
 from hydet.kernels import match_anchors, nms_padded
 from hydet.kernels import sigmoid_focal_loss as dense_focal_loss

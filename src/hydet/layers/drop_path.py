@@ -13,6 +13,9 @@ class DropPath(StochasticDepth):
     Args:
         drop_prob: probability that the branch of an image is dropped, in [0, 1].
 
+    Raises:
+        ValueError: if ``drop_prob`` is outside [0, 1].
+
     Source: Huang et al. 2016 (arXiv:1603.09382).
     """
 

@@ -1,6 +1,6 @@
 """Losses on boxes and classes.
 
-The mean over zero elements is 0 and stays connected to the inputs: a NaN would spoil the weights, and a constant would
+Reductions are ``none``, ``mean`` and ``sum``; any other raises ValueError. The mean over zero elements is 0 and stays connected to the inputs: a NaN would spoil the weights, and a constant would
 leave parameters without gradients, which makes DistributedDataParallel hang.
 """
 
@@ -31,8 +31,11 @@ def smooth_l1_loss(input: Tensor, target: Tensor, beta: float, reduction: str = 
     Args:
         input: predictions of any shape.
         target: same shape as ``input``.
-        beta: where the loss becomes linear. Below 1e-5 the loss is plain L1, since ``x**2 / beta`` would overflow.
+        beta: absolute difference from which on the loss is linear. Below 1e-5 the loss is plain L1, since ``x**2 / beta`` would overflow.
         reduction: ``none``, ``mean`` or ``sum``.
+
+    Returns:
+        Losses in the shape of ``input``, or a scalar if reduced.
     """
     difference = (input - target).abs()
     if beta >= 1e-5:
@@ -51,6 +54,9 @@ def sigmoid_focal_loss(
         alpha: weight of positives; negatives get ``1 - alpha``. A negative ``alpha`` disables the weights.
         gamma: exponent of the modulating factor, which reduces the loss of easy examples.
         reduction: ``none``, ``mean`` or ``sum``.
+
+    Returns:
+        float32 losses in the shape of ``inputs``, or a scalar if reduced.
     """
     inputs, targets = inputs.float(), targets.float()
     cross_entropy = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none")
@@ -83,7 +89,10 @@ def giou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
         boxes1: ``(N, 4)`` xyxy.
         boxes2: ``(N, 4)`` xyxy.
         reduction: ``none``, ``mean`` or ``sum``.
-        eps: added to denominators.
+        eps: added to denominators, to avoid division by 0.
+
+    Returns:
+        ``(N,)`` losses, or a scalar if reduced.
     """
     iou, union, enclosing = _overlap(boxes1, boxes2, eps)
     area = (enclosing[..., 2:] - enclosing[..., :2]).prod(dim=-1)
@@ -105,7 +114,10 @@ def diou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
         boxes1: ``(N, 4)`` xyxy.
         boxes2: ``(N, 4)`` xyxy.
         reduction: ``none``, ``mean`` or ``sum``.
-        eps: added to denominators.
+        eps: added to denominators, to avoid division by 0.
+
+    Returns:
+        ``(N,)`` losses, or a scalar if reduced.
     """
     iou, _, enclosing = _overlap(boxes1, boxes2, eps)
     return _reduce(1 - iou + _distance_term(boxes1, boxes2, enclosing, eps), reduction)
@@ -121,7 +133,10 @@ def ciou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: floa
         boxes1: ``(N, 4)`` xyxy.
         boxes2: ``(N, 4)`` xyxy.
         reduction: ``none``, ``mean`` or ``sum``.
-        eps: added to denominators.
+        eps: added to denominators, to avoid division by 0.
+
+    Returns:
+        ``(N,)`` losses, or a scalar if reduced.
     """
     iou, _, enclosing = _overlap(boxes1, boxes2, eps)
     w1, h1 = (boxes1[..., 2:] - boxes1[..., :2]).unbind(dim=-1)

@@ -1,4 +1,4 @@
-"""ROIAlign for upright and rotated regions."""
+"""RoIAlign for upright and rotated regions, on one feature map."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from hydet import kernels
+
+from .tensor_ops import as_pair
 
 __all__ = ["ROIAlign", "ROIAlignRotated", "roi_align", "roi_align_rotated"]
 
@@ -18,13 +20,17 @@ def roi_align_rotated(
     spatial_scale: float,
     sampling_ratio: int,
 ) -> Tensor:
-    """Pool rotated regions; see ``ROIAlignRotated`` for the arguments."""
+    """Pool rotated regions by bilinear sampling; see :class:`ROIAlignRotated` for the arguments.
+
+    Raises:
+        ValueError: if ``rois`` is not ``(R, 6)``.
+    """
     if rois.ndim != 2 or rois.shape[1] != 6:
         raise ValueError(f"rois must be (R, 6), got {tuple(rois.shape)}")
     return kernels.roi_align_rotated(
         [input],
         rois,
-        output_size=_pair(output_size),
+        output_size=as_pair(output_size),
         spatial_scales=[spatial_scale],
         sampling_ratio=sampling_ratio,
     )
@@ -50,7 +56,7 @@ class ROIAlign(nn.Module):
         aligned: bool = True,
     ) -> None:
         super().__init__()
-        self.output_size = _pair(output_size)
+        self.output_size = as_pair(output_size)
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
@@ -108,7 +114,7 @@ class ROIAlignRotated(nn.Module):
         self, *, output_size: int | tuple[int, int], spatial_scale: float, sampling_ratio: int
     ) -> None:
         super().__init__()
-        self.output_size = _pair(output_size)
+        self.output_size = as_pair(output_size)
         self.spatial_scale = spatial_scale
         self.sampling_ratio = sampling_ratio
 
@@ -121,7 +127,7 @@ class ROIAlignRotated(nn.Module):
                 counter-clockwise.
 
         Returns:
-            ``(R, C, h, w)``.
+            ``(R, C, h, w)`` in the dtype of the features.
 
         Raises:
             ValueError: if the shape of ``rois`` is wrong.
@@ -134,7 +140,3 @@ class ROIAlignRotated(nn.Module):
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}"
         )
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

@@ -1,7 +1,5 @@
 """Types of one model input and one model result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 

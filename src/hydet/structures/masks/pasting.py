@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hydet import kernels
+from hydet.kernels.paste_masks.torch_impl import paste_whole_images
 from hydet.structures.boxes import Boxes, box_tensor
 
 __all__ = ["paste_masks_in_image"]
@@ -36,29 +37,7 @@ def paste_masks_in_image(
     corners = box_tensor(boxes).to(masks.device, torch.float32)
     masks = masks.to(torch.float32)
     if torch.compiler.is_exporting():
-        return _paste_with_matmul(masks, corners, image_shape, threshold)
+        # Two matrix products per mask, which every exported runtime has.
+        values = paste_whole_images(masks, corners, *image_shape)
+        return values >= threshold if threshold >= 0 else (values * 255).to(torch.uint8)
     return kernels.paste_masks(masks, corners, image_shape, threshold)
-
-
-def _paste_with_matmul(
-    masks: Tensor, boxes: Tensor, image_shape: tuple[int, int], threshold: float
-) -> Tensor:
-    """Paste with operators that every exported runtime has: two matrix products over the whole image.
-
-    Bilinear sampling is separable: the value at pixel (h, w) is ``sum_ij rows[h, i] mask[i, j] columns[w, j]``, where
-    rows and columns are triangle functions around the cell centers that reach one cell to each side.
-    """
-    is_drawn = torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    weights = []
-    for size, num_cells, low, high in (
-        (image_shape[0], masks.shape[1], boxes[:, 1], boxes[:, 3]),
-        (image_shape[1], masks.shape[2], boxes[:, 0], boxes[:, 2]),
-    ):
-        centers = torch.arange(size, dtype=boxes.dtype, device=boxes.device) + 0.5
-        positions = (centers - low[:, None]) * (num_cells / (high - low))[:, None] - 0.5  # (N, L)
-        positions = torch.where(is_drawn[:, None], positions, -2.0)
-        cells = torch.arange(num_cells, dtype=boxes.dtype, device=boxes.device)
-        weights.append((1 - (positions[..., None] - cells).abs()).clamp(min=0))  # (N, L, num_cells)
-    rows, columns = weights
-    values = torch.bmm(torch.bmm(rows, masks), columns.transpose(1, 2))  # (N, H, W)
-    return values >= threshold if threshold >= 0 else (values * 255).to(torch.uint8)
