@@ -13,11 +13,13 @@ from rich.markup import escape
 from torch import nn
 
 from hydet.config import ConfigError
-from hydet.distributed import distributed_session, is_main_process
+from hydet.distributed import broadcast_from_main, distributed_session, is_main_process
 from hydet.evaluation import evaluate as run_evaluation
+from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
 from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, plain
 from hydet.runs.config_values import EVALUATE_VALUES, check_values
-from hydet.runs.evaluation_run import add_tta, evaluation_settings
+from hydet.runs.evaluation_run import add_tta, evaluation_settings, result_metadata
+from hydet.runs.label_check import require_labels
 from hydet.runs.open_checkpoint import faults_of, open_checkpoint
 from hydet.runs.result_files import ResultFiles
 from hydet.runs.tasks import primary_metric, traits_of
@@ -41,6 +43,8 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
     """
     check_values(config, EVALUATE_VALUES, required=["checkpoint"])
     with distributed_session(config.device) as device:
+        # Every process composes its own config, and only that of the main process names the folder of the run.
+        output_dir = Path(broadcast_from_main(str(output_dir)))
         console = Console(quiet=not is_main_process())
         detector = open_checkpoint(
             config.checkpoint, device=device, allowed=config.allow, changes=plain(config.changes)
@@ -53,6 +57,7 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             raise ConfigError(
                 f"the model needs proposals that come with the data: proposals.{config.split}=FILE"
             )
+        require_labels(detector.model, dataset, config.split)
         console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
         console.print(
             escape(f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images")
@@ -63,7 +68,7 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
                 model, mapper = add_tta(config.tta, settings, detector.model, dataset)
                 mirrored = ", each also mirrored" if mapper.flip else ""
                 console.print(f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}")
-            files = ResultFiles(output_dir, detector.metadata)
+            files = ResultFiles(output_dir, result_metadata(dataset.metadata, detector.metadata))
             evaluators = build_evaluators(settings, model, dataset)
             loader = build_validation_loader(
                 settings, detector.model, dataset, augment=config.get("tta") is None
@@ -72,11 +77,14 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
                 model, loader, [*evaluators, files], with_losses=settings.evaluation.with_losses
             )
         metric = primary_metric(model)
+        notes = describe_ground_truth(merged_report(dataset.report()))
         for evaluator in evaluators:
             for table in evaluator.tables():
                 console.print(table)
+        if notes:
+            console.print(escape("\n".join(notes)), highlight=False, soft_wrap=True)
         if is_main_process():
-            file = write_metrics(output_dir, metrics, main_metric=metric)
+            file = write_metrics(output_dir, metrics, main_metric=metric, notes=notes)
             console.print(escape("\n".join([f"metrics: {file}", *files.written])))
         return metrics.get(metric)
 

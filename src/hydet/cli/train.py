@@ -15,7 +15,8 @@ from hydet.runs.tasks import traits_of
 from hydet.runs.training_run import TrainingRun, build_training_run
 
 from .command import run_command
-from .metrics_file import write_metrics
+from .default_model import compose_fitting_model
+from .metrics_file import read_metrics, write_metrics
 
 __all__ = ["main", "train"]
 
@@ -33,11 +34,18 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
     started = time.monotonic()
     with distributed_session(OmegaConf.select(config, "trainer.device") or "auto") as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
-        run = build_training_run(config, output_dir=Path(broadcast_from_main(str(output_dir))), device=device)
+        run = build_training_run(
+            config,
+            output_dir=Path(broadcast_from_main(str(output_dir))),
+            device=device,
+            fitting_model=compose_fitting_model,
+        )
         _print_start(run)
         run.trainer.fit(resume=config.resume)
         if is_main_process():
             seconds, trainer = time.monotonic() - started, run.trainer
+            if config.resume:  # the time of the run that this one continues
+                seconds += float(read_metrics(trainer.output_dir).get("seconds", 0.0))
             write_metrics(
                 trainer.output_dir,
                 trainer.metrics,
@@ -56,6 +64,8 @@ def _print_start(run: TrainingRun) -> None:
     trainer.print(
         f"[bold]{type(trainer.model).__name__}[/bold] ({tasks}), {num_trainable / 1e6:.1f} M trainable parameters"
     )
+    if run.replaced_default is not None:
+        trainer.print(escape(f"this model replaces the default: {run.replaced_default}"))
     description = OmegaConf.select(config, "preset.description")
     if description:
         trainer.print(escape(f"preset {config.preset.name}: {description}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from .build import (
     some_names,
 )
 from .config_values import TRAIN_VALUES, check_values
+from .label_check import MissingLabelsError, require_labels
 from .tasks import primary_metric
 
 __all__ = ["TrainingRun", "build_training_run"]
@@ -56,6 +57,7 @@ class TrainingRun:
         train_loader: loader of the trainer.
         metric: metric that selects the best checkpoint and that a sweep maximizes.
         initialization: report of the weights that ``init_from`` loaded, or None.
+        replaced_default: the reason if another model replaced the default one, or None.
     """
 
     trainer: Trainer
@@ -64,6 +66,7 @@ class TrainingRun:
     train_loader: TrainLoader
     metric: str
     initialization: LoadReport | None
+    replaced_default: str | None = None
 
     @property
     def images_per_step(self) -> int:
@@ -90,7 +93,11 @@ class TrainingRun:
 
 
 def build_training_run(
-    config: DictConfig, *, output_dir: str | Path, device: str | torch.device = "auto"
+    config: DictConfig,
+    *,
+    output_dir: str | Path,
+    device: str | torch.device = "auto",
+    fitting_model: Callable[[], DictConfig | None] | None = None,
 ) -> TrainingRun:
     """Build everything that a training run needs.
 
@@ -98,6 +105,8 @@ def build_training_run(
         config: see ``conf/train.yaml``; class names and the metric that are null are filled in.
         output_dir: folder for checkpoints, logs and images.
         device: see ``hydet.engine.select_device``.
+        fitting_model: returns the section ``model`` for data without masks, or None if the user chose a model that
+            needs them. By default, such data are an error.
 
     Raises:
         ConfigError: if a value has the wrong type, or the parts do not fit together; names the key.
@@ -112,8 +121,7 @@ def build_training_run(
     _check_resume(config.resume, Path(output_dir), metadata)
     if config.data.get("val") is not None:
         datasets["val"] = build_dataset(config, "val", metadata=metadata)
-    model = build_model(config)
-    check_fits(config, model, datasets["train"])
+    model, replaced_default = _build_fitting_model(config, datasets, fitting_model)
     if config.evaluation.metric is None:
         config.evaluation.metric = primary_metric(model)
 
@@ -143,7 +151,36 @@ def build_training_run(
     initialization = (
         None if config.init_from is None else init_from(model, config.init_from, allow_mismatch=True)
     )
-    return TrainingRun(trainer, config, datasets, loader, config.evaluation.metric, initialization)
+    return TrainingRun(
+        trainer, config, datasets, loader, config.evaluation.metric, initialization, replaced_default
+    )
+
+
+def _build_fitting_model(
+    config: DictConfig,
+    datasets: Mapping[str, DetectionDataset],
+    fitting_model: Callable[[], DictConfig | None] | None,
+) -> tuple[nn.Module, str | None]:
+    """Build the model, or another one if the data lack masks; set ``config.model`` and return the reason.
+
+    Raises:
+        ConfigError: if the data lack labels that the model needs.
+    """
+    model, reason = build_model(config), None
+    try:
+        for split, dataset in datasets.items():
+            require_labels(model, dataset, split)
+    except MissingLabelsError as error:
+        other = fitting_model() if fitting_model is not None and error.labels == {"masks"} else None
+        if other is None:
+            raise
+        config.model = other
+        seed_everything(config.seed)  # the same weights as if the command line had named this model
+        model, reason = build_model(config), str(error)
+        for split, dataset in datasets.items():
+            require_labels(model, dataset, split)
+    check_fits(config, model, datasets["train"])
+    return model, reason
 
 
 def _trainer_options(config: DictConfig) -> dict[str, Any]:

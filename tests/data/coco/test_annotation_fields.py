@@ -6,7 +6,8 @@ CATEGORIES = [{"id": 3, "name": "dog", "keypoints": ["nose", "tail"]}]
 
 
 def read(coco_folder, annotation, values, **arguments):
-    return CocoDataset(**coco_folder([annotation(keypoints=values)], categories=CATEGORIES), **arguments)
+    files = coco_folder([annotation(keypoints=values)], categories=CATEGORIES)
+    return CocoDataset(**files, keypoint_flip_pairs=[], **arguments)
 
 
 def test_keypoints_without_visibility(coco_folder, annotation):

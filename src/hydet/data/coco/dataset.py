@@ -67,12 +67,13 @@ class CocoDataset(BaseDataset):
         keep_empty: keep images without objects. Crowds do not count as objects.
         min_keypoints: drop images whose objects have fewer labeled keypoints in total.
         with_masks: read regions.
-        with_keypoints: read keypoints; None reads them if a category has keypoints.
+        with_keypoints: read keypoints; None reads them if there are any. Keypoints without names get numbers.
         keypoint_sigmas: tolerances for evaluation; by default those of COCO for people, those of the file, or 0.05.
         keypoint_offset: added to x and y of labeled keypoints in records, but not in :meth:`to_coco`. COCO's keypoints
             are pixel indices, so 0.5 moves them to the pixel centers; ``CocoEvaluator`` subtracts it again.
-        keypoint_flip_pairs: pairs of names to swap in a mirrored image; by default names that differ in "left" and
-            "right".
+        keypoint_flip_pairs: pairs of names to swap in a mirrored image; by default names that differ in a word for the
+            side, such as "left" and "right" or "L" and "R". If there are none, ``InputMapper`` mirrors no images of
+            keypoints, and the report says so; an empty list declares that no keypoint has a side.
         ignore_other_categories: leave out objects of categories that are not in ``class_names``, instead of raising an
             error.
         rotated_from_polygons: read polygons of four points as rotated boxes; None does so if all objects have such a
@@ -138,6 +139,7 @@ class CocoDataset(BaseDataset):
             with_keypoints=with_keypoints,
             sigmas=keypoint_sigmas,
             flip_pairs=keypoint_flip_pairs,
+            problems=problems,
         )
         num_keypoints = len(keypoints.names) or None
         annotations = read_annotations(
@@ -330,6 +332,7 @@ def _make_metadata(
         thing_ids=classes.category_ids,
         keypoint_names=keypoints.names,
         keypoint_flip_pairs=keypoints.flip_pairs,
+        mirrors_keypoints=keypoints.can_mirror,
         keypoint_sigmas=keypoints.sigmas,
         keypoint_skeleton=keypoints.skeleton,
         stuff_classes=stuff_classes,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hydet.data.coco.categories import Category
 from hydet.data.coco.json_file import CocoFile
+from hydet.data.coco.mirror_pairs import find_mirror_pairs
+from hydet.data.coco.problems import ProblemHandler
 from hydet.data.errors import DataError
 
 __all__ = ["KeypointLayout", "read_keypoint_layout"]
@@ -35,16 +38,21 @@ _PERSON_SIGMAS = tuple(
     thousandths / 1000
     for thousandths in (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 )
+_MAX_LISTED = 6  # names in a message
 _DEFAULT_SIGMA = 0.05  # about the mean of COCO's sigmas for the head and the arms
 
 
 class KeypointLayout(NamedTuple):
-    """The keypoints that all objects of a dataset share; see :class:`hydet.data.Metadata` for the fields."""
+    """The keypoints that all objects of a dataset share; see :class:`hydet.data.Metadata` for the fields.
+
+    ``can_mirror`` is ``mirrors_keypoints`` there.
+    """
 
     names: tuple[str, ...] = ()
     sigmas: tuple[float, ...] = ()
     flip_pairs: tuple[tuple[str, str], ...] = ()
     skeleton: tuple[tuple[str, str], ...] = ()
+    can_mirror: bool = True
 
 
 def read_keypoint_layout(
@@ -54,6 +62,7 @@ def read_keypoint_layout(
     with_keypoints: bool | None,
     sigmas: Sequence[float] | None,
     flip_pairs: Sequence[Sequence[str]] | None,
+    problems: ProblemHandler,
 ) -> KeypointLayout:
     """Read the keypoints of the categories in use.
 
@@ -62,13 +71,14 @@ def read_keypoint_layout(
         class_of: contiguous class of each category id in use.
         with_keypoints: False for no keypoints, True to require them, None to read them if a category has any.
         sigmas: tolerances; None for those of COCO for people, those of the file, or 0.05.
-        flip_pairs: pairs of names to swap in a mirrored image; None for names that differ in "left" and "right".
+        flip_pairs: pairs of names to swap in a mirrored image; None for names that differ in a word for the side.
+        problems: receives what the names and numbers leave open.
 
     Returns:
         The layout; empty if no keypoints are read.
 
     Raises:
-        DataError: if categories have different keypoints, or none has any and ``with_keypoints`` is True.
+        DataError: if categories have different keypoints, or there are none and ``with_keypoints`` is True.
     """
     if with_keypoints is False:
         return KeypointLayout()
@@ -83,32 +93,72 @@ def read_keypoint_layout(
             f"{file.path}: categories {first!r} and {second!r} have different keypoints; "
             "choose one by class_names, or set with_keypoints=false"
         )
-    if not categories:
+    if categories:
+        ((names, category),) = categories.items()
+    else:
+        names, category = _number_nameless(file, class_of, problems), None
+    if not names:
         if with_keypoints:
-            raise DataError(f"{file.path}: with_keypoints is true, but no category has keypoints")
+            raise DataError(
+                f"{file.path}: with_keypoints is true, but no category and no object has keypoints"
+            )
         return KeypointLayout()
-    ((names, category),) = categories.items()
-    if sigmas is None:
+    if sigmas is None and category is not None:
         sigmas = _PERSON_SIGMAS if names == _PERSON_KEYPOINTS else category.keypoint_sigmas
-    pairs = _mirror_pairs(names) if flip_pairs is None else flip_pairs
+    pairs = find_mirror_pairs(names) if flip_pairs is None else flip_pairs
+    can_mirror = flip_pairs is not None or bool(pairs) or len(names) == 1
+    if not can_mirror:
+        message = (
+            f"the names of the keypoints ({_list(names)}) show no left and right ones, so models of keypoints see no "
+            "mirrored images; set keypoint_flip_pairs to the pairs, or to [] if no keypoint has a side"
+        )
+        problems.note("keypoints_without_pairs", message, action="not mirrored", names_image=False)
     return KeypointLayout(
         names=names,
         sigmas=tuple(sigmas) if sigmas else (_DEFAULT_SIGMA,) * len(names),
         flip_pairs=tuple((str(a), str(b)) for a, b in pairs),
-        skeleton=tuple(
-            (names[a - 1], names[b - 1])  # COCO counts keypoints from 1 here
-            for a, b in category.skeleton
-            if 0 < a <= len(names) and 0 < b <= len(names)
-        ),
+        skeleton=() if category is None else _read_skeleton(names, category.skeleton, problems),
+        can_mirror=can_mirror,
     )
 
 
-def _mirror_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of names that differ only in "left" and "right"."""
-    pairs = []
-    for name in names:
-        for left, right in (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT")):
-            mirrored = name.replace(left, right)
-            if mirrored != name and mirrored in names:
-                pairs.append((name, mirrored))
-    return pairs
+def _number_nameless(
+    file: CocoFile, class_of: Mapping[int, int], problems: ProblemHandler
+) -> tuple[str, ...]:
+    """Return the numbers 1 ... K as names if objects have keypoints that no category names; else an empty tuple."""
+    lengths: Counter[int] = Counter()
+    have_visibility = True
+    for entry in file.annotation_entries:
+        if not isinstance(entry, dict) or file.category_ids.find(entry.get("category_id")) not in class_of:
+            continue
+        values = entry.get("keypoints")
+        if isinstance(values, list) and values:
+            lengths[len(values)] += 1
+            have_visibility = have_visibility and all(v in (0, 1, 2) for v in values[2::3])
+    if not lengths:
+        return ()
+    ((length, _),) = lengths.most_common(1)
+    # Three numbers per keypoint, or two without the visibility.
+    count = length // 3 if length % 3 == 0 and (have_visibility or length % 2) else length // 2
+    if length not in (2 * count, 3 * count):
+        return ()
+    message = f"objects have {count} keypoints, but no category names them"
+    problems.note("nameless_keypoints", message, action=f"numbered from 1 to {count}", names_image=False)
+    return tuple(str(number + 1) for number in range(count))
+
+
+def _read_skeleton(
+    names: Sequence[str], pairs: Sequence[tuple[int, int]], problems: ProblemHandler
+) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of names to connect. COCO counts keypoints from 1 here; some tools count from 0."""
+    numbers = [number for pair in pairs for number in pair]
+    first = 0 if 0 in numbers and max(numbers) < len(names) else 1
+    if first == 0:
+        message = "the skeleton has the keypoint 0, but COCO's skeletons count from 1"
+        problems.note("skeleton_from_0", message, action="counted from 0", names_image=False)
+    valid = range(first, first + len(names))
+    return tuple((names[a - first], names[b - first]) for a, b in pairs if a in valid and b in valid)
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_MAX_LISTED])}{', ...' if len(names) > _MAX_LISTED else ''}"

@@ -25,6 +25,8 @@ class Metadata:
         keypoint_skeleton: pairs of names to connect with a line in visualizations.
         stuff_classes: names of the semantic labels 0 ... S-1; by convention label 0 represents all things.
         stuff_ids: ``category_id`` of each semantic label in panoptic files; 0 ... S-1 by default.
+        mirrors_keypoints: False if the pairs are not known, so that a mirrored image would have wrong keypoints;
+            ``InputMapper`` then mirrors no images with keypoints.
         palette: RGB color in [0, 255] of each object class; may be empty.
 
     Raises:
@@ -41,6 +43,7 @@ class Metadata:
     stuff_classes: tuple[str, ...] = ()
     stuff_ids: tuple[int, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()
+    mirrors_keypoints: bool = True
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

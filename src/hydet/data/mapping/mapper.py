@@ -11,8 +11,9 @@ from torch import Tensor
 from hydet.data.datasets.record import Record
 from hydet.data.mapping.instances import build_instances, build_proposals
 from hydet.data.mapping.regions import MaskFormat
-from hydet.data.mapping.sample import select_sample
+from hydet.data.mapping.sample import Sample, select_sample
 from hydet.data.mapping.transforming import Transform, apply_transforms, check_point_transforms
+from hydet.data.transforms.flipping import RandomHorizontalFlip
 from hydet.structures import ModelInput
 
 __all__ = ["InputMapper"]
@@ -28,7 +29,8 @@ class InputMapper:
 
     Boxes that a crop has cut are replaced by the boxes around the rest of their masks. Rotated boxes are clipped only
     where they are nearly upright (``RotatedBoxes.clip``), and dropped if they lie outside the image. Crowd regions are
-    dropped. If the transforms mirrored the image, paired keypoints such as left and right eye are swapped.
+    dropped. If the transforms mirrored the image, paired keypoints such as left and right eye are swapped; if the pairs are
+    not known (``Metadata.mirrors_keypoints``), the image is mirrored back.
 
     Args:
         transforms: one transform, or several that are applied in order. Each takes and returns a dict of ``tv_tensors``,
@@ -112,8 +114,7 @@ class InputMapper:
         )
         sample, mirrored = apply_transforms(sample, self.transforms, seed)
         if mirrored and sample.keypoints is not None:
-            swapped = _swap_paired_keypoints(sample.keypoints, record)
-            sample = dataclasses.replace(sample, keypoints=swapped)
+            sample = _correct_mirrored_keypoints(sample, record)
         model_input: ModelInput = {
             "image": self._pack_image(sample.image, record),
             "instances": build_instances(
@@ -146,11 +147,18 @@ class InputMapper:
         return image.contiguous()
 
 
-def _swap_paired_keypoints(keypoints: Tensor, record: Record) -> Tensor:
-    """Swap paired keypoints ``(N, K, 3)`` of a mirrored image: the left eye now looks like a right eye."""
+def _correct_mirrored_keypoints(sample: Sample, record: Record) -> Sample:
+    """Swap paired keypoints of a mirrored image: the left eye now looks like a right eye.
+
+    If the pairs are not known, the image is mirrored back instead, with all that the transforms did besides.
+    """
     if record.metadata is None:
         raise ValueError(f"{record.file_name}: a mirrored image needs the keypoint names in metadata")
-    return keypoints[:, list(record.metadata.keypoint_flip_indices)]
+    if not record.metadata.mirrors_keypoints:
+        return apply_transforms(sample, [RandomHorizontalFlip(p=1.0)], seed=0)[0]
+    assert sample.keypoints is not None
+    swapped = sample.keypoints[:, list(record.metadata.keypoint_flip_indices)]
+    return dataclasses.replace(sample, keypoints=swapped)
 
 
 def _original_labels(record: Record) -> dict[str, object]:
