@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from hydet.layers import ShapeSpec
 from hydet.modeling.backbones import Backbone
 
-from .building import build_from_config
+from .building import MMDetConfig, build_from_config
 
 __all__ = ["MMDetBackbone"]
 
@@ -37,8 +36,8 @@ class MMDetBackbone(Backbone):
     def __init__(
         self,
         *,
-        backbone: nn.Module | Mapping[str, Any],
-        neck: nn.Module | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        backbone: nn.Module | MMDetConfig,
+        neck: nn.Module | MMDetConfig | Sequence[MMDetConfig] | None = None,
         output_shapes: Sequence[ShapeSpec],
         output_names: Sequence[str] | None = None,
     ) -> None:
@@ -88,5 +87,5 @@ class MMDetBackbone(Backbone):
         return dict(zip(self._shapes, features))
 
 
-def _build(part: nn.Module | Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> nn.Module:
+def _build(part: nn.Module | MMDetConfig | Sequence[MMDetConfig]) -> nn.Module:
     return part if isinstance(part, nn.Module) else build_from_config(part, owner="MMDetBackbone")

@@ -7,13 +7,16 @@ import importlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeAlias
 
 from torch import nn
 
 from .mmcv_ext import provide_compiled_operators
 
-__all__ = ["build_from_config", "import_mmdet"]
+__all__ = ["MMDetConfig", "build_from_config", "import_mmdet"]
+
+# A part as in mmdet's config files: a mapping with ``type``.
+MMDetConfig: TypeAlias = Mapping[str, object]
 
 SCOPE = "mmdet"
 
@@ -37,7 +40,7 @@ def import_mmdet(owner: str) -> None:
         ) from error
 
 
-def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, owner: str) -> nn.Module:
+def build_from_config(config: MMDetConfig | Sequence[MMDetConfig], *, owner: str) -> nn.Module:
     """Build a module from an mmdet config and initialize its weights as the config says.
 
     Weights on the meta device are not initialized. mmengine's logger is silenced, since it logs a line per parameter.
@@ -81,7 +84,7 @@ def build_from_config(config: Mapping[str, Any] | Sequence[Mapping[str, Any]], *
     return module
 
 
-def _plain(config: Any) -> Any:
+def _plain(config: object) -> object:
     """Copy nested mappings and sequences of any type to dicts, lists and tuples."""
     if isinstance(config, Mapping):
         return {key: _plain(value) for key, value in config.items()}
@@ -92,7 +95,7 @@ def _plain(config: Any) -> Any:
     return config
 
 
-def _check_types(config: Any, owner: str) -> None:
+def _check_types(config: object, owner: str) -> None:
     """Raise ``ValueError`` for a ``type`` that mmengine would import and call without being registered.
 
     A config may come with a checkpoint from an untrusted source, and mmengine accepts ``type: subprocess.run``.

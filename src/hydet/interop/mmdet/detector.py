@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from hydet.modeling.meta_arch.model_inputs import (
 from hydet.modeling.protocols import Task
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
-from .building import build_from_config, import_mmdet
+from .building import MMDetConfig, build_from_config, import_mmdet
 from .capabilities import inspect_detector
 from .forward_context import cache_features, use_forward_mode
 from .results import (
@@ -30,6 +30,9 @@ from .results import (
     sem_seg_from_mmdet,
 )
 from .samples import add_ground_truth, make_sample, sem_seg_to_mmdet
+
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
 
 __all__ = ["MMDetDetector"]
 
@@ -67,7 +70,7 @@ class MMDetDetector(MetaArchitecture):
     def __init__(
         self,
         *,
-        detector: nn.Module | Mapping[str, Any],
+        detector: nn.Module | MMDetConfig,
         size_divisibility: int = 32,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -99,7 +102,7 @@ class MMDetDetector(MetaArchitecture):
                 )
 
     @property
-    def preprocessor(self) -> Any:
+    def preprocessor(self) -> Any:  # mmdet declares no interface of preprocessors
         """The mmdet module that batches images: the detector's preprocessor, or one that only pads."""
         return self.detector.data_preprocessor if self._padding is None else self._padding
 
@@ -161,7 +164,7 @@ class MMDetDetector(MetaArchitecture):
 
     def _prepare(
         self, batched_inputs: Sequence[ModelInput], *, with_ground_truth: bool, augment: bool = False
-    ) -> tuple[Tensor, list[Any]]:
+    ) -> tuple[Tensor, list[DetDataSample]]:
         """Return ``(B, C, H, W)`` images and one ``DetDataSample`` per image, on the model's device."""
         images, samples = [], []
         for entry in batched_inputs:
@@ -187,7 +190,7 @@ class MMDetDetector(MetaArchitecture):
                 preprocessor.batch_augments = augmentations
         return data["inputs"], data["data_samples"]
 
-    def _add_ground_truth(self, sample: Any, entry: ModelInput) -> None:
+    def _add_ground_truth(self, sample: DetDataSample, entry: ModelInput) -> None:
         """Check the ground truth of one input and add it to its sample."""
         needs = self._capabilities
         to_check: ModelInput = entry
@@ -214,7 +217,7 @@ class MMDetDetector(MetaArchitecture):
                 sem_seg = sem_seg_to_mmdet(sem_seg, needs.num_things)
         add_ground_truth(sample, entry["instances"], sem_seg)
 
-    def _losses(self, images: Tensor, samples: list[Any]) -> Losses:
+    def _losses(self, images: Tensor, samples: list[DetDataSample]) -> Losses:
         with use_forward_mode(self.detector, training=True):
             losses = scalar_losses(self.detector(images, samples, mode="loss"))
         if losses and torch.is_grad_enabled() and not any(len(s.gt_instances.bboxes) for s in samples):
@@ -225,7 +228,7 @@ class MMDetDetector(MetaArchitecture):
             losses[name] = losses[name] + 0.0 * torch.stack(sums).sum() if sums else losses[name]
         return losses
 
-    def _predict(self, images: Tensor, samples: list[Any]) -> list[ModelOutput]:
+    def _predict(self, images: Tensor, samples: list[DetDataSample]) -> list[ModelOutput]:
         with use_forward_mode(self.detector, training=False):
             samples = self.detector(images, samples, mode="predict")
         capabilities = self._capabilities
@@ -252,7 +255,7 @@ class MMDetDetector(MetaArchitecture):
         return results
 
 
-def _channel_order(detector: nn.Module | Mapping[str, Any], input_format: str | None) -> str:
+def _channel_order(detector: nn.Module | MMDetConfig, input_format: str | None) -> str:
     """Return the channel order of the input, from the config of the preprocessor if there is one.
 
     Raises:

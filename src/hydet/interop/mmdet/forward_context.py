@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,11 +43,11 @@ def use_forward_mode(detector: nn.Module, *, training: bool) -> Iterator[None]:
 class _CachedFeatures(NamedTuple):
     images: Tensor
     training: bool
-    features: Any  # the structure depends on the neck
+    features: object  # nested tuples or lists of feature maps; the structure depends on the neck
 
 
 @contextmanager
-def cache_features(detector: Any) -> Iterator[None]:
+def cache_features(detector: nn.Module) -> Iterator[None]:
     """Compute the features of a batch once, and run the heads in float32.
 
     Inside the context, ``detector.extract_feat`` returns the cached features if it gets the same images again. Under
@@ -67,7 +67,7 @@ def cache_features(detector: Any) -> Iterator[None]:
     depends_on_mode = any(hasattr(module, MODE_DEPENDENT_BRANCH) for module in detector.modules())
     cache: list[_CachedFeatures] = []
 
-    def extract_once(batch_inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def extract_once(batch_inputs: Tensor, *args: object, **kwargs: object) -> object:
         mode = depends_on_mode and detector.training
         cacheable = not (args or kwargs)
         if cacheable and cache and cache[0].images is batch_inputs and cache[0].training == mode:

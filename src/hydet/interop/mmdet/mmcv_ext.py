@@ -11,9 +11,9 @@ import importlib
 import importlib.machinery
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,7 @@ class OperatorStandIns(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
 
-        def missing(*args: Any, **kwargs: Any) -> NoReturn:
+        def missing(*args: object, **kwargs: object) -> NoReturn:
             raise RuntimeError(
                 f"mmcv's operator {name} is compiled code, which mmcv-lite lacks and hydet has no stand-in for "
                 f"(stand-ins: {', '.join(f.__name__ for f in STAND_INS)}); install a compiled mmcv 2.1.0 instead of "
@@ -72,8 +72,8 @@ def provide_compiled_operators() -> bool:
 def nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     if offset != 0:
         raise RuntimeError(f"mmcv's nms with offset={offset} has no stand-in; offset=0 has")
-    kept_indices: Tensor = torchvision.ops.nms(bboxes.float(), scores.float(), iou_threshold)
-    return kept_indices
+    indices: Tensor = torchvision.ops.nms(bboxes.float(), scores.float(), iou_threshold)
+    return indices
 
 
 def roi_align_forward(
@@ -188,7 +188,7 @@ def modulated_deform_conv_forward(
     mask: Tensor,
     output: Tensor,
     columns: Tensor,
-    **geometry: Any,
+    **geometry: int,
 ) -> None:
     tensors = (x.float() for x in (input, weight, bias, offset, mask))
     output.copy_(_deformable_convolution(geometry)(*tensors))
@@ -208,7 +208,7 @@ def modulated_deform_conv_backward(
     grad_offset: Tensor,
     grad_mask: Tensor,
     grad_output: Tensor,
-    **geometry: Any,
+    **geometry: int,
 ) -> None:
     _differentiate(
         _deformable_convolution(geometry),
@@ -253,7 +253,7 @@ def _deformable_attention(spatial_shapes: Tensor) -> Callable[[Tensor, Tensor, T
     )
 
 
-def _deformable_convolution(geometry: dict[str, Any]) -> Callable[..., Tensor]:
+def _deformable_convolution(geometry: Mapping[str, int]) -> Callable[..., Tensor]:
     def convolve(input: Tensor, weight: Tensor, bias: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         output: Tensor = torchvision.ops.deform_conv2d(
             input,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hydet.structures import BitMasks, Boxes, Instances, Losses, SegmentInfo
+
+if TYPE_CHECKING:
+    from mmengine.structures import InstanceData
 
 __all__ = [
     "instances_from_mmdet",
@@ -21,7 +24,7 @@ __all__ = [
 INSTANCE_OFFSET = 1000  # a pixel of mmdet's panoptic map is: class + INSTANCE_OFFSET * index of the instance
 
 
-def scalar_losses(outputs: Mapping[str, Any]) -> Losses:
+def scalar_losses(outputs: Mapping[str, object]) -> Losses:
     """Reduce the losses of an mmdet detector to scalars, in the way of mmdet's own training.
 
     Losses are the entries with ``loss`` in their names; the others, such as ``acc``, are metrics and dropped. Each
@@ -41,17 +44,18 @@ def scalar_losses(outputs: Mapping[str, Any]) -> Losses:
         if "loss" not in name:
             continue
         parts = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(part, Tensor) for part in parts):
+        tensors = [part for part in parts if isinstance(part, Tensor)]
+        if len(tensors) != len(parts):
             raise TypeError(
                 f"mmdet: expected {name!r} as a tensor or a list of tensors, got {type(value).__name__}"
             )
-        if parts:
-            losses[name] = torch.stack([part.mean() for part in parts]).sum()
+        if tensors:
+            losses[name] = torch.stack([tensor.mean() for tensor in tensors]).sum()
     return losses
 
 
 def instances_from_mmdet(
-    predictions: Any, output_size: tuple[int, int], *, has_boxes: bool = True
+    predictions: InstanceData, output_size: tuple[int, int], *, has_boxes: bool = True
 ) -> Instances:
     """Convert the detections of one image.
 
@@ -78,7 +82,7 @@ def instances_from_mmdet(
     return result
 
 
-def proposals_from_mmdet(predictions: Any, output_size: tuple[int, int]) -> Instances:
+def proposals_from_mmdet(predictions: InstanceData, output_size: tuple[int, int]) -> Instances:
     """Convert the proposals of one image.
 
     Args:

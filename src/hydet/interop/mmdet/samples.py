@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,10 +10,16 @@ from torch import Tensor
 
 from hydet.structures import BitMasks, Instances, ModelInput, PolygonMasks
 
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BaseInstanceMasks
+
 __all__ = ["add_ground_truth", "make_sample", "masks_to_mmdet", "sem_seg_to_mmdet"]
 
 
-def make_sample(entry: ModelInput, image_size: tuple[int, int], output_size: tuple[int, int]) -> Any:
+def make_sample(
+    entry: ModelInput, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> DetDataSample:
     """Create the sample that describes an image to mmdet.
 
     Args:
@@ -22,7 +28,7 @@ def make_sample(entry: ModelInput, image_size: tuple[int, int], output_size: tup
         output_size: (height, width) of the results, which mmdet calls the original shape.
 
     Returns:
-        A ``DetDataSample`` without ground truth.
+        A sample without ground truth.
     """
     from mmdet.structures import DetDataSample
 
@@ -41,11 +47,11 @@ def make_sample(entry: ModelInput, image_size: tuple[int, int], output_size: tup
     )
 
 
-def add_ground_truth(sample: Any, instances: Instances, sem_seg: Tensor | None) -> None:
+def add_ground_truth(sample: DetDataSample, instances: Instances, sem_seg: Tensor | None) -> None:
     """Add ground truth to a sample, in place.
 
     Args:
-        sample: a ``DetDataSample``.
+        sample: the sample of the image.
         instances: with ``gt_boxes``, ``gt_classes`` and optionally ``gt_masks``, in the frame of the image.
         sem_seg: ``(H, W)`` labels in mmdet's numbering, or ``None``.
     """
@@ -59,7 +65,7 @@ def add_ground_truth(sample: Any, instances: Instances, sem_seg: Tensor | None) 
         sample.gt_sem_seg = PixelData(sem_seg=sem_seg[None])
 
 
-def masks_to_mmdet(masks: BitMasks | PolygonMasks | Tensor, image_size: tuple[int, int]) -> Any:
+def masks_to_mmdet(masks: BitMasks | PolygonMasks | Tensor, image_size: tuple[int, int]) -> BaseInstanceMasks:
     """Convert masks to mmdet's ``BitmapMasks`` or ``PolygonMasks``, which are stored on the CPU.
 
     Args:
