@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from hydet import kernels
+from hydet.kernels import batched_nms_rotated, nms_padded, nms_rotated
 
 __all__ = ["batched_nms", "batched_nms_rotated", "nms", "nms_rotated"]
 
@@ -33,9 +33,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
             counts = (boxes.shape[0], scores.shape[0], idxs.shape[0])
             raise ValueError(f"batched_nms needs equally many boxes, scores and idxs, got {counts}")
         if boxes.device.type == "cpu" and boxes.shape[0] > _MANY_BOXES:
-            indices, count = kernels.nms_padded(
-                boxes.float()[None], scores[None], iou_threshold, groups=idxs[None]
-            )
+            indices, count = nms_padded(boxes.float()[None], scores[None], iou_threshold, groups=idxs[None])
             return indices[0, : int(count)]
     # Shift each group by an offset, so that one suppression handles all of them. Offsets use up the precision of
     # float32, hence float64; ONNX supports float32 alone.
@@ -55,32 +53,3 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     indices: Tensor = nms(boxes, scores, iou_threshold)  # torchvision has no types
     return indices
-
-
-def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Apply non-maximum suppression to rotated boxes.
-
-    Args:
-        boxes: ``(N, 5)`` as ``(cx, cy, w, h, angle)``, angles in degrees counter-clockwise.
-        scores: ``(N,)``.
-        iou_threshold: a box is dropped if its rotated IoU with a box of higher score is above this.
-
-    Returns:
-        Indices of the remaining boxes, sorted by descending score.
-    """
-    return kernels.nms_rotated(boxes, scores, iou_threshold)
-
-
-def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Apply non-maximum suppression to rotated boxes within each group.
-
-    Args:
-        boxes: ``(N, 5)`` as ``(cx, cy, w, h, angle)``, angles in degrees counter-clockwise.
-        scores: ``(N,)``.
-        idxs: ``(N,)`` group of each box; boxes of different groups do not suppress each other.
-        iou_threshold: a box is dropped if its rotated IoU with a box of higher score is above this.
-
-    Returns:
-        Indices of the remaining boxes, sorted by descending score.
-    """
-    return kernels.batched_nms_rotated(boxes, scores, idxs, iou_threshold)
