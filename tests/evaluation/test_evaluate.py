@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from hydet.evaluation import evaluate
+from hydet.evaluation import coco_results, evaluate
+from hydet.evaluation.coco_results import mask_run_lengths
+from hydet.structures import Boxes, Instances, ROIMasks
 
 
 class Model(nn.Module):
@@ -101,3 +103,49 @@ def test_an_empty_loader_is_an_error():
 def test_two_evaluators_with_the_same_metric_are_an_error():
     with pytest.raises(ValueError, match="total"):
         evaluate(Model(), make_loader(), [Total(), Total()], progress=False)
+
+
+class MaskModel(nn.Module):
+    """Returns 28 x 28 masks, as GeneralizedRCNN.detect_unpasted does."""
+
+    def detect_unpasted(self, batched_inputs, *, with_losses):
+        boxes = Boxes(torch.tensor([[2.0, 3.0, 30.0, 40.0], [5.0, 5.0, 20.0, 25.0]]))
+        masks = ROIMasks(torch.rand(2, 28, 28, generator=torch.Generator().manual_seed(1)))
+        fields = {"scores": torch.tensor([0.9, 0.8]), "pred_classes": torch.tensor([0, 1])}
+        instances = Instances((50, 60), pred_boxes=boxes, pred_masks=masks, **fields)
+        return {}, [{"instances": instances} for _ in batched_inputs]
+
+
+class Masks:
+    """An evaluator that keeps the masks that it receives."""
+
+    def __init__(self):
+        self.masks, self.batch_sizes, self.codes = [], [], []
+
+    def reset(self):
+        pass
+
+    def update(self, inputs, outputs):
+        self.batch_sizes.append(len(inputs))
+        self.masks += [output["instances"].pred_masks for output in outputs]
+        self.codes += [mask_run_lengths(output["instances"]) for output in outputs]
+
+    def compute(self):
+        return {}
+
+    def tables(self):
+        return []
+
+
+class SmallMasks(Masks):
+    takes_roi_masks = True
+
+
+def test_only_evaluators_that_need_them_get_pasted_masks_image_by_image(monkeypatch):
+    pasted, small = Masks(), SmallMasks()
+    monkeypatch.setattr(coco_results, "PIXELS_PER_STEP", 50 * 60)  # one mask at a time
+    evaluate(MaskModel(), [[{"image_id": 1}, {"image_id": 2}]], [pasted, small], progress=False)
+    assert pasted.batch_sizes == [1, 1] and small.batch_sizes == [2]
+    assert all(isinstance(masks, ROIMasks) and masks.tensor.shape == (2, 28, 28) for masks in small.masks)
+    assert all(masks.shape == (2, 50, 60) and masks.dtype == torch.bool for masks in pasted.masks)
+    assert small.codes == pasted.codes and len(small.codes[0]) == 2

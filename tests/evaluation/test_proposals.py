@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hydet.data import Metadata
 from hydet.evaluation import Evaluator, ProposalEvaluator
+from hydet.evaluation.proposals import _best_pairs
 from hydet.structures import Boxes, Instances, RotatedBoxes
 
 SIZE = (400, 400)
@@ -109,10 +110,26 @@ def coco_recall(dataset, proposals, limits):
 @pytest.mark.parametrize("limits", [(100, 1000), (1, 5, 20)])
 def test_metrics_equal_coco_without_classes(limits):
     dataset, proposals = random_scene(0)
-    metrics = measure(dataset, as_results(proposals), limits=limits)
+    metrics = measure(dataset, as_results(proposals), limits=limits, match_by="score")
     assert metrics == pytest.approx(coco_recall(dataset, proposals, limits), abs=1e-12)
     few, many = metrics[f"proposals/AR{limits[0]}"], metrics[f"proposals/AR{limits[-1]}"]
     assert 0 < few < many < 1
+
+
+def test_the_best_pairs_are_matched_first():
+    overlaps = np.array([[0.6, 0.9], [0.0, 0.8], [0.55, 0.0]])
+    # By score, proposal 0 would take object 1 and proposal 1 nothing above 0.8; by overlap too, object 0 gets the rest.
+    assert _best_pairs(overlaps).tolist() == [0.55, 0.9]
+    assert _best_pairs(np.zeros((0, 2))).tolist() == [0, 0]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        overlaps = rng.random(rng.integers(1, 9, size=2))
+        left, expected = overlaps.copy(), np.zeros(overlaps.shape[1])
+        for _ in range(min(overlaps.shape)):
+            row, column = np.unravel_index(left.argmax(), left.shape)
+            expected[column] = left[row, column]
+            left[row], left[:, column] = -1, -1
+        assert _best_pairs(overlaps).tolist() == expected.tolist()
 
 
 def test_rotated_proposals_are_compared_with_rotated_boxes():

@@ -44,7 +44,7 @@ def slow_metrics(pairs, num_classes=4, ignore=255):
             ((gt_labels == c) & (predicted == c)).sum(),
             ((gt_labels == c) | (predicted == c)).sum(),
         )
-        if either:
+        if either and (gt_labels == c).any():
             ious.append(both / either)
             weighted += (gt_labels == c).mean() * ious[-1]
         if (gt_labels == c).any():
@@ -73,7 +73,7 @@ def test_metrics_of_a_small_example():
     gt_labels, predicted = [[1, 1, 1, 2], [255, 2, 2, 2]], [[1, 1, 2, 2], [3, 2, 2, 0]]
     metrics = measure((gt_labels, predicted))[1]
     # label 1: 2 of 3; label 2: 3 shared of 5 in either; label 0: predicted once and wrong; label 3 only where void
-    assert metrics["semantic/mIoU"] == pytest.approx((2 / 3 + 3 / 5 + 0) / 3)
+    assert metrics["semantic/mIoU"] == pytest.approx((2 / 3 + 3 / 5) / 2)
     assert metrics["semantic/fwIoU"] == pytest.approx(3 / 7 * 2 / 3 + 4 / 7 * 3 / 5)
     assert metrics["semantic/mACC"] == pytest.approx((2 / 3 + 3 / 4) / 2)
     assert metrics["semantic/pACC"] == pytest.approx(5 / 7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,21 @@ __all__ = ["METRICS_FILE", "read_metrics", "write_metrics"]
 METRICS_FILE = "metrics.json"
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, float], *, main_metric: str, **details: float) -> Path:
+def write_metrics(
+    folder: Path,
+    metrics: Mapping[str, float],
+    *,
+    main_metric: str,
+    notes: Sequence[str] = (),
+    **details: float,
+) -> Path:
     """Write the metrics of a run.
 
     Args:
         folder: output folder of the run.
         metrics: metrics by name. NaN and infinity, which JSON lacks, are left out.
         main_metric: name of the metric by which runs are compared, stored under ``metric``.
+        notes: lines about the ground truth that the metrics are on, stored under ``ground_truth`` if there are any.
         details: other numbers, such as ``seconds``.
 
     Returns:
@@ -29,7 +37,9 @@ def write_metrics(folder: Path, metrics: Mapping[str, float], *, main_metric: st
     """
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     path = folder / METRICS_FILE
-    write_atomically(path, json.dumps({**finite, "metric": main_metric, **details}, indent=1))
+    notes_entry = {"ground_truth": list(notes)} if notes else {}
+    content = {**finite, "metric": main_metric, **details, **notes_entry}
+    write_atomically(path, json.dumps(content, indent=1))
     return path
 
 

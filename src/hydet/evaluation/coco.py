@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,9 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         per_class_metrics: True adds ``<task>/AP/<class>``.
         keypoint_offset: offset of the model's keypoints from those of ``to_coco()``, in x and y in pixels; by default
             the dataset's ``keypoint_offset``.
+        keypoint_area: size by which a detection counts in ``keypoints/APm`` and ``/APl``: ``"box"``, the area of its
+            box, as detectron2 does; or ``"keypoints"``, the area that its keypoints span, as COCO's tools do for results
+            without boxes. ``keypoints/AP`` is the same.
 
     Raises:
         ValueError: if a type or backend is unknown, or keypoints have no sigmas in the metadata.
@@ -56,6 +59,7 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         max_detections: int = 100,
         per_class_metrics: bool = False,
         keypoint_offset: float | None = None,
+        keypoint_area: Literal["box", "keypoints"] = "box",
     ) -> None:
         super().__init__()
         if not iou_types or any(name not in TASKS for name in iou_types):
@@ -68,12 +72,17 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         self.metadata = self.dataset.metadata
         if "keypoints" in iou_types and not self.metadata.keypoint_sigmas:
             raise ValueError("keypoint AP needs keypoint_sigmas in the dataset's metadata")
+        if keypoint_area not in ("box", "keypoints"):
+            raise ValueError(f"keypoint_area must be 'box' or 'keypoints', got {keypoint_area!r}")
+        self.keypoint_area = keypoint_area
         self.iou_types = tuple(iou_types)
         self.backend = backend
         self.max_detections = max_detections
         self.per_class_metrics = per_class_metrics
         self.keypoint_offset = self.dataset.keypoint_offset if keypoint_offset is None else keypoint_offset
         self._ground_truth: CocoJson | None = None
+
+    takes_roi_masks = True
 
     def _collect(self, entry: ModelInput, output: ModelOutput) -> list[CocoResult]:
         if "instances" in output:
@@ -117,6 +126,8 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
     ) -> PrecisionRecall:
         shape_key = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}[iou_type]
         keys = {"image_id", "category_id", "score", shape_key}
+        if iou_type == "keypoints" and self.keypoint_area == "box":
+            keys.add("bbox")
         # Leave out other shapes: with a box beside its mask, the tools would measure an object's size by its box.
         detections = [
             {k: v for k, v in result.items() if k in keys} for part in results.values() for result in part

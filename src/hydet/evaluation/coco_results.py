@@ -10,7 +10,7 @@ import torch
 from faster_coco_eval import mask as rle
 from torch import Tensor
 
-from hydet.structures import BitMasks, Instances, Keypoints, ModelInput, ModelOutput
+from hydet.structures import BitMasks, Instances, Keypoints, ModelInput, ModelOutput, ROIMasks
 
 if TYPE_CHECKING:
     from hydet.data import Metadata
@@ -21,6 +21,7 @@ __all__ = [
     "RunLengths",
     "check_fields",
     "get_instances",
+    "mask_run_lengths",
     "results_to_coco_json",
     "run_lengths",
 ]
@@ -29,6 +30,9 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}  # COCO's name
 FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 
 MASKS_PER_STEP = 32  # masks that are copied to the CPU at a time
+PIXELS_PER_STEP = (
+    1 << 26
+)  # of the masks that are pasted and encoded at a time; bytes, since a mask has one per pixel
 
 
 class RunLengths(TypedDict):
@@ -75,8 +79,8 @@ def results_to_coco_json(
     Args:
         inputs: model inputs; ``image_id`` identifies the image, or ``file_name`` if there is no id.
         outputs: results for the inputs: ``{"instances": Instances}`` in the frame of the original image, with
-            ``pred_boxes``, ``scores``, ``pred_classes`` and, if the model predicts them, ``pred_masks`` (n, H, W) and
-            ``pred_keypoints`` (n, K, 3).
+            ``pred_boxes``, ``scores``, ``pred_classes`` and, if the model predicts them, ``pred_masks`` (n, H, W) or
+            ``ROIMasks``, and ``pred_keypoints`` (n, K, 3).
         metadata: ``hydet.data.Metadata``, whose ``thing_ids`` convert classes back to category ids.
         keypoint_offset: subtracted from x and y of keypoints, in pixels.
 
@@ -137,7 +141,7 @@ def _image_results(
         for c, box, score in zip(classes, boxes, instances.scores.double().tolist(), strict=True)
     ]
     if instances.has("pred_masks"):
-        for result, code in zip(results, run_lengths(instances.pred_masks), strict=True):
+        for result, code in zip(results, mask_run_lengths(instances), strict=True):
             result["segmentation"] = code
     if instances.has("pred_keypoints"):
         keypoints = _to_coco_keypoints(instances.pred_keypoints, keypoint_offset)
@@ -154,6 +158,23 @@ def _to_coco_boxes(boxes: Tensor) -> list[list[float]]:
     return rows
 
 
+def mask_run_lengths(instances: Instances) -> list[RunLengths]:
+    """Encode ``pred_masks``, which are ``(n, H, W)``, or ``ROIMasks`` relative to ``pred_boxes``; see ``run_lengths``.
+
+    ``ROIMasks`` are pasted a few at a time, so memory does not grow with the number of masks.
+    """
+    masks = instances.pred_masks
+    if not isinstance(masks, ROIMasks):
+        return run_lengths(masks)
+    height, width = instances.image_size
+    size = max(1, PIXELS_PER_STEP // max(1, height * width))
+    codes: list[RunLengths] = []
+    for start in range(0, len(masks), size):
+        boxes = instances.pred_boxes.tensor[start : start + size]
+        codes += run_lengths(masks[start : start + size].to_bitmasks(boxes, height, width))
+    return codes
+
+
 def run_lengths(masks: Tensor | BitMasks) -> list[RunLengths]:
     """Encode ``(n, H, W)`` masks as COCO's compressed run-length codes; probabilities above 0.5 belong to a mask.
 
@@ -166,7 +187,9 @@ def run_lengths(masks: Tensor | BitMasks) -> list[RunLengths]:
             f"pred_masks has shape {tuple(tensor.shape)}, expected (n, H, W): masks pasted into the image"
         )
     codes: list[RunLengths] = []
-    for part in tensor.detach().split(MASKS_PER_STEP):
+    for part in tensor.detach().split(
+        max(1, min(MASKS_PER_STEP, PIXELS_PER_STEP // max(1, tensor.shape[1] * tensor.shape[2])))
+    ):
         if part.shape[0] == 0:
             break
         binary = (part > 0.5 if part.is_floating_point() else part).byte().cpu()

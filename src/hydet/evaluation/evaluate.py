@@ -11,9 +11,9 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from hydet.distributed import cuda_rng_devices, is_main_process, sum_over_processes
-from hydet.structures import Losses, ModelInput, ModelOutput
+from hydet.structures import Instances, Losses, ModelInput, ModelOutput, ROIMasks
 
-from .evaluator import Evaluator
+from .evaluator import Evaluator, TakesROIMasks
 
 if TYPE_CHECKING:
     from hydet.modeling.protocols import Detector
@@ -68,7 +68,7 @@ def evaluate(
         for batch in _with_progress(loader, progress):
             losses, outputs = run(batch)
             for evaluator in evaluators:
-                evaluator.update(batch, outputs)
+                _update(evaluator, batch, outputs)
             num_images += len(batch)
             if losses:
                 num_images_with_losses += len(batch)
@@ -97,6 +97,40 @@ class _HasLossesAndInference(Protocol):
     def losses_and_inference(self, batched_inputs: Batch) -> tuple[Losses, Sequence[ModelOutput]]: ...
 
 
+@runtime_checkable
+class _DefersPasting(Protocol):
+    def detect_unpasted(
+        self, batched_inputs: Batch, *, with_losses: bool
+    ) -> tuple[Losses, Sequence[ModelOutput]]: ...
+
+
+def _update(evaluator: Evaluator, batch: Batch, outputs: Sequence[ModelOutput]) -> None:
+    """Pass results to an evaluator; one that does not take ``ROIMasks`` gets pasted masks, one image at a time."""
+    if (isinstance(evaluator, TakesROIMasks) and evaluator.takes_roi_masks) or not any(
+        _has_roi_masks(output) for output in outputs
+    ):
+        evaluator.update(batch, outputs)
+    else:
+        for entry, output in zip(batch, outputs, strict=True):
+            evaluator.update([entry], [_paste(output)])
+
+
+def _has_roi_masks(output: ModelOutput) -> bool:
+    instances = output.get("instances") if isinstance(output, dict) else None
+    return (
+        instances is not None and instances.has("pred_masks") and isinstance(instances.pred_masks, ROIMasks)
+    )
+
+
+def _paste(output: ModelOutput) -> ModelOutput:
+    if not _has_roi_masks(output):
+        return output
+    instances = output["instances"]
+    masks = instances.pred_masks.to_bitmasks(instances.pred_boxes, *instances.image_size).tensor
+    pasted = Instances(instances.image_size, **{**instances.get_fields(), "pred_masks": masks})
+    return {**output, "instances": pasted}
+
+
 def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
     """Return a function that computes the losses and results of a batch.
 
@@ -108,6 +142,8 @@ def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
 
     def run(batch: Batch) -> tuple[Losses, Sequence[ModelOutput]]:
         has_ground_truth = all("instances" in entry or "sem_seg" in entry for entry in batch)
+        if isinstance(model, _DefersPasting):
+            return model.detect_unpasted(batch, with_losses=with_losses and has_ground_truth)
         if with_losses and both is not None and has_ground_truth:
             return both(batch)
         return {}, infer(batch)

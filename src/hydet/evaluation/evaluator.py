@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hydet.structures import ModelInput, ModelOutput
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "TakesROIMasks"]
 
 
 @runtime_checkable
@@ -33,4 +33,17 @@ class Evaluator(Protocol):
 
     def tables(self) -> list[Table]:
         """Return tables to print after ``compute``; only the main process has any."""
+        ...
+
+
+@runtime_checkable
+class TakesROIMasks(Protocol):
+    """An evaluator that reads ``pred_masks`` both as ``(n, H, W)`` masks and as ``ROIMasks`` relative to the boxes.
+
+    Masks of large photos take gigabytes once they are pasted. Other evaluators receive pasted masks, image by image.
+    """
+
+    @property
+    def takes_roi_masks(self) -> bool:
+        """True."""
         ...

@@ -16,7 +16,7 @@ from hydet.structures import ModelInput, ModelOutput
 
 from .ap_tables import COLUMNS, summary_table
 from .average_precision import accumulate, mean_of_measured, summarize
-from .coco_results import TASKS, RunLengths, check_fields, get_instances, run_lengths
+from .coco_results import TASKS, RunLengths, check_fields, get_instances, mask_run_lengths
 from .ground_truth_objects import (
     GroundTruthObjects,
     box_areas,
@@ -87,6 +87,8 @@ class LvisEvaluator(PerImageEvaluator[_Detections]):
         self.max_detections = max_detections
         self._ground_truth: _LvisGroundTruth | None = None
 
+    takes_roi_masks = True
+
     def _collect(self, entry: ModelInput, output: ModelOutput) -> _Detections:
         instances = get_instances(entry, output, len(self.metadata.thing_ids))
         check_fields(instances, self.iou_types)
@@ -96,7 +98,7 @@ class LvisEvaluator(PerImageEvaluator[_Detections]):
             classes=instances.pred_classes.cpu().numpy(),
             scores=instances.scores.detach().double().cpu().numpy(),
             boxes=instances.pred_boxes.tensor.detach().float().cpu().numpy(),
-            masks=run_lengths(instances.pred_masks) if "segm" in self.iou_types else None,
+            masks=mask_run_lengths(instances) if "segm" in self.iou_types else None,
         )
 
     def _compute(self, results: Mapping[int, _Detections]) -> dict[str, float]:

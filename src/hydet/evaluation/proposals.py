@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from rich.table import Table
@@ -21,7 +22,7 @@ from .ground_truth_objects import (
     iou_thresholds,
     objects_by_image,
 )
-from .matching import ImageOverlaps, match
+from .matching import AREA_RANGES, ImageOverlaps, match
 from .per_image_evaluator import PerImageEvaluator
 from .terminal_tables import format_percent
 
@@ -46,21 +47,33 @@ class ProposalEvaluator(PerImageEvaluator[_Proposals]):
 
     Metrics are, for each limit such as 100, ``proposals/AR100`` and ``/AR100s``, ``/AR100m``, ``/AR100l`` of objects
     with an area below 32², from 32² to 96², and above, in square pixels. Values lie between 0 and 1; a metric without
-    objects is NaN. The definition is COCO's without classes: in descending order of ``objectness_logits``, each proposal
-    is matched to the unmatched object with the highest IoU. Crowds do not count as objects. Only images that the
-    evaluator received count.
+    objects is NaN. Pairs of a proposal and an object are matched in descending order of IoU, as detectron2 does; see
+    ``match_by``. Crowds do not count as objects. Only images that the evaluator received count, also those without
+    proposals.
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in COCO's format. Rotated proposals are
             compared with its ``rotated_bbox``.
         limits: numbers of proposals per image to evaluate.
+        match_by: ``"overlap"``, or ``"score"`` for COCO's rule without classes: in descending order of
+            ``objectness_logits``, each proposal is matched to the unmatched object with the highest IoU. This gives
+            lower values where objects overlap.
 
     Raises:
-        ValueError: if there are no limits, or one is not positive.
+        ValueError: if there are no limits, one is not positive, or ``match_by`` is unknown.
     """
 
-    def __init__(self, dataset: RecordSource, *, limits: Sequence[int] = (100, 1000)) -> None:
+    def __init__(
+        self,
+        dataset: RecordSource,
+        *,
+        limits: Sequence[int] = (100, 1000),
+        match_by: Literal["overlap", "score"] = "overlap",
+    ) -> None:
         super().__init__()
+        if match_by not in ("overlap", "score"):
+            raise ValueError(f"match_by must be 'overlap' or 'score', got {match_by!r}")
+        self.match_by = match_by
         if not limits or min(limits) < 1:
             raise ValueError(f"limits must be one or more positive numbers of proposals, got {limits}")
         self.dataset = as_detection_dataset(dataset)
@@ -90,11 +103,13 @@ class ProposalEvaluator(PerImageEvaluator[_Proposals]):
             )
         objects = self._objects[rotated]
         self._check_images(results, objects)
-        overlaps = [
-            _class_agnostic_overlaps(proposals, objects[image_id]) for image_id, proposals in results.items()
-        ]
-        matching = match(overlaps, thresholds=iou_thresholds(rotated))
-        recalls = {limit: average_recall(matching, limit).tolist() for limit in self.limits}
+        pairs = [(proposals, objects[image_id]) for image_id, proposals in results.items()]
+        if self.match_by == "score":
+            overlaps = [_class_agnostic_overlaps(*pair) for pair in pairs]
+            matching = match(overlaps, thresholds=iou_thresholds(rotated))
+            recalls = {limit: average_recall(matching, limit).tolist() for limit in self.limits}
+        else:
+            recalls = _recalls_by_overlap(pairs, self.limits, iou_thresholds(rotated))
         metrics = {
             f"proposals/AR{limit}{size}": value
             for limit, values in recalls.items()
@@ -102,6 +117,51 @@ class ProposalEvaluator(PerImageEvaluator[_Proposals]):
         }
         self._tables = [_recall_table(recalls, len(results))]
         return metrics
+
+
+def _recalls_by_overlap(
+    pairs: Sequence[tuple[_Proposals, GroundTruthObjects]], limits: Sequence[int], thresholds: np.ndarray
+) -> dict[int, list[float]]:
+    """Return the average recall by limit and size, with the best pairs matched first."""
+    covered: dict[int, list[list[np.ndarray]]] = {limit: [[] for _ in SIZES] for limit in limits}
+    for proposals, objects in pairs:
+        overlaps = box_overlaps(proposals.boxes, objects)  # (D, G)
+        for a, (smallest, largest) in enumerate(AREA_RANGES):
+            is_counted = ~objects.crowd & (objects.areas >= smallest) & (objects.areas <= largest)
+            for limit in limits:
+                covered[limit][a].append(_best_pairs(overlaps[:limit, is_counted]))
+    recalls: dict[int, list[float]] = {}
+    for limit, by_size in covered.items():
+        values = [np.concatenate(parts) if parts else np.zeros(0) for parts in by_size]
+        recalls[limit] = [
+            float((ious[:, None] >= thresholds).mean()) if len(ious) else math.nan for ious in values
+        ]
+    return recalls
+
+
+def _best_pairs(overlaps: np.ndarray) -> np.ndarray:
+    """Match proposals to objects greedily by overlap; return the IoU of each object, 0 without a proposal.
+
+    Args:
+        overlaps: ``(D, G)`` IoU.
+    """
+    num_proposals, num_objects = overlaps.shape
+    covered = np.zeros(num_objects, dtype=overlaps.dtype)
+    if not num_proposals:
+        return covered
+    free = overlaps.copy()
+    best = free.argmax(axis=0)  # of each object
+    value = free.max(axis=0)
+    for _ in range(min(num_proposals, num_objects)):
+        chosen = int(value.argmax())
+        covered[chosen] = value[chosen]
+        row = best[chosen]
+        free[row] = -1
+        free[:, chosen] = -1
+        stale = best == row  # their proposal is taken
+        best[stale], value[stale] = free[:, stale].argmax(axis=0), free[:, stale].max(axis=0)
+        value[chosen] = -1
+    return covered
 
 
 def _class_agnostic_overlaps(proposals: _Proposals, objects: GroundTruthObjects) -> ImageOverlaps:

@@ -41,7 +41,8 @@ class SemanticEvaluator:
     With TP the correctly labeled pixels of a class, T its pixels in the ground truth and P its predicted pixels, the
     metrics, between 0 and 1, are
 
-    - ``semantic/mIoU``: mean of TP / (T + P - TP) over the classes in the ground truth or in predictions;
+    - ``semantic/mIoU``: mean of TP / (T + P - TP) over the classes in the ground truth, as detectron2 computes it; see
+      ``count_predicted_only``;
     - ``semantic/fwIoU``: the same mean weighted by T, so that classes that are only predicted have no weight;
     - ``semantic/mACC``: mean of TP / T over the classes in the ground truth;
     - ``semantic/pACC``: fraction of correctly labeled pixels.
@@ -52,11 +53,16 @@ class SemanticEvaluator:
     Args:
         dataset: dataset with ``metadata``, whose ``stuff_classes`` name the labels; without names, labels are numbers.
         ignore_value: label of pixels that do not count.
+        count_predicted_only: True also counts a class that occurs in predictions only, with an IoU of 0, in mIoU.
+            Other tools define mIoU like this; the values differ if the evaluated images lack some classes.
     """
 
-    def __init__(self, dataset: RecordSource, *, ignore_value: int = 255) -> None:
+    def __init__(
+        self, dataset: RecordSource, *, ignore_value: int = 255, count_predicted_only: bool = False
+    ) -> None:
         self.metadata = as_detection_dataset(dataset).metadata
         self.ignore_value = ignore_value
+        self.count_predicted_only = count_predicted_only
         self._counts = _Counts()
         self._tables: list[Table] = []
 
@@ -140,7 +146,7 @@ class SemanticEvaluator:
         accuracy = _ratio(correct, in_ground_truth)
         total = int(in_ground_truth.sum())
         metrics = {
-            "semantic/mIoU": _mean(iou),
+            "semantic/mIoU": _mean(iou if self.count_predicted_only else iou[in_ground_truth > 0]),
             "semantic/fwIoU": float(np.nansum(iou * in_ground_truth) / total) if total else math.nan,
             "semantic/mACC": _mean(accuracy),
             "semantic/pACC": float(correct.sum() / total) if total else math.nan,

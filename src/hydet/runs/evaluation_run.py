@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from hydet.config import ConfigError, literal_config, to_plain
-from hydet.data import DetectionDataset
+from hydet.data import DetectionDataset, Metadata
 from hydet.modeling import DatasetMapperTTA, make_tta
 from hydet.modeling.protocols import Detector
 
 from .build import build_mapper
 from .open_checkpoint import LoadedDetector
 
-__all__ = ["add_tta", "evaluation_settings"]
+__all__ = ["add_tta", "evaluation_settings", "result_metadata"]
 
 # Upper bound of the longer side, in multiples of the shorter one: 4000 for 800, as in the published configurations.
 LONGER_SIDE_LIMIT = 5
@@ -46,6 +48,16 @@ def evaluation_settings(config: DictConfig, detector: LoadedDetector) -> DictCon
             settings.evaluators = config.evaluators
             settings.evaluators = literal_config(to_plain(settings.evaluators)[0])
     return settings
+
+
+def result_metadata(evaluated: Metadata, trained: Metadata) -> Metadata:
+    """Return the metadata for files of results: with the category ids of the evaluated data, not of the training data.
+
+    Data without stuff can evaluate a model that predicts it; its labels then keep the ids of the training data.
+    """
+    if evaluated.stuff_classes or not trained.stuff_classes:
+        return evaluated
+    return dataclasses.replace(evaluated, stuff_classes=trained.stuff_classes, stuff_ids=trained.stuff_ids)
 
 
 def _fill_class_names(data: DictConfig, detector: LoadedDetector) -> None:

@@ -70,7 +70,7 @@ class ResultFiles:
 
     Args:
         folder: created with the first file.
-        metadata: metadata of the training data; the files contain its category ids.
+        metadata: metadata of the data that the results are for; the files contain its category ids.
         journal: let ``update`` also append the results of each image to ``folder/results.jsonl``, one line per image,
             which ``compute`` removes. The file remains if the process is killed before.
 
@@ -89,6 +89,8 @@ class ResultFiles:
         """Forget all results; files that were written remain."""
         self.written: list[str] = []
         self._collected = _Collected([], [], [], [])
+
+    takes_roi_masks = True
 
     def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
         """Add the results of one batch; inputs have ``image_id`` and ``file_name``."""

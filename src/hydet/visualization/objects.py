@@ -114,11 +114,17 @@ def _rescale(
     scale_x, scale_y = size[1] / width, size[0] / height
     count = len(instances) if instances.get_fields() else 0
     box_tensor = boxes.tensor if isinstance(boxes, Boxes) else boxes
-    bitmaps = _to_bitmaps(masks, box_tensor, height, width)
+    if isinstance(masks, Tensor) and masks.ndim == 4:
+        masks = ROIMasks(masks[:, 0])  # (N, 1, M, M) before postprocessing
+    bitmaps = None if isinstance(masks, ROIMasks) else _to_bitmaps(masks, height, width)
     if box_tensor is not None:
         scaled = (RotatedBoxes if box_tensor.shape[1] == 5 else Boxes)(box_tensor.detach().cpu().clone())
         scaled.scale(scale_x, scale_y)
         box_tensor = scaled.tensor
+        if isinstance(
+            masks, ROIMasks
+        ):  # pasted at the drawn size, which is often far below that of the photo
+            bitmaps = masks.to("cpu").to_bitmasks(box_tensor, *size).tensor
     points = keypoints.tensor if isinstance(keypoints, Keypoints) else keypoints
     if points is not None:
         points = points.detach().cpu().float()[..., :3] * torch.tensor([scale_x, scale_y, 1.0])
@@ -132,18 +138,12 @@ def _rescale(
     )
 
 
-def _to_bitmaps(
-    masks: BitMasks | PolygonMasks | ROIMasks | Tensor | None, boxes: Tensor | None, height: int, width: int
-) -> Tensor | None:
-    """Return ``(N, height, width)`` bool masks; None without masks, or without the boxes that they lie in."""
+def _to_bitmaps(masks: BitMasks | PolygonMasks | Tensor | None, height: int, width: int) -> Tensor | None:
+    """Return ``(N, height, width)`` bool masks; None without masks."""
     if masks is None:
         return None
     if isinstance(masks, PolygonMasks):
         return BitMasks.from_polygon_masks(masks, height, width).tensor
     if isinstance(masks, BitMasks):
         return masks.tensor
-    if isinstance(masks, Tensor):
-        if masks.ndim != 4:
-            return masks.bool()
-        masks = ROIMasks(masks[:, 0])  # (N, 1, M, M) before postprocessing
-    return None if boxes is None else masks.to_bitmasks(boxes, height, width).tensor
+    return masks.bool()

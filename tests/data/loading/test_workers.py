@@ -60,7 +60,7 @@ class Failing:
 class Unpicklable(Exception):
     def __init__(self, name, detail="x"):
         super().__init__(f"{name} and {detail}")
-        self.stream = open  # noqa: SIM115
+        self.stream = open
         self.lock = lambda: None
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
+from hydet.data import EvaluationLoader
 from hydet.distributed import world_size
 from hydet.evaluation import Evaluator, evaluate
+from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
 from hydet.structures import ModelInput, ModelOutput
 
 from ..model_outputs import move_to_cpu
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..trainer import Trainer
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "ExampleCollector"]
 
 
 class Evaluation(Callback):
@@ -67,7 +71,7 @@ class Evaluation(Callback):
 
     def run(self, trainer: Trainer) -> None:
         """Evaluate now."""
-        examples = _ExampleCollector(self.num_examples)
+        examples = ExampleCollector(self.num_examples)
         progress = trainer.terminal.progress
         with trainer.evaluation_weights() as model, trainer.autocast():
             metrics = evaluate(
@@ -82,6 +86,9 @@ class Evaluation(Callback):
         for evaluator in self.evaluators:
             for table in evaluator.tables():
                 trainer.print(table)
+        if isinstance(self.loader, EvaluationLoader):
+            for line in describe_ground_truth(merged_report(self.loader.dataset.report())):
+                trainer.print(escape(line))
         losses = {k.removeprefix("val_loss/"): v for k, v in metrics.items() if k.startswith("val_loss/")}
         if losses:
             trainer.print(
@@ -118,23 +125,29 @@ class _InterruptibleLoader:
         return len(self.loader) if isinstance(self.loader, Sized) else 0
 
 
-class _ExampleCollector:
-    """An evaluator without metrics that keeps the first images and their results."""
+class ExampleCollector:
+    """An evaluator without metrics that keeps the first images and their results, with masks relative to the boxes."""
+
+    takes_roi_masks = True
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.examples: list[Example] = []
 
     def reset(self) -> None:
+        """Discard the examples."""
         self.examples = []
 
     def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
+        """Keep the images of one batch while there are too few."""
         for entry, output in zip(inputs, outputs, strict=True):
             if len(self.examples) < self.count:
                 self.examples.append(Example(entry, move_to_cpu(output)))
 
     def compute(self) -> dict[str, float]:
+        """Return no metrics."""
         return {}
 
     def tables(self) -> list[Table]:
+        """Return no tables."""
         return []

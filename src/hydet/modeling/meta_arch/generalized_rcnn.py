@@ -142,6 +142,31 @@ class GeneralizedRCNN(MetaArchitecture):
             results, _ = self.roi_heads(images, features, proposals)
         return losses, self._postprocess(results, batched_inputs, images.image_sizes)
 
+    def detect_unpasted(
+        self, batched_inputs: Sequence[ModelInput], *, with_losses: bool
+    ) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses, if selected, and results whose masks stay relative to the boxes; in any mode.
+
+        Evaluation uses this method, because pasted masks of large images take gigabytes.
+
+        Args:
+            batched_inputs: see ``forward``.
+            with_losses: False returns no losses and does not read the ground truth.
+
+        Returns:
+            Losses, and one result per image. It is that of ``inference``, but ``pred_masks`` is ``ROIMasks``.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        losses: Losses = {}
+        if with_losses:
+            losses, proposals = self._compute_losses(batched_inputs, images, features)
+        else:
+            proposals = self.get_proposals(batched_inputs, images, features)
+        with torch.no_grad():
+            results, _ = self.roi_heads(images, features, proposals)
+        return losses, self._postprocess(results, batched_inputs, images.image_sizes, paste_masks=False)
+
     def visualize_training(
         self, batched_inputs: Sequence[ModelInput], proposals: Sequence[Instances]
     ) -> Tensor:
@@ -199,8 +224,14 @@ class GeneralizedRCNN(MetaArchitecture):
         results: Sequence[Instances],
         batched_inputs: Sequence[ModelInput],
         image_sizes: Sequence[tuple[int, int]],
+        *,
+        paste_masks: bool = True,
     ) -> list[ModelOutput]:
         return [
-            {"instances": detector_postprocess(detections, *output_size(entry, size))}
+            {
+                "instances": detector_postprocess(
+                    detections, *output_size(entry, size), paste_masks=paste_masks
+                )
+            }
             for detections, entry, size in zip(results, batched_inputs, image_sizes, strict=True)
         ]

@@ -129,6 +129,14 @@ class PanopticFPN(GeneralizedRCNN):
             detections, _ = self.roi_heads(images, features, proposals)
             return losses | detection_losses, self._combine(detections, logits, batched_inputs, images)
 
+    def detect_unpasted(
+        self, batched_inputs: Sequence[ModelInput], *, with_losses: bool
+    ) -> tuple[Losses, list[ModelOutput]]:
+        """Compute losses, if selected, and results. Masks are pasted, since the panoptic map is made of them."""
+        if with_losses:
+            return self.losses_and_inference(batched_inputs)
+        return {}, self.inference(batched_inputs)
+
     def _compute_semantic_losses(
         self, batched_inputs: Sequence[ModelInput], features: Mapping[str, Tensor]
     ) -> Losses:
@@ -197,7 +205,8 @@ def combine_semantic_and_instance_outputs(
             continue
         free = masks[i] & (segmentation == 0)
         covered = areas[i] - int(free.sum())
-        if covered / areas[i] > overlap_threshold:
+        # A fully covered instance has no pixel left, even if the threshold admits it.
+        if covered == areas[i] or covered / areas[i] > overlap_threshold:
             continue
         segments.append(
             {
