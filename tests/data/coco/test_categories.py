@@ -50,7 +50,7 @@ def test_name_that_means_missing_in_configs(coco_folder, annotation):
 )  # fmt: skip
 def test_broken_fields_are_reported(coco_folder, annotation, changes):
     category = {"id": 3, "name": "dog", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]} | changes
-    arguments = coco_folder([annotation()], categories=[category])
+    arguments = coco_folder([annotation()], categories=[category]) | {"keypoint_flip_pairs": []}
     dataset = CocoDataset(**arguments, policy="drop")
     assert dataset.report().counts == {("bad_category_field", "left out"): 1}
     with pytest.raises(DataError, match=r"category 'dog': (keypoint|skeleton|frequency)"):

@@ -25,7 +25,7 @@ def resized_export(coco_folder, annotation, json_size=(80, 60), image_size=(40, 
     )
     arguments = coco_folder([polygon, coded], images=images, categories=categories)
     Image.new("RGB", image_size).save(arguments["images"] / "a.png")
-    return arguments
+    return arguments | {"keypoint_flip_pairs": []}
 
 
 @pytest.mark.parametrize("policy", ["drop", "clamp"])

@@ -225,9 +225,9 @@ class CocoDataset(BaseDataset):
         """
         if "masks" in labels and self._has_regions:
             self._annotations = drop_without_mask(
-                self._annotations, self._images, policy=self.policy, report=self._report
+                self._annotations, self._images, policy=self.policy, report=self.report()
             )
-            self._image_indices = self._image_filter.select(self._annotations, self._report)
+            self._image_indices = self._image_filter.select(self._annotations, self.report())
 
     def classes_of_images(self) -> list[list[int]]:
         """Return the distinct classes in each image, with crowds; see :func:`hydet.data.repeat_factors`."""

@@ -93,10 +93,9 @@ def read_keypoint_layout(
             f"{file.path}: categories {first!r} and {second!r} have different keypoints; "
             "choose one by class_names, or set with_keypoints=false"
         )
-    if categories:
-        ((names, category),) = categories.items()
-    else:
-        names, category = _number_nameless(file, class_of, problems), None
+    names, category = next(iter(categories.items()), ((), None))
+    if category is None:
+        names = _number_nameless(file, class_of, problems)
     if not names:
         if with_keypoints:
             raise DataError(
