@@ -1,4 +1,4 @@
-"""Names of hydet and options of commands that the documentation mentions exist."""
+"""The names of hydet and the paths that the documentation mentions exist."""
 
 import importlib
 import re
@@ -12,6 +12,8 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "examples" / "own_parts" / "README.md",
+    ROOT / "tests" / "parity" / "README.md",
 ]
 NAME = re.compile(r"(?<![\w/.-])hydet(?:\.[A-Za-z_]\w*)+")
 PATH = re.compile(r"`((?:src|conf|kernels|tests|docs|examples|benchmarks)/[\w./-]*)`")
@@ -31,13 +33,13 @@ def resolve(name):
     raise AssertionError(name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_dotted_names_resolve(page):
     for name in sorted(set(NAME.findall(page.read_text(encoding="utf-8")))):
         resolve(name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_paths_exist(page):
     text = page.read_text(encoding="utf-8")
     missing = [path for path in PATH.findall(text) if not (ROOT / path).exists()]
