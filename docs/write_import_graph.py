@@ -98,9 +98,8 @@ def _names(node: ast.AST) -> Iterator[str]:
 def _reduced(imports: dict[str, set[str]]) -> list[tuple[str, str]]:
     """Return (imported, importing) pairs without those that follow from others."""
     reachable = {package: set(direct) for package, direct in imports.items()}
-    for middle, user, source in product(
-        imports, repeat=3
-    ):  # Warshall's closure: the middle is the outer loop
+    # Warshall's algorithm: the middle is the outer loop.
+    for middle, user, source in product(imports, repeat=3):
         if middle in reachable[user] and source in reachable[middle]:
             reachable[user].add(source)
     if cyclic := sorted(package for package in imports if package in reachable[package]):
