@@ -1,5 +1,10 @@
+from copy import copy
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from hydet.structures import Instances
 
 
 @pytest.mark.parametrize("architecture", ["mask_rcnn_fpn"], indirect=True)
@@ -14,6 +19,39 @@ def test_known_boxes_get_masks_and_stay_as_they_are(architecture):
         assert not before.has("pred_masks")
         assert after.pred_masks.shape[0] == len(before)
         assert torch.equal(before.pred_boxes.tensor, after.pred_boxes.tensor)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["mask_rcnn_fpn", "mask_rcnn_c4", "keypoint_rcnn_fpn", "panoptic_fpn"], indirect=True
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_known_boxes_with_ground_truth_get_predictions_in_any_mode(architecture, training):
+    model, batch = architecture.model().eval(), architecture.batch()
+    with torch.no_grad():
+        detections = [output["instances"] for output in model.inference(batch)]
+        known = [
+            Instances(d.image_size, pred_boxes=d.pred_boxes, pred_classes=d.pred_classes, scores=d.scores)
+            for d in detections
+        ]
+        expected = model.inference(batch, known)
+        labeled = [copy(instances) for instances in known]
+        for instances in labeled:
+            instances.gt_classes = torch.zeros_like(instances.pred_classes)
+            instances.gt_boxes = instances.pred_boxes
+        results = model.train(training).inference(batch, labeled)
+    for result, reference in zip(results, expected, strict=True):
+        fields, other = result["instances"].get_fields(), reference["instances"].get_fields()
+        assert set(fields) == {*other, "gt_classes", "gt_boxes"}
+        for name in ("pred_masks", "pred_keypoints"):
+            assert name not in other or training or torch.equal(fields[name], other[name])
+
+
+@pytest.mark.parametrize("architecture", ["mask_rcnn_fpn", "faster_rcnn_c4"], indirect=True)
+def test_flops_can_be_counted(architecture):
+    model, batch = architecture.model().eval(), architecture.batch()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.inference(batch)
+    assert counter.get_total_flops() > 0
 
 
 @pytest.mark.parametrize("architecture", ["fast_rcnn_fpn"], indirect=True)

@@ -9,8 +9,6 @@ from hydet.modeling.roi_heads.checks import (
     check_box_predictor,
     check_given_boxes,
     check_mask_head,
-    losses_from,
-    predictions_from,
 )
 from hydet.structures import Boxes, Instances
 
@@ -46,12 +44,3 @@ def test_given_boxes_without_a_field_raise():
     check_given_boxes([complete])
     with pytest.raises(ValueError, match=r"image 1 lacks \['pred_classes'\]"):
         check_given_boxes([complete, Instances((8, 8), pred_boxes=boxes)])
-
-
-def test_head_outputs_of_the_wrong_type_raise():
-    losses, instances = {"loss_mask": torch.zeros(())}, [Instances((8, 8))]
-    assert losses_from(losses) is losses and predictions_from(instances) is instances
-    with pytest.raises(TypeError, match=r"must return losses .* got list"):
-        losses_from(instances)
-    with pytest.raises(TypeError, match=r"must return Instances .* got losses"):
-        predictions_from(losses)

@@ -41,3 +41,8 @@ def test_only_proposals_with_a_visible_keypoint_inside_are_kept():
 def test_detections_carry_no_ground_truth():
     assert carry_ground_truth([make([0])])
     assert not carry_ground_truth([Instances((9, 9), pred_boxes=Boxes([]))])
+
+
+def test_detections_with_leftover_ground_truth_are_not_labeled_proposals():
+    boxes, classes = Boxes(torch.rand(2, 4)), torch.zeros(2).long()
+    assert not carry_ground_truth([Instances((9, 9), pred_boxes=boxes, gt_classes=classes)])

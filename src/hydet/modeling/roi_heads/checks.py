@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hydet.structures import Instances, Losses
+from hydet.structures import Instances
 
 from .interfaces import BoxPredictor, RegionHead
 from .mask_head import BaseMaskRCNNHead
@@ -13,25 +13,7 @@ __all__ = [
     "check_box_predictor",
     "check_given_boxes",
     "check_mask_head",
-    "losses_from",
-    "predictions_from",
 ]
-
-
-def losses_from(output: Losses | list[Instances]) -> Losses:
-    """Return the output of a ``RegionHead`` for proposals with ground truth, after a check of its type."""
-    if not isinstance(output, dict):
-        raise TypeError(
-            f"a head must return losses for proposals with ground truth, got {type(output).__name__}"
-        )
-    return output
-
-
-def predictions_from(output: Losses | list[Instances]) -> list[Instances]:
-    """Return the output of a ``RegionHead`` for detections, after a check of its type."""
-    if isinstance(output, dict):
-        raise TypeError(f"a head must return Instances for detections, got losses {sorted(output)}")
-    return output
 
 
 def check_box_predictor(predictor: BoxPredictor, num_classes: int) -> None:

@@ -12,14 +12,9 @@ from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.selection import select_foreground_proposals
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
-from .checks import (
-    check_box_predictor,
-    check_given_boxes,
-    check_mask_head,
-    losses_from,
-    predictions_from,
-)
+from .checks import check_box_predictor, check_given_boxes, check_mask_head
 from .interfaces import BoxPredictor, Features, RegionHead, RegionPooler
+from .region_calls import compute_region_losses, predict_regions
 from .roi_heads import ROIHeads
 
 __all__ = ["Res5ROIHeads"]
@@ -92,7 +87,7 @@ class Res5ROIHeads(ROIHeads):
             foreground, masks = select_foreground_proposals(sampled, self.num_classes)
             # The stage is expensive, so the mask head reuses its output for the foreground regions.
             foreground_regions = regions[torch.cat(masks).nonzero().squeeze(1)] if masks else regions
-            losses.update(losses_from(self.mask_head(foreground_regions, foreground)))
+            losses.update(compute_region_losses(self.mask_head, foreground_regions, foreground))
         return sampled, losses
 
     def detect_boxes(
@@ -109,7 +104,7 @@ class Res5ROIHeads(ROIHeads):
         if not self.mask_on:
             return list(instances)
         regions = self._shared_roi_transform(features, [p.pred_boxes for p in instances])
-        return predictions_from(self.mask_head(regions, instances))
+        return predict_regions(self.mask_head, regions, instances)
 
     def _shared_roi_transform(self, features: Features, boxes: list[Boxes]) -> Tensor:
         regions: Tensor = self.res5(self.pooler([features[name] for name in self.in_features], boxes))

@@ -13,14 +13,9 @@ from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.selection import select_foreground_proposals, select_proposals_with_visible_keypoints
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
-from .checks import (
-    check_box_predictor,
-    check_given_boxes,
-    check_mask_head,
-    losses_from,
-    predictions_from,
-)
+from .checks import check_box_predictor, check_given_boxes, check_mask_head
 from .interfaces import BoxPredictions, BoxPredictor, Features, RegionHead, RegionPooler
+from .region_calls import compute_region_losses, predict_regions
 from .roi_heads import ROIHeads
 
 __all__ = ["StandardROIHeads"]
@@ -204,12 +199,12 @@ class StandardROIHeads(ROIHeads):
         foreground, _ = select_foreground_proposals(proposals, self.num_classes)
         boxes = [p.proposal_boxes for p in foreground]
         x = _pool(features, self.mask_in_features, self.mask_pooler, boxes)
-        return losses_from(self.mask_head(x, foreground))
+        return compute_region_losses(self.mask_head, x, foreground)
 
     def _predict_masks(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
         boxes = [p.pred_boxes for p in instances]
         x = _pool(features, self.mask_in_features, self.mask_pooler, boxes)
-        return predictions_from(self.mask_head(x, instances))
+        return predict_regions(self.mask_head, x, instances)
 
     def _keypoint_losses(self, features: Features, proposals: Sequence[Instances]) -> Losses:
         """Return the keypoint losses of sampled proposals; only foreground with a visible keypoint counts."""
@@ -217,12 +212,12 @@ class StandardROIHeads(ROIHeads):
         foreground = select_proposals_with_visible_keypoints(foreground)
         boxes = [p.proposal_boxes for p in foreground]
         x = _pool(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
-        return losses_from(self.keypoint_head(x, foreground))
+        return compute_region_losses(self.keypoint_head, x, foreground)
 
     def _predict_keypoints(self, features: Features, instances: Sequence[Instances]) -> list[Instances]:
         boxes = [p.pred_boxes for p in instances]
         x = _pool(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
-        return predictions_from(self.keypoint_head(x, instances))
+        return predict_regions(self.keypoint_head, x, instances)
 
 
 def _pool(

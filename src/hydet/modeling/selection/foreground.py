@@ -13,8 +13,11 @@ __all__ = ["carry_ground_truth", "select_foreground_proposals", "select_proposal
 
 
 def carry_ground_truth(instances: Sequence[Instances]) -> bool:
-    """Return True if any of ``instances`` have ``gt_classes``: labeled proposals do, detections do not."""
-    return any(instances_i.has("gt_classes") for instances_i in instances)
+    """Return True if ``instances`` are labeled proposals: with ``gt_classes``, and without ``pred_boxes``.
+
+    Detections that were matched with objects have both fields; they stay detections.
+    """
+    return any(i.has("gt_classes") and not i.has("pred_boxes") for i in instances)
 
 
 def select_foreground_proposals(
