@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.computed_buffers import ComputedBuffers
 from hydet.structures import Boxes, RotatedBoxes
 
 __all__ = ["DefaultAnchorGenerator", "RotatedAnchorGenerator"]
@@ -39,7 +40,7 @@ def _for_each_level(
     return levels
 
 
-class _AnchorGenerator(nn.Module, ABC):
+class _AnchorGenerator(ComputedBuffers):
     """Base of anchor generators: places the anchors of a cell, which subclasses define, on the grid of each level.
 
     The anchors of a cell are buffers outside the state dict. They follow the module to its device, stay float32 in a
@@ -60,14 +61,16 @@ class _AnchorGenerator(nn.Module, ABC):
         """Return the anchors of a cell of each level, around the origin."""
 
     def _register_cells(self) -> None:
-        for i, cell in enumerate(self._make_cells()):
-            self.register_buffer(f"cell_anchors_{i}", cell, persistent=False)
+        self.register_computed_buffers()
+
+    def computed_buffers(self) -> Mapping[str, Tensor]:
+        """Return the anchors of a cell of each level."""
+        return {f"cell_anchors_{i}": cell for i, cell in enumerate(self._make_cells())}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        was_meta = any(cell.is_meta for cell in self.cell_anchors)
         super()._apply(fn, recurse)
         cells = self.cell_anchors
-        if was_meta or any(cell.dtype != torch.float32 for cell in cells):
+        if any(cell.dtype != torch.float32 for cell in cells):
             for i, (exact, cell) in enumerate(zip(self._make_cells(), cells, strict=True)):
                 setattr(self, f"cell_anchors_{i}", exact.to(cell.device))
         return self

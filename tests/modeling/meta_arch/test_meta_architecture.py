@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +69,18 @@ def test_pixel_statistics_are_not_in_the_state_dict():
 def test_invalid_arguments_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         make(**settings)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["mask_rcnn_fpn", "retinanet", "rotated_faster_rcnn_fpn"], indirect=True
+)
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_complete_a_model_from_the_meta_device(architecture, assign):
+    model = architecture.model()
+    empty = copy.deepcopy(model).to("meta")
+    if not assign:
+        empty.to_empty(device="cpu")
+    empty.load_state_dict(model.state_dict(), assign=assign)
+    for (name, expected), buffer in zip(model.named_buffers(), empty.buffers(), strict=True):
+        if name != "loss_normalizer":
+            assert torch.equal(buffer, expected), name

@@ -26,6 +26,13 @@ def test_better_instances_cover_worse_ones():
     assert (ids[:3, 2:6] == 1).all() and (ids[:2, :2] == 2).all() and ids.count_nonzero() == 16
 
 
+def test_fully_covered_instances_are_dropped_at_any_overlap_threshold():
+    semantic = torch.zeros(6, 8, dtype=torch.int64)
+    ids, segments = combine(make_masks()[[0, 0, 2]], [0.9, 0.8, 0.7], semantic, overlap_threshold=1)
+    assert [s["instance_id"] for s in segments] == [0]
+    assert ids.unique().tolist() == [0, 1]
+
+
 def test_instances_with_a_low_score_are_dropped():
     _, segments = combine(make_masks(), [0.2, 0.9, 0.1], torch.zeros(6, 8, dtype=torch.int64))
     assert [s["instance_id"] for s in segments] == [1]

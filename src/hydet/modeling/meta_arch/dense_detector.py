@@ -112,12 +112,14 @@ class DenseDetector(MetaArchitecture):
         self.register_buffer("loss_normalizer", torch.tensor(initial_loss_normalizer), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        was_meta = self.loss_normalizer.is_meta
         super()._apply(fn, recurse)
-        if was_meta and not self.loss_normalizer.is_meta:
-            self.loss_normalizer.fill_(self.initial_loss_normalizer)
         self.loss_normalizer = self.loss_normalizer.float()  # half precision is too coarse for a running mean
         return self
+
+    def reset_computed_buffers(self, device: torch.device | None = None) -> None:
+        """Compute the buffers outside the state dict again; ``loss_normalizer`` gets its first value."""
+        super().reset_computed_buffers(device)
+        self.loss_normalizer = torch.tensor(self.initial_loss_normalizer, device=self.device)
 
     def training_state(self) -> dict[str, float]:
         """Return the values that an exact resume needs besides the state dict; see ``load_training_state``."""

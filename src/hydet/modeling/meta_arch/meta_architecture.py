@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hydet.modeling.computed_buffers import ComputedBuffers
 from hydet.modeling.protocols import BackboneProtocol, Task
 from hydet.structures import ImageList, Losses, ModelInput, ModelOutput
 
@@ -16,7 +17,7 @@ from .model_inputs import check_image
 __all__ = ["MetaArchitecture"]
 
 
-class MetaArchitecture(nn.Module, ABC):
+class MetaArchitecture(ComputedBuffers):
     """Base class of whole models: computes losses or results from images. Implements ``hydet.modeling.Detector``.
 
     Subclasses define ``compute_losses``, ``inference`` and ``losses_and_inference``; ``forward`` calls the first in
@@ -66,8 +67,15 @@ class MetaArchitecture(nn.Module, ABC):
         self.backbone = backbone
         self.input_format = input_format
         self.vis_period = vis_period
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).float().view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).float().view(-1, 1, 1), persistent=False)
+        self._pixel_statistics = {"pixel_mean": tuple(pixel_mean), "pixel_std": tuple(pixel_std)}
+        self.register_computed_buffers()
+
+    def computed_buffers(self) -> Mapping[str, Tensor]:
+        """Return ``pixel_mean`` and ``pixel_std``, ``(C, 1, 1)`` each."""
+        return {
+            name: torch.tensor(values).float().view(-1, 1, 1)
+            for name, values in self._pixel_statistics.items()
+        }
 
     @property
     def device(self) -> torch.device:
