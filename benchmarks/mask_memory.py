@@ -51,7 +51,7 @@ class Photos:
 
 
 class StandIn(nn.Module):
-    """A model that returns random boxes and masks."""
+    """A model that returns random boxes with full masks."""
 
     def __init__(self, detections: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class StandIn(nn.Module):
         corners = torch.rand(n, 2) * torch.tensor([WIDTH / 2, HEIGHT / 2])
         boxes = torch.cat([corners, corners + torch.tensor([WIDTH / 3, HEIGHT / 3])], dim=1)
         fields = {"scores": torch.rand(n), "pred_classes": torch.zeros(n, dtype=torch.int64)}
-        masks = ROIMasks(torch.rand(n, 28, 28))
+        masks = ROIMasks(torch.full((n, 28, 28), 0.9))
         instances = Instances((HEIGHT, WIDTH), pred_boxes=Boxes(boxes), pred_masks=masks, **fields)
         return {}, [{"instances": instances} for _ in batched_inputs]
 

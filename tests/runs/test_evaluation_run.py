@@ -5,8 +5,9 @@ import torch
 
 import hydet
 from hydet.config import ConfigError
+from hydet.data import Metadata
 from hydet.runs.build import build_dataset
-from hydet.runs.evaluation_run import add_tta, evaluation_settings
+from hydet.runs.evaluation_run import add_tta, evaluation_settings, result_metadata
 from hydet.runs.open_checkpoint import open_checkpoint
 
 
@@ -56,3 +57,16 @@ def test_test_time_augmentation_scales_the_size_of_the_images(detector):
     assert model.model is detector.model
     with pytest.raises(ConfigError, match="Linear does not implement"):
         add_tta(tta, settings, torch.nn.Linear(1, 1), dataset)
+
+
+def test_result_files_have_the_ids_of_the_evaluated_data():
+    trained = Metadata(
+        thing_classes=("a", "b"), thing_ids=(1, 2), stuff_classes=("things", "sky"), stuff_ids=(0, 9)
+    )
+    evaluated = Metadata(thing_classes=("a", "b"), thing_ids=(30, 7))
+    metadata = result_metadata(evaluated, trained)
+    assert metadata.thing_ids == (30, 7) and metadata.stuff_ids == (0, 9)
+    with_stuff = Metadata(
+        thing_classes=("a", "b"), thing_ids=(30, 7), stuff_classes=("things", "sky"), stuff_ids=(0, 4)
+    )
+    assert result_metadata(with_stuff, trained) is with_stuff

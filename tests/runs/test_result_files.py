@@ -102,3 +102,14 @@ def test_the_journal_holds_the_results_of_each_image_until_all_are_written(tmp_p
     files.compute()
     assert not (tmp_path / "results.jsonl").exists()
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8")) == first["detections"]
+
+
+def test_a_segment_without_pixels_is_left_out(tmp_path):
+    # combine_overlap_thresh=1 keeps instances that better ones hide completely.
+    files = ResultFiles(tmp_path, METADATA)
+    segments = [{"id": i, "isthing": True, "category_id": 0, "score": 0.9} for i in (1, 2)]
+    output = {"panoptic_seg": (torch.ones(2, 3, dtype=torch.int32), segments)}
+    files.update([{"image_id": 1, "file_name": "a.png"}], [output])
+    files.compute()
+    (annotation,) = json.loads((tmp_path / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
+    assert [(segment["id"], segment["area"]) for segment in annotation["segments_info"]] == [(1, 6)]

@@ -1,4 +1,4 @@
-"""What happened to the ground truth of a dataset, for the lines beside a metric."""
+"""Lines beside a metric about problems of its ground truth."""
 
 from __future__ import annotations
 

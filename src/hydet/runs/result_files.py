@@ -157,9 +157,11 @@ class ResultFiles:
     ) -> _PanopticEntry:
         ids = id_map.cpu().numpy()
         write_png(ids_to_rgb(ids), self.folder / "panoptic" / name)
-        areas = np.bincount(ids.reshape(-1))
+        areas = np.bincount(ids.reshape(-1), minlength=1 + max((s["id"] for s in segments), default=0))
         entries: list[_Segment] = []
         for segment in segments:
+            if not areas[segment["id"]]:  # hidden by better ones; tools refuse a segment that has no pixels
+                continue
             category_ids = self.metadata.thing_ids if segment["isthing"] else self.metadata.stuff_ids
             entry: _Segment = {
                 "id": segment["id"],

@@ -90,8 +90,8 @@ def describe_worker_death(error: BaseException) -> str | None:
         return None
     # torch's error may wrap the one that names the signal.
     texts = [str(link) for link in _chain(error)]
-    found = (pattern.search(text) for pattern in _DEATHS for text in texts)
-    match = next((m for m in found if m is not None), None)
+    matches = (pattern.search(text) for pattern in _DEATHS for text in texts)
+    match = next((m for m in matches if m is not None), None)
     if match is None:
         return None
     groups = match.groupdict()

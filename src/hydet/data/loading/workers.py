@@ -144,7 +144,7 @@ class MappedDataset(Dataset[LoadedImage]):
             return WorkerFailure.of(error)
 
 
-# What the main process receives for a batch; pinned memory is packed already.
+# A batch as the main process receives it; in pinned memory it is a packed batch already.
 _Received = SentBatch[LoadedBatch] | PackedBatch[LoadedBatch] | WorkerFailure
 
 
