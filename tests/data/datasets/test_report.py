@@ -42,3 +42,11 @@ def test_problems_that_workers_record_are_merged_once():
     assert report.counts == {
         ("bad_rle", "left out"): 1, ("other_size", "clamped"): 1, ("not_upright", "not rotated"): 1
     }  # fmt: skip
+
+
+def test_problems_that_were_handled_in_another_way_are_removed():
+    report = DataReport("a.json")
+    for kind in ("no_region", "bad_rle", "no_region"):
+        report.add(kind, "a.jpg, annotation 1", action="left out")
+    report.remove("no_region")
+    assert report.counts == {("bad_rle", "left out"): 1} and [p.kind for p in report.problems] == ["bad_rle"]
