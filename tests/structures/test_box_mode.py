@@ -66,3 +66,9 @@ def test_invalid_conversions_raise(box, source, target, message):
         BoxMode.convert(box, source, target)
     with pytest.raises(TypeError, match="str"):
         BoxMode.convert("1234", 0, 1)
+
+
+@pytest.mark.parametrize("boxes", [[[1.0, 2, 3, 4]], ((1, 2, 3, 4), (5, 6, 7, 8))])
+def test_nested_lists_of_boxes_raise(boxes):
+    with pytest.raises(TypeError, match=r"numbers of one box .* \(N, k\) array or tensor"):
+        BoxMode.convert(boxes, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)

@@ -46,7 +46,7 @@ class BoxMode(IntEnum):
             The boxes in the type and dtype of ``box``.
 
         Raises:
-            TypeError: if ``box`` is of another type.
+            TypeError: if ``box`` is of another type, or a list or tuple of several boxes.
             ValueError: if ``k`` does not match ``from_mode``, if a mode is relative, or if a tensor or array of integers
                 is converted to or from ``XYWHA_ABS``.
         """
@@ -85,6 +85,10 @@ def _as_tensor(box: Sequence[float] | np.ndarray | Tensor) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(box))
     if not isinstance(box, list | tuple):
         raise TypeError(f"BoxMode.convert takes a list, tuple, array or tensor, got {type(box).__name__}")
+    if any(isinstance(number, list | tuple) for number in box):
+        raise TypeError(
+            "BoxMode.convert takes the numbers of one box as a list or tuple; pass several boxes as an (N, k) array or tensor"
+        )
     whole = all(isinstance(number, int) for number in box)
     return torch.tensor(box, dtype=torch.int64 if whole else torch.float64)
 
