@@ -9,7 +9,9 @@ def statistics_of(batches, model):
     """Return mean and variance in front of the normalization, averaged over batches."""
     with torch.no_grad():
         hidden = [model.body[0](torch.stack([entry["x"] for entry in batch])) for batch in batches]
-    return sum(h.mean(0) for h in hidden) / len(hidden), sum(h.var(0) for h in hidden) / len(hidden)
+    mean = sum(h.mean(0) for h in hidden) / len(hidden)
+    between = sum(h.mean(0) ** 2 for h in hidden) / len(hidden) - mean**2  # the mean of squares includes it
+    return mean, sum(h.var(0) for h in hidden) / len(hidden) + between
 
 
 def test_statistics_are_averages_over_the_next_batches(tiny, tmp_path):
