@@ -192,11 +192,28 @@ def test_last_and_best_with_and_without_links(tmp_path, monkeypatch, links):
 
 
 def test_a_dangling_link_falls_back_to_the_newest(tmp_path):
-    for step in (5, 3):  # step 3 was written later: a run continued from before step 5
+    for step in (3, 5):
         write(tmp_path / f"step_{step}", step=step)
     link_folder(tmp_path / "last", tmp_path / "step_9")
-    assert find_last_checkpoint(tmp_path).name == "step_3"
-    assert [c.step for c in list_checkpoints(tmp_path)] == [5, 3]
+    assert find_last_checkpoint(tmp_path).name == "step_5"
+
+
+def test_the_order_is_that_of_steps_whatever_the_clock_and_the_link_say(tmp_path):
+    for step, time in ((3, 2000.0), (5, 1000.0)):
+        write(tmp_path / f"step_{step}", step=step, metadata={"step": step, "saved_at": time})
+    link_folder(tmp_path / "last", tmp_path / "step_3")  # killed before it updated the link
+    assert [c.step for c in list_checkpoints(tmp_path)] == [3, 5]
+    assert find_last_checkpoint(tmp_path).name == "step_5"
+
+
+def test_weights_are_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o022)
+    try:
+        written = write(tmp_path / "c")
+    finally:
+        os.umask(before)
+    modes = {file.stat().st_mode & 0o777 for file in written.path.iterdir()}
+    assert modes == {0o644}
 
 
 def test_an_edited_config_is_not_damage(tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -125,7 +124,7 @@ class Checkpoint:
         """
         try:
             return load_file(self.path / WEIGHTS)
-        except (SafetensorError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        except Exception as error:  # a broken file can raise almost any exception
             raise ValueError(f"{self.path / WEIGHTS} is damaged: {error}") from error
 
     def training_state(self) -> StateDict:
@@ -136,7 +135,7 @@ class Checkpoint:
         """
         try:
             state: StateDict = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # a broken pickle can raise almost any exception
             raise ValueError(f"{self.path / STATE} is damaged: {error}") from error
         return state
 
@@ -167,6 +166,8 @@ def save_checkpoint(
     with atomic_folder(folder) as new:
         save_file(to_separate_tensors(weights), new / WEIGHTS, metadata={"format": "pt"})
         torch.save(state, new / STATE)
+        # safetensors writes through a temporary file that only its owner can read; the other file follows the umask.
+        shutil.copymode(new / STATE, new / WEIGHTS)
         (new / CONFIG).write_text(to_yaml(config), encoding="utf-8", newline="\n")
         content = {
             "format": FORMAT,
@@ -219,9 +220,7 @@ def find_last_checkpoint(output_dir: str | Path) -> Path | None:
         Path of the checkpoint, or None. Unfinished and damaged checkpoints are skipped.
     """
     folder = _checkpoints_folder(Path(output_dir))
-    target = link_target(folder / "last")
-    if target is not None and _is_complete(target):
-        return target
+    # Not the link "last": a process that is killed before it updates the link leaves it one checkpoint behind.
     complete = list_checkpoints(folder)
     return complete[-1].path if complete else None
 
@@ -247,10 +246,10 @@ def find_checkpoint_to_resume(resume: bool | str | Path | None, output_dir: str 
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Checkpoint]:
-    """Return the complete checkpoints of a run, newest last."""
+    """Return the complete checkpoints of a run in order of their steps; clocks can go back, steps cannot."""
     folder = _checkpoints_folder(Path(output_dir))
     checkpoints = [load_checkpoint(path) for path in folder.glob("step_*") if _is_complete(path)]
-    return sorted(checkpoints, key=lambda c: (c.metadata.get("saved_at", 0.0), c.step))
+    return sorted(checkpoints, key=lambda c: c.step)
 
 
 def _checkpoints_folder(path: Path) -> Path:

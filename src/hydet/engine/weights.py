@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -155,7 +154,7 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except Exception as error:  # a broken header can raise almost any exception
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
@@ -166,8 +165,9 @@ def _read_torch_file(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds more than tensors; loading it would run code from the file"
         ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or not a torch file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a broken file can raise almost any exception
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path} is damaged or not a torch file: {reason}") from error
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

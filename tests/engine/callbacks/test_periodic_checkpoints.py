@@ -63,6 +63,17 @@ def test_a_new_run_does_not_overwrite_another(tiny, tmp_path):
         tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
 
 
+def test_a_run_that_goes_back_keeps_its_own_checkpoints_and_sets_later_ones_aside(tiny, tmp_path):
+    def build(steps):
+        return tiny.build_trainer(tmp_path, max_steps=steps, callbacks=[Checkpoints(every=1, keep_last=2)])
+
+    build(4).fit()
+    build(4).fit(resume=tmp_path / "checkpoints" / "step_00000003")
+    names = list_folder(tmp_path)
+    assert [n for n in names if n.startswith("step_")] == ["step_00000003", "step_00000004"]
+    assert len([n for n in names if n.startswith("set_aside_step_00000004")]) == 1
+
+
 def test_the_best_value_of_another_metric_is_not_restored():
     callback = Checkpoints(every=1, best="box/AP")
     callback.load_state_dict({"best": "mask/AP", "best_value": 0.9, "best_step": 3})

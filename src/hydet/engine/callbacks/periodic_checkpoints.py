@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ class Checkpoints(Callback):
                 )
         if is_main_process():
             remove_leftovers(folder)
+            self._set_aside_later(trainer)
         barrier()
         if self._is_new_best:  # from an evaluation that the interrupted run had missed
             self.write(trainer)
@@ -117,6 +119,16 @@ class Checkpoints(Callback):
             if is_best:
                 link_folder(folder / "best", checkpoint.path)
             self._remove_old(folder)
+
+    def _set_aside_later(self, trainer: Trainer) -> None:
+        """Rename checkpoints of later steps: the run goes back, and rotation by step would keep them and not its own."""
+        for checkpoint in list_checkpoints(self.folder(trainer)):
+            if checkpoint.step > trainer.step:
+                kept = checkpoint.path.with_name(f"set_aside_{checkpoint.path.name}_{time.time_ns()}")
+                checkpoint.path.rename(kept)
+                trainer.print(
+                    escape(f"{checkpoint.path} is later than step {trainer.step}: kept as {kept.name}")
+                )
 
     def _remove_old(self, folder: Path) -> None:
         best = link_target(folder / "best")
