@@ -124,10 +124,10 @@ class Checkpoints(Callback):
         """Rename checkpoints of later steps: the run goes back, and rotation by step would keep them and not its own."""
         for checkpoint in list_checkpoints(self.folder(trainer)):
             if checkpoint.step > trainer.step:
-                kept = checkpoint.path.with_name(f"set_aside_{checkpoint.path.name}_{time.time_ns()}")
-                checkpoint.path.rename(kept)
+                new_path = checkpoint.path.with_name(f"set_aside_{checkpoint.path.name}_{time.time_ns()}")
+                checkpoint.path.rename(new_path)
                 trainer.print(
-                    escape(f"{checkpoint.path} is later than step {trainer.step}: kept as {kept.name}")
+                    escape(f"{checkpoint.path} is later than step {trainer.step}: kept as {new_path.name}")
                 )
 
     def _remove_old(self, folder: Path) -> None:
