@@ -1,8 +1,11 @@
 """Sweeps and the table at their end."""
 
+import io
 import json
 
-from hydet.cli.sweep import read_runs
+from rich.console import Console
+
+from hydet.cli.sweep import read_runs, record_failure, table_of
 
 
 def test_a_sweep_ends_with_one_table_of_its_runs(shapes_overrides, command, tmp_path):
@@ -32,3 +35,45 @@ def test_a_run_without_metrics_is_listed_last(tmp_path):
         if metrics is not None:
             (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
     assert [r["run"] for r in read_runs(tmp_path)] == ["2", "1", "0"]
+
+
+def make_run(folder, overrides, metrics=None):
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides), encoding="utf-8")
+    if metrics is not None:
+        (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+
+
+def printed(table, width=120):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_smallest_loss_is_the_best(tmp_path):
+    for name, loss in (("a", 0.3), ("b", 0.1), ("c", 0.2)):
+        make_run(tmp_path / name, [f"seed={loss}"], {"metric": "val_loss/total", "val_loss/total": loss})
+    assert [run["run"] for run in read_runs(tmp_path)] == ["b", "c", "a"]
+
+
+def test_nested_folders_and_lists_and_brackets_are_shown(tmp_path):
+    for name, short in (("backbone=r18/x", "[64,96]"), ("backbone=r34/x", "[128]")):
+        make_run(
+            tmp_path / name, [f"augment.train.resize.short={short}"], {"metric": "box/AP", "box/AP": 0.5}
+        )
+    runs = read_runs(tmp_path)
+    assert {run["run"] for run in runs} == {"backbone=r18/x", "backbone=r34/x"}
+    text = printed(table_of(runs, title="Sweep in out/exp[a]"))
+    assert "[64,96]" in text and "[128]" in text and "out/exp[a]" in text
+
+
+def test_every_failure_has_its_reason(tmp_path):
+    for name in ("0", "1"):
+        make_run(tmp_path / name, [f"seed={name}"])
+        record_failure(tmp_path / name, f"reason {name}")
+    make_run(tmp_path / "2", ["seed=2"], {"metric": "box/AP", "box/AP": 0.5})
+    assert {run["run"]: run["failure"] for run in read_runs(tmp_path)} == {
+        "0": "reason 0",
+        "1": "reason 1",
+        "2": None,
+    }

@@ -15,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hydet.config import complete_command_line, compose_choices, explain, register_resolvers
+from hydet.config import complete_command_line, compose_choices, explain, quote_paths, register_resolvers
 
 from . import sweep
+from .run_folder import with_run_folder
 
 __all__ = ["CommandTask", "run_command"]
 
@@ -67,6 +68,9 @@ def run_command(
         except EXPECTED as error:
             # Hydra prints a line of its own for an exception; in a sweep that line says which run failed.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
+                sweep.record_failure(
+                    Path(HydraConfig.get().runtime.output_dir), _one_line(error, config_name, typed)
+                )
                 raise
             failure.append(error)
             return None
@@ -75,8 +79,10 @@ def run_command(
     argv = sys.argv
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        typed = list(prepare(typed))
-        sys.argv = [sys.argv[0], *complete_command_line(typed, config_name=config_name)]
+        typed = quote_paths(prepare(typed))
+        choices = compose_choices(typed, config_name=config_name)
+        completed = complete_command_line(typed, config_name=config_name)
+        sys.argv = [sys.argv[0], *with_run_folder(completed, choices)]
         hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(run)()
         if failure:
             raise failure[0]

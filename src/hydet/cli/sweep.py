@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -10,10 +12,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from hydet.engine.callbacks.metric_comparison import is_better
 
 from .metrics_file import read_metrics
 
-__all__ = ["SweepRun", "SweepTable", "print_finished", "read_runs"]
+__all__ = ["SweepRun", "SweepTable", "print_finished", "read_runs", "record_failure"]
+
+_FAILURE_FILE = "failure.txt"
 
 _started: list[Path] = []
 
@@ -22,14 +29,16 @@ class SweepRun(TypedDict):
     """One run of a sweep.
 
     Keys:
-        run: name of its folder.
+        run: path of its folder below that of the sweep, with slashes.
         overrides: key to value.
         metrics: name to value, and under ``metric`` the name of the main metric; empty if the run failed.
+        failure: why the run failed, or None.
     """
 
     run: str
     overrides: dict[str, str]
     metrics: dict[str, Any]
+    failure: str | None
 
 
 class SweepTable(Callback):
@@ -48,27 +57,48 @@ def print_finished() -> None:
         if not runs:
             continue
         (folder / "sweep.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
-        Console().print(table_of(runs, title=f"Sweep in {folder}"))
+        console = Console()
+        console.print(table_of(runs, title=f"Sweep in {folder}"))
+        for run in runs:
+            if run["failure"] is not None:
+                console.print(Text(f"run {run['run']} failed: {run['failure']}"), soft_wrap=True)
 
 
 def read_runs(folder: Path) -> list[SweepRun]:
     """Return the runs of a sweep, best first.
 
     Args:
-        folder: folder of the sweep. Each subfolder with ``.hydra/overrides.yaml`` is a run, with ``metrics.json`` if
-            the run reached its end.
+        folder: folder of the sweep. Each folder below it with ``.hydra/overrides.yaml`` is a run, with ``metrics.json``
+            if the run reached its end.
     """
     runs: list[SweepRun] = []
-    for file in sorted(folder.glob("*/.hydra/overrides.yaml")):
+    for file in sorted(folder.glob("**/.hydra/overrides.yaml")):
         run = file.parent.parent
+        if run == folder:
+            continue
         overrides = dict(str(o).lstrip("+").split("=", 1) for o in OmegaConf.load(file) if "=" in str(o))
-        runs.append({"run": run.name, "overrides": overrides, "metrics": read_metrics(run)})
-    return sorted(runs, key=_value, reverse=True)
+        metrics = read_metrics(run)
+        failure = run / _FAILURE_FILE
+        reason = failure.read_text(encoding="utf-8") if failure.exists() and not metrics else None
+        name = run.relative_to(folder).as_posix()
+        runs.append({"run": name, "overrides": overrides, "metrics": metrics, "failure": reason})
+    return sorted(runs, key=_rank)
 
 
-def _value(run: SweepRun) -> float:
+def record_failure(folder: Path, reason: str) -> None:
+    """Write why a run failed into its folder, for the table at the end of the sweep."""
+    with contextlib.suppress(OSError):  # the table then says only that the run failed
+        (folder / _FAILURE_FILE).write_text(reason, encoding="utf-8")
+
+
+def _rank(run: SweepRun) -> float:
+    """Return a number that is smaller for better runs; runs without the metric come last."""
     metrics = run["metrics"]
-    return float(metrics.get(metrics.get("metric", "box/AP"), float("-inf")))
+    name = metrics.get("metric", "box/AP")
+    if name not in metrics:
+        return math.inf
+    value = float(metrics[name])
+    return value if is_better(name, 0.0, 1.0) else -value
 
 
 def table_of(runs: list[SweepRun], *, title: str) -> Table:
@@ -78,14 +108,15 @@ def table_of(runs: list[SweepRun], *, title: str) -> Table:
     deciding = {r["metrics"]["metric"] for r in runs if "metric" in r["metrics"]}
     names = sorted({k for r in runs for k in r["metrics"] if k.endswith("/AP") or k in deciding})
     names += [k for k in ("val_loss/total", "seconds") if any(k in r["metrics"] for r in runs)]
-    table = Table(title=title)
+    table = Table(title=Text(title, overflow="fold"))
     table.add_column("run", justify="right")
     for key in varying:
-        table.add_column(key)
+        table.add_column(Text(key))
     for name in names:
         table.add_column(name, justify="right")
     for r in runs:
         absent = "-" if r["metrics"] else "failed"
         numbers = [f"{r['metrics'][n]:.3f}" if n in r["metrics"] else absent for n in names]
-        table.add_row(r["run"], *(str(r["overrides"].get(k, "")) for k in varying), *numbers)
+        overrides = [Text(str(r["overrides"].get(k, ""))) for k in varying]
+        table.add_row(Text(r["run"]), *overrides, *numbers)
     return table

@@ -24,6 +24,7 @@ from .overrides import (
     with_search_path,
     without_sweeps,
 )
+from .path_values import quote_paths
 from .presets import compose_with_preset, preset_override, with_preset
 from .resolvers import register_resolvers
 
@@ -60,7 +61,7 @@ def compose(
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"config_dir {str(folder)!r} is not a folder")
-    typed = with_search_path(overrides, folders)
+    typed = with_search_path(quote_paths(overrides), folders)
     with _own_hydra():
         try:
             return compose_with_preset(config_name, typed)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["format_percent", "table_in_blocks"]
 
@@ -31,7 +32,8 @@ def table_in_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[
     for i in range(height):
         indices = range(i, i + num_blocks * height, height)
         blocks = [rows[j] if j < len(rows) else empty for j in indices]
-        table.add_row(*[cell for block in blocks for cell in block])
+        # Text, because names may look like rich's markup.
+        table.add_row(*[Text(cell) for block in blocks for cell in block])
     return table
 
 
