@@ -22,10 +22,10 @@ def meta_parent():
         return nn.Sequential(Scaled())
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["parent", "module"])
-def test_buffers_have_their_values_after_to_empty(own):
+@pytest.mark.parametrize("of_parent", [True, False])
+def test_buffers_have_their_values_after_to_empty(of_parent):
     parent = meta_parent()
-    (parent[0] if own else parent).to_empty(device="cpu")
+    (parent if of_parent else parent[0]).to_empty(device="cpu")
     assert parent[0].scale.tolist() == [2.0, 3.0]
     parent[0].scale.fill_(7)
     parent[0].to_empty(device="cpu")

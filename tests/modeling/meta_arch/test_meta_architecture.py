@@ -84,3 +84,19 @@ def test_weights_complete_a_model_from_the_meta_device(architecture, assign):
     for (name, expected), buffer in zip(model.named_buffers(), empty.buffers(), strict=True):
         if name != "loss_normalizer":
             assert torch.equal(buffer, expected), name
+
+
+@pytest.mark.parametrize("architecture", ["retinanet"], indirect=True)
+@pytest.mark.parametrize(
+    ("convert", "message"),
+    [
+        (lambda image: image.numpy(), r"image is a ndarray; .*from_numpy"),
+        (lambda image: "photo.jpg", r"image is a str; .*read_image"),
+        (lambda image: image.double(), r"image is float64, the model float32; .*image\.float\(\)"),
+    ],
+)
+def test_images_of_other_types_raise(architecture, convert, message):
+    model, batch = architecture.model().eval(), architecture.batch()
+    batch[0]["image"] = convert(batch[0]["image"])
+    with pytest.raises(TypeError, match=message):
+        model.inference(batch)

@@ -12,7 +12,7 @@ from hydet.modeling.computed_buffers import ComputedBuffers
 from hydet.modeling.protocols import BackboneProtocol, Task
 from hydet.structures import ImageList, Losses, ModelInput, ModelOutput
 
-from .model_inputs import check_image
+from .model_inputs import check_image, check_image_type
 
 __all__ = ["MetaArchitecture"]
 
@@ -131,5 +131,6 @@ class MetaArchitecture(ComputedBuffers):
         )
 
     def _normalize(self, entry: ModelInput) -> Tensor:
+        check_image_type(entry, self.pixel_mean.dtype)
         check_image(entry, self.pixel_mean.shape[0])
         return (entry["image"].to(self.device) - self.pixel_mean) / self.pixel_std

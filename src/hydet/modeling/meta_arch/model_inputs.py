@@ -27,6 +27,29 @@ def output_size(entry: ModelInput, image_size: tuple[int, int]) -> tuple[int, in
     return int(entry.get("height", image_size[0])), int(entry.get("width", image_size[1]))
 
 
+def check_image_type(entry: ModelInput, dtype: torch.dtype) -> None:
+    """Check that an image is a tensor of a dtype that the model accepts.
+
+    Args:
+        entry: the input.
+        dtype: dtype of the model; float64 images need a float64 model.
+
+    Raises:
+        TypeError: if the image is an array, a PIL image, a path or another object, or float64.
+    """
+    image: object = entry["image"]
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"{describe_input(entry)}: image is a {type(image).__name__}; a model takes a (C, H, W) tensor, for example "
+            "from hydet.data.read_image(path) or torch.from_numpy(array).permute(2, 0, 1)"
+        )
+    if image.dtype == torch.float64 and dtype != torch.float64:
+        raise TypeError(
+            f"{describe_input(entry)}: image is float64, the model {str(dtype).removeprefix('torch.')}; "
+            "convert it with image.float()"
+        )
+
+
 def check_image(entry: ModelInput, num_channels: int) -> None:
     """Check the shape of an image and, on a CPU, that its values are finite.
 
