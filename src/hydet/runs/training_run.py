@@ -81,8 +81,8 @@ class TrainingRun:
     @property
     def warmup_steps(self) -> tuple[int, int | float] | None:
         """Length of the warm-up in steps, and ``schedule.warmup_steps``; None if the schedule has no such key."""
-        schedule = self.config.get("schedule") or {}
-        if schedule.get("warmup_steps") is None:
+        schedule = self.config.get("schedule")
+        if schedule is None or schedule.get("warmup_steps") is None:
             return None
         steps = limit_warmup(
             schedule.warmup_steps,

@@ -93,9 +93,8 @@ def read_keypoint_layout(
             f"{file.path}: categories {first!r} and {second!r} have different keypoints; "
             "choose one by class_names, or set with_keypoints=false"
         )
-    names, category = next(iter(categories.items()), ((), None))
-    if category is None:
-        names = _number_nameless(file, class_of, problems)
+    category = next(iter(categories.values()), None)
+    names = _number_nameless(file, class_of, problems) if category is None else category.keypoints
     if not names:
         if with_keypoints:
             raise DataError(
