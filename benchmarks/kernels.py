@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torchvision
 from kernel_cases import Case, Run, all_cases, size_of
+from machine import device_name
 
 RESULTS = Path(__file__).parent / "results"
 BACKENDS = ("triton", "torchvision", "torch")
@@ -122,16 +123,6 @@ def table(cases: list[Case], device: str, bandwidth: float) -> str:
             )
         )
     return "\n".join(f"| {line} |" for line in lines)
-
-
-def device_name(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def report(cases: list[Case], device: str, full: bool, bandwidth: float) -> str:

@@ -1,5 +1,5 @@
-// What one would write first in C++ for rotated boxes: one pair after the other, one polygon clipped by the other.
-// The yardstick of benchmarks/kernels.py; nothing in hydet uses it.
+// The straightforward C++ loop for rotated boxes: for each pair, clip one polygon by the other.
+// benchmarks/kernels.py compares the ops with it; hydet does not use it.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -32,18 +32,18 @@ float iou(const float* a, const float* b, bool skip_far) {
     for (int k = 0; k < 4 && count > 0; ++k) {
         const Point p = clip[k], q = clip[(k + 1) % 4];
         const double ex = q.x - p.x, ey = q.y - p.y;
-        int kept = 0;
+        int next_count = 0;
         for (int i = 0; i < count; ++i) {
             const Point s = polygon[i], t = polygon[(i + 1) % count];
             const double d = ex * (s.y - p.y) - ey * (s.x - p.x), e = ex * (t.y - p.y) - ey * (t.x - p.x);
-            if (d >= 0) next[kept++] = s;
+            if (d >= 0) next[next_count++] = s;
             if ((d >= 0) != (e >= 0)) {
                 const double f = d / (d - e);
-                next[kept++] = {s.x + f * (t.x - s.x), s.y + f * (t.y - s.y)};
+                next[next_count++] = {s.x + f * (t.x - s.x), s.y + f * (t.y - s.y)};
             }
         }
-        std::copy(next, next + kept, polygon);
-        count = kept;
+        std::copy(next, next + next_count, polygon);
+        count = next_count;
     }
     double twice = 0;
     for (int i = 0; i < count; ++i) {
@@ -61,17 +61,17 @@ extern "C" void iou_matrix(const float* a, int64_t n, const float* b, int64_t m,
         for (int64_t j = 0; j < m; ++j) out[i * m + j] = iou(a + 5 * i, b + 5 * j, skip_far);
 }
 
-extern "C" int64_t nms(const float* boxes, const float* scores, int64_t n, float threshold, int64_t* kept, bool skip_far) {
+extern "C" int64_t nms(const float* boxes, const float* scores, int64_t n, float threshold, int64_t* indices, bool skip_far) {
     std::vector<int64_t> order(n);
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) { return scores[i] > scores[j]; });
-    std::vector<char> gone(n, 0);
+    std::vector<char> dropped(n, 0);
     int64_t count = 0;
     for (int64_t i = 0; i < n; ++i) {
-        if (gone[i]) continue;
-        kept[count++] = order[i];
+        if (dropped[i]) continue;
+        indices[count++] = order[i];
         for (int64_t j = i + 1; j < n; ++j)
-            if (!gone[j] && iou(boxes + 5 * order[i], boxes + 5 * order[j], skip_far) > threshold) gone[j] = 1;
+            if (!dropped[j] && iou(boxes + 5 * order[i], boxes + 5 * order[j], skip_far) > threshold) dropped[j] = 1;
     }
     return count;
 }

@@ -1,4 +1,4 @@
-"""``rotated_loop.cpp``, compiled and called: what the rotated ops are compared with on a CPU."""
+"""Compile and call ``rotated_loop.cpp``, with which the rotated ops are compared on a CPU."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -28,7 +27,7 @@ DATA = {
 class _Dumper(yaml.SafeDumper):
     """Indents lists below their key, and repeats equal nodes instead of using anchors."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
@@ -66,7 +65,7 @@ def write_files() -> None:
         (FOLDER / name).write_text(text, encoding="utf-8")
 
 
-def _text(overrides: str, part: str, content: Any) -> str:
+def _text(overrides: str, part: str, content: object) -> str:
     command = f"python -m src.train {overrides}".rstrip()
     body = yaml.dump(
         _target_first(content), Dumper=_Dumper, default_flow_style=None, sort_keys=False, width=120
@@ -74,7 +73,7 @@ def _text(overrides: str, part: str, content: Any) -> str:
     return f"# {command}: {part}, resolved. Written by docs/write_configs.py; do not edit.\n{body}"
 
 
-def _target_first(node: Any) -> Any:
+def _target_first(node: object) -> object:
     """Return the same containers with ``_target_`` before the arguments, in whatever order Hydra merged them."""
     if isinstance(node, list):
         return [_target_first(item) for item in node]

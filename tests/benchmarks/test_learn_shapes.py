@@ -20,8 +20,7 @@ def load_script():
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(FOLDER))
-        for name in ("kernels", "kernel_cases", "rotated_loop"):
-            sys.modules.pop(name, None)
+        sys.modules.pop("machine", None)
     return module
 
 

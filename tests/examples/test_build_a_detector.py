@@ -22,7 +22,7 @@ def outputs(kind):
 
 @pytest.fixture
 def without_ipython(monkeypatch):
-    """The one name that the notebook takes from IPython, which tests do without."""
+    """Replace the only name that the notebook imports from IPython, which is not installed for tests."""
     display = types.ModuleType("IPython.display")
     display.Image = lambda data, format: data
     monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
@@ -44,14 +44,14 @@ def test_every_cell_runs_with_few_steps(without_ipython, capsys):
     }
 
 
-def test_it_is_kept_as_it_was_run():
+def test_stored_outputs_come_from_one_complete_run():
     assert [c["execution_count"] for c in CODE] == list(range(1, len(CODE) + 1))
     assert not any(o["output_type"] == "error" for c in CODE for o in c["outputs"])
     assert len(outputs("image/jpeg")) == 5
     assert NOTEBOOK.stat().st_size < 500_000
 
 
-def test_it_checks_both_detectors_and_tells_a_story():
+def test_both_detectors_are_checked_and_every_step_is_explained():
     assert sum(map(is_check_of_quality, CODE)) == 2
     assert all("assert" in "".join(c["source"]) for c in CODE if is_check_of_quality(c))
     assert sum(c["cell_type"] == "markdown" for c in CELLS) >= 12
