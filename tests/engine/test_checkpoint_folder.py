@@ -243,3 +243,48 @@ def test_a_run_continues_from_its_last_or_a_named_checkpoint(tmp_path):
         assert find_checkpoint_to_resume(resume, run) is None
     with pytest.raises(FileNotFoundError, match="no such folder"):
         find_checkpoint_to_resume(tmp_path / "missing", run)
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 0xFF  # in the data of a tensor, which nothing else checks
+    file.write_bytes(content)
+
+
+def test_a_changed_byte_is_noticed_unless_hashes_are_not_verified(tmp_path):
+    checkpoint = write(tmp_path / "c")
+    flip_a_byte(checkpoint.path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged: its content has changed"):
+        load_checkpoint(tmp_path / "c").weights()
+    assert load_checkpoint(tmp_path / "c", verify=False).weights().keys() == {"w"}
+    flip_a_byte(checkpoint.path / "training_state.pt")
+    with pytest.raises(ValueError, match=r"training_state\.pt is damaged: its content has changed"):
+        load_checkpoint(tmp_path / "c").training_state()
+
+
+def test_checkpoints_without_hashes_load(tmp_path):
+    checkpoint = write(tmp_path / "c")
+    metadata = json.loads((checkpoint.path / "metadata.json").read_text(encoding="utf-8"))
+    del metadata["sha256"]
+    (checkpoint.path / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    assert load_checkpoint(checkpoint.path).weights().keys() == {"w"}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training_state.pt", "metadata.json"])
+def test_a_run_falls_back_to_the_checkpoint_before_a_damaged_one_and_says_so(name, tmp_path):
+    first, second = (write(tmp_path / "checkpoints" / f"step_{step:08d}", step=step) for step in (1, 2))
+    if name == "metadata.json":
+        (second.path / name).write_text('{"format": "of another program"}', encoding="utf-8")
+    else:
+        flip_a_byte(second.path / name)
+    lines = []
+    assert find_checkpoint_to_resume("auto", tmp_path, report=lines.append).path == first.path
+    assert len(lines) == 1 and str(second.path) in lines[0] and f"continuing from {first.path}" in lines[0]
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path):
+    checkpoint = write(tmp_path / "checkpoints" / "step_00000001")
+    flip_a_byte(checkpoint.path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is intact: .* starts a new run"):
+        find_checkpoint_to_resume("auto", tmp_path)
+    assert checkpoint.path.is_dir()

@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,7 @@ class CheckpointMetadata(TypedDict):
         torch: version of torch that wrote the checkpoint.
         saved_at: time of writing, in seconds since 1970.
         files: size of each other file, in bytes.
+        sha256: hash of the weights and of the training state, in hexadecimal digits; checkpoints of 0.1 have none.
     """
 
     step: int
@@ -72,6 +74,7 @@ class CheckpointMetadata(TypedDict):
     torch: NotRequired[str]
     saved_at: NotRequired[float]
     files: NotRequired[dict[str, int]]
+    sha256: NotRequired[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,13 @@ class Checkpoint:
     Attributes:
         path: folder of the checkpoint.
         metadata: content of ``metadata.json``.
+        verify: compare the hash of a file with that in the metadata before it is read. Without this, a changed byte in
+            the weights is loaded without an error.
     """
 
     path: Path
     metadata: CheckpointMetadata
+    verify: bool = True
 
     @property
     def step(self) -> int:
@@ -122,6 +128,7 @@ class Checkpoint:
         Raises:
             ValueError: if the file is damaged.
         """
+        self._verify(WEIGHTS)
         try:
             return load_file(self.path / WEIGHTS)
         except Exception as error:  # a broken file can raise almost any exception
@@ -133,11 +140,26 @@ class Checkpoint:
         Raises:
             ValueError: if the file is damaged.
         """
+        self._verify(STATE)
         try:
             state: StateDict = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
         except Exception as error:  # a broken pickle can raise almost any exception
             raise ValueError(f"{self.path / STATE} is damaged: {error}") from error
         return state
+
+    def verify_files(self) -> None:
+        """Compare the hashes of all files with those in the metadata.
+
+        Raises:
+            ValueError: if a file has changed since it was written; the message names it.
+        """
+        for name in (WEIGHTS, STATE):
+            self._verify(name)
+
+    def _verify(self, name: str) -> None:
+        expected = (self.metadata.get("sha256") or {}).get(name)
+        if self.verify and expected is not None and _hash_file(self.path / name) != expected:
+            raise ValueError(f"{self.path / name} is damaged: its content has changed since it was written")
 
 
 def save_checkpoint(
@@ -176,18 +198,20 @@ def save_checkpoint(
             "saved_at": time.time(),
             **metadata,
             "files": {name: (new / name).stat().st_size for name in (WEIGHTS, STATE, CONFIG)},
+            "sha256": {name: _hash_file(new / name) for name in (WEIGHTS, STATE)},
         }
         text = json.dumps(to_json_values(content), indent=1)
         (new / METADATA).write_text(text, encoding="utf-8", newline="\n")
     return load_checkpoint(folder)
 
 
-def load_checkpoint(path: str | Path) -> Checkpoint:
+def load_checkpoint(path: str | Path, *, verify: bool = True) -> Checkpoint:
     """Open the checkpoint at ``path``.
 
     Args:
         path: a checkpoint folder, a link such as ``checkpoints/best``, or the ``checkpoints`` folder or output folder
             of a run, which stand for their last checkpoint.
+        verify: see ``Checkpoint``.
 
     Raises:
         FileNotFoundError: if ``path`` does not exist or holds no checkpoint.
@@ -206,8 +230,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise FileNotFoundError(
                 f"{path} is not a checkpoint ({METADATA} is missing) and contains no checkpoint"
             )
-        return load_checkpoint(last)
-    return Checkpoint(folder, _read_metadata(folder))
+        return load_checkpoint(last, verify=verify)
+    return Checkpoint(folder, _read_metadata(folder), verify)
 
 
 def find_last_checkpoint(output_dir: str | Path) -> Path | None:
@@ -225,24 +249,47 @@ def find_last_checkpoint(output_dir: str | Path) -> Path | None:
     return complete[-1].path if complete else None
 
 
-def find_checkpoint_to_resume(resume: bool | str | Path | None, output_dir: str | Path) -> Checkpoint | None:
+def find_checkpoint_to_resume(
+    resume: bool | str | Path | None, output_dir: str | Path, *, report: Callable[[str], None] | None = None
+) -> Checkpoint | None:
     """Return the checkpoint from which a run continues, or None if it starts anew.
 
     Args:
-        resume: ``"auto"`` or True stands for the last checkpoint in ``output_dir``, if there is one; a path for that
-            checkpoint; False or None for a new run.
+        resume: ``"auto"`` or True stands for the last intact checkpoint in ``output_dir``, if there is one; a path for
+            that checkpoint; False or None for a new run.
         output_dir: output folder of the run.
+        report: receives one line for each later checkpoint that is damaged.
 
     Raises:
         FileNotFoundError: if a path does not exist or holds no checkpoint.
-        ValueError: if the checkpoint is not complete.
+        ValueError: if the checkpoint is not complete, or all checkpoints of the run are damaged.
     """
     if resume is False or resume is None:
         return None
     if resume is True or resume == "auto":
-        last = find_last_checkpoint(output_dir)
-        return load_checkpoint(last) if last is not None else None
+        return _last_intact_checkpoint(_checkpoints_folder(Path(output_dir)), report)
     return load_checkpoint(resume)
+
+
+def _last_intact_checkpoint(folder: Path, report: Callable[[str], None] | None) -> Checkpoint | None:
+    faults: list[str] = []
+    # Unlike find_last_checkpoint, this reads every byte, and says which checkpoints it passes over.
+    for path in sorted(folder.glob("step_*"), reverse=True):
+        try:
+            checkpoint = Checkpoint(path, _read_metadata(path))
+            checkpoint.verify_files()
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        for fault in faults if report is not None else ():
+            report(f"{fault}; continuing from {path}")
+        return checkpoint
+    if faults:
+        raise ValueError(
+            f"no checkpoint in {folder} is intact: {faults[0]}; another output_dir, or moving this folder away, starts "
+            "a new run"
+        )
+    return None
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Checkpoint]:
@@ -254,6 +301,11 @@ def list_checkpoints(output_dir: str | Path) -> list[Checkpoint]:
 
 def _checkpoints_folder(path: Path) -> Path:
     return path / "checkpoints" if (path / "checkpoints").is_dir() else path
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_complete(folder: Path) -> bool:

@@ -60,6 +60,12 @@ def _is_file_list(value: object) -> bool:
     )
 
 
+def _is_hash_list(value: object) -> bool:
+    return value is None or (
+        isinstance(value, Mapping) and all(isinstance(text, str) for pair in value.items() for text in pair)
+    )
+
+
 def _is_metrics(value: object) -> bool:
     return value is None or (
         isinstance(value, Mapping) and all(number is None or _is_number(number) for number in value.values())
@@ -78,6 +84,7 @@ _FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "format_version": (_is_count, "a number"),
     "step": (_is_count, "a number of steps"),
     "files": (_is_file_list, "file names with sizes"),
+    "sha256": (_is_hash_list, "file names with hashes"),
     "metrics": (_is_metrics, "names with numbers"),
     "dataset": (_is_dataset, "a mapping with thing_classes, a list of names"),
     "max_steps": (lambda value: value is None or _is_count(value), "a number of steps"),

@@ -337,7 +337,9 @@ class Trainer:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._stop_requested = False
         seed_everything(self.seed, rank=rank())
-        checkpoint = find_checkpoint_to_resume(resume, self.output_dir)
+        checkpoint = find_checkpoint_to_resume(
+            resume, self.output_dir, report=lambda line: self.print(escape(line))
+        )
         self.resumed_from = checkpoint.path if checkpoint is not None else None
         state = self._restore(checkpoint) if checkpoint is not None else None
         self.model.train()
