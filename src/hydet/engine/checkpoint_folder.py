@@ -281,8 +281,9 @@ def _last_intact_checkpoint(folder: Path, report: Callable[[str], None] | None) 
         except (OSError, ValueError) as error:
             faults.append(str(error))
             continue
-        for fault in faults if report is not None else ():
-            report(f"{fault}; continuing from {path}")
+        if report is not None:
+            for fault in faults:
+                report(f"{fault}; continuing from {path}")
         return checkpoint
     if faults:
         raise ValueError(

@@ -84,11 +84,11 @@ def read_keypoint_layout(
         return KeypointLayout()
     # The first category with each tuple of keypoint names.
     categories: dict[tuple[str, ...], Category] = {}
-    for category_id, category in file.categories.items():
-        if category_id in class_of and category.keypoints:
-            categories.setdefault(category.keypoints, category)
+    for category_id, candidate in file.categories.items():
+        if category_id in class_of and candidate.keypoints:
+            categories.setdefault(candidate.keypoints, candidate)
     if len(categories) > 1:
-        first, second = (category.name for category in list(categories.values())[:2])
+        first, second = (candidate.name for candidate in list(categories.values())[:2])
         raise DataError(
             f"{file.path}: categories {first!r} and {second!r} have different keypoints; "
             "choose one by class_names, or set with_keypoints=false"
