@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hydet.structures import Instances
+from hydet.structures import Instances, ROIMasks
 
 
 @pytest.mark.parametrize("architecture", ["mask_rcnn_fpn"], indirect=True)
@@ -80,3 +80,22 @@ def test_visualize_training_draws_ground_truth_and_proposals(architecture):
     assert image.shape == (3, 64, 2 * 96) and image.dtype == torch.uint8
     original = batch[0]["image"].flip(0)
     assert (image[:, :, :96] != original).any() and (image[:, :, 96:] != original).any()
+
+
+@pytest.mark.parametrize("architecture", ["mask_rcnn_fpn", "mask_rcnn_c4", "panoptic_fpn"], indirect=True)
+def test_unpasted_results_equal_pasted_ones_after_pasting(architecture):
+    model, batch = architecture.model().eval(), architecture.batch()
+    with torch.no_grad():
+        expected = model.inference(batch)
+        losses, results = model.detect_unpasted(batch, with_losses=False)
+    assert losses == {} and sum(len(output["instances"]) for output in expected) > 0
+    for output, reference in zip(results, expected, strict=True):
+        instances, pasted = output["instances"], reference["instances"]
+        masks = instances.pred_masks
+        if isinstance(masks, ROIMasks):
+            masks = masks.to_bitmasks(instances.pred_boxes, *instances.image_size).tensor
+        else:
+            assert "panoptic_seg" in output  # the panoptic map is made of pasted masks
+        assert torch.equal(masks, pasted.pred_masks)
+        assert torch.equal(instances.scores, pasted.scores)
+        assert torch.equal(instances.pred_boxes.tensor, pasted.pred_boxes.tensor)
