@@ -3,7 +3,7 @@
 import pytest
 
 from hydet.cli import train
-from hydet.cli.command import printable
+from hydet.cli.command import printable, run_command
 
 
 def test_config_is_printed_and_nothing_runs(command, tmp_path):
@@ -33,3 +33,13 @@ def test_tracebacks_on_request(monkeypatch):
 def test_control_characters_of_names_do_not_reach_the_terminal():
     assert printable("a\x1b[2Jb\x07\u202e") == "a\\x1b[2Jb\\x07\\u202e"
     assert printable("naïve 猫 [/large]") == "naïve 猫 [/large]"
+
+
+def test_the_death_of_a_worker_during_a_step_ends_in_one_line(tmp_path, capsys):
+    def step(config, output_dir):
+        raise RuntimeError("DataLoader worker (pid 42) is killed by signal: Killed. ")
+
+    assert run_command(step, config_name="train", arguments=[f"output_dir={tmp_path}/run"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: the worker process 42, which loads images, was killed")
+    assert error.count("\n") == 1 and "num_workers=0" in error

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydet.config import complete_command_line, compose_choices, explain, quote_paths, register_resolvers
+from hydet.data.loading.worker_errors import explain_worker_death
 
 from . import sweep
 from .run_folder import with_run_folder
@@ -64,7 +65,9 @@ def run_command(
     @functools.wraps(task)
     def run(config: DictConfig) -> float | None:
         try:
-            return task(config, Path(HydraConfig.get().runtime.output_dir))
+            # torch raises the death of a worker process wherever this process is, such as in a training step.
+            with explain_worker_death():
+                return task(config, Path(HydraConfig.get().runtime.output_dir))
         except EXPECTED as error:
             # Hydra prints a line of its own for an exception; in a sweep that line says which run failed.
             if HydraConfig.get().mode == RunMode.MULTIRUN:
