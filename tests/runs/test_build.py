@@ -1,5 +1,7 @@
 """Parts of a run from a composed config."""
 
+import json
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -7,15 +9,19 @@ from omegaconf import OmegaConf
 import hydet
 from hydet.config import ConfigError
 from hydet.data import Metadata, ShapesDataset
+from hydet.evaluation import evaluate
 from hydet.runs.build import (
     build_dataset,
     build_evaluators,
     build_mapper,
     build_model,
+    build_validation_loader,
     check_fits,
     fill_names,
     some_names,
 )
+from hydet.structures import Boxes as StructureBoxes
+from hydet.structures import Instances
 
 
 class Segments(torch.nn.Module):
@@ -107,3 +113,50 @@ def test_names_with_the_form_of_an_interpolation_stay_text(config):
     config.num_classes = 2
     fill_names(config, Metadata(thing_classes=("${price}", "a\\${b}")))
     assert list(config.data.class_names) == ["${price}", "a\\${b}"]
+
+
+class PerfectBoxes(torch.nn.Module):
+    """Returns the boxes of the ground truth of each image."""
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.objects = {image["id"]: [] for image in dataset.to_coco()["images"]}
+        self.sizes = {image["id"]: (image["height"], image["width"]) for image in dataset.to_coco()["images"]}
+        for annotation in dataset.to_coco()["annotations"]:
+            self.objects[annotation["image_id"]].append(annotation)
+        self.classes = {number: i for i, number in enumerate(dataset.metadata.thing_ids)}
+
+    def inference(self, batched_inputs):
+        outputs = []
+        for entry in batched_inputs:
+            objects = self.objects[entry["image_id"]]
+            boxes = torch.tensor([annotation["bbox"] for annotation in objects]).reshape(-1, 4)
+            boxes = torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+            classes = torch.tensor([self.classes[annotation["category_id"]] for annotation in objects])
+            fields = {"scores": torch.ones(len(objects)), "pred_classes": classes.long()}
+            instances = Instances(self.sizes[entry["image_id"]], pred_boxes=StructureBoxes(boxes), **fields)
+            outputs.append({"instances": instances})
+        return outputs
+
+
+def test_empty_polygons_change_neither_objects_nor_ap_of_a_box_model(coco_folder, coco_overrides, tmp_path):
+    content = json.loads((coco_folder / "annotations/instances_val.json").read_text(encoding="utf-8"))
+    for annotation in content["annotations"][::4]:
+        annotation["segmentation"] = []
+    (tmp_path / "val.json").write_text(json.dumps(content), encoding="utf-8")
+    overrides = [*coco_overrides(coco_folder), "data.class_names=null"]
+    full = hydet.compose(*overrides)
+    emptied = hydet.compose(*overrides, f"data.val.json={tmp_path}/val.json")
+    # Some detections are absent, so that the AP is not 100 and depends on the number of objects.
+    model = PerfectBoxes(build_dataset(full, "val"))
+    model.objects = {image: objects[1:] for image, objects in model.objects.items()}
+    metrics, counts = [], []
+    for config in (full, emptied):
+        dataset = build_dataset(config, "val")
+        loader = build_validation_loader(config, model, dataset)
+        evaluators = build_evaluators(config, model, dataset)
+        metrics.append(evaluate(model, loader, evaluators, progress=False, with_losses=False))
+        counts.append(sum(len(entry["instances"]) for batch in loader for entry in batch))
+    assert counts[0] == counts[1] == len(content["annotations"])
+    assert metrics[0] == pytest.approx(metrics[1], nan_ok=True)
+    assert 0 < metrics[0]["box/AP"] < 100
