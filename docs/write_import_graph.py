@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from itertools import product
@@ -75,14 +76,18 @@ def write() -> None:
 def _is_part_of(package: str) -> bool:
     """Return whether a package defines or imports anything."""
     kinds = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in (SOURCE / package).rglob("*.py"))
-    return any(isinstance(node, kinds) for tree in trees for node in tree.body)
+    return any(isinstance(node, kinds) for tree in _trees_of(package) for node in tree.body)
+
+
+@functools.cache
+def _trees_of(package: str) -> list[ast.Module]:
+    return [ast.parse(file.read_text(encoding="utf-8")) for file in (SOURCE / package).rglob("*.py")]
 
 
 def _imports_of(package: str, packages: set[str]) -> set[str]:
     imported: set[str] = set()
-    for file in (SOURCE / package).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for tree in _trees_of(package):
+        for node in ast.walk(tree):
             imported |= {name.split(".")[1] for name in _names(node) if name.startswith("hydet.")}
     return imported & packages
 

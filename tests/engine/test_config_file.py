@@ -26,7 +26,7 @@ def test_few_aliases_are_fine(tmp_path):
     [
         ("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "levels"),
         ("a: [" + "1," * (MAX_VALUES + 1) + "]", "values"),
-        ("a: &x [*x]", "inside of its own anchor"),
+        ("a: &x [*x]", "inside its own anchor"),
         ("- 1", "not a mapping"),
         ("a: !!binary aGk=", "a is a bytes"),
         ("? [1]\n: 2", "config.yaml"),

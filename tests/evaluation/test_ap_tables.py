@@ -10,7 +10,7 @@ def test_the_summary_has_a_row_per_task_and_a_dash_for_missing_metrics():
 def test_the_class_table_has_a_row_per_class():
     table = class_table(["cat", "dog"], {"box": [0.1, 0.2], "mask": [0.3, 0.4]}, [5, 6])
     assert [column.header for column in table.columns] == ["class", "objects", "box", "mask"]
-    assert [list(column.cells) for column in table.columns] == [
+    assert [[str(cell) for cell in column.cells] for column in table.columns] == [
         ["cat", "dog"],
         ["5", "6"],
         ["10.0", "20.0"],

@@ -43,6 +43,10 @@ def _quoted(argument: str, sweep: bool) -> str:
     parsed = _parse(argument)
     if parsed is not None and (sweep if parsed.is_sweep_override() else _is_plain(parsed)):
         return argument
+    if (
+        parsed is not None and key == "resume" and not parsed.is_sweep_override()
+    ):  # numbers are mistakes there
+        return argument
     if parsed is None and value[0] in "'\"":  # the user's quotes, with a fault that Hydra reports
         return argument
     # A backslash before a quote would escape it.
