@@ -24,12 +24,20 @@ def test_evaluation_on_other_data(trained, coco_folder, command, tmp_path):
         "data.val.num_images=2",
         f"output_dir={tmp_path}/a",
     )
+    content = json.loads((coco_folder / "annotations/instances_val.json").read_text(encoding="utf-8"))
+    for entry in content["categories"]:
+        entry["id"] += 40
+    for annotation in content["annotations"]:
+        annotation["category_id"] += 40
+    (tmp_path / "val.json").write_text(json.dumps(content), encoding="utf-8")
     out = command(
         "evaluate", f"checkpoint={trained}", "data=coco_instance", "data.class_names=null", "batch_size=2",
-        f"data.val.json={coco_folder}/annotations/instances_val.json", f"data.val.images={coco_folder}/val",
+        f"data.val.json={tmp_path}/val.json", f"data.val.images={coco_folder}/val",
         "backend=pycocotools", f"output_dir={tmp_path}/b",
     )  # fmt: skip
     assert "3 images" in out
-    assert {
-        r["image_id"] for r in json.loads((tmp_path / "b" / "results.json").read_text(encoding="utf-8"))
-    } <= {0, 1, 2, 3}
+    results = json.loads((tmp_path / "b" / "results.json").read_text(encoding="utf-8"))
+    assert {result["image_id"] for result in results} <= {0, 1, 2, 3}
+    # The ids are those of the evaluated file, not those of the file that the model was trained on.
+    categories = {result["category_id"] for result in results}
+    assert categories and categories <= {entry["id"] for entry in content["categories"]}
