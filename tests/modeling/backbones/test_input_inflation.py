@@ -56,3 +56,12 @@ def test_replace_input_convolution_keeps_a_convolution_that_fits():
     assert model[0] is conv
     with pytest.raises(ValueError, match="Linear has no convolution"):
         replace_input_convolution(nn.Linear(3, 3), 4)
+
+
+def test_replace_input_convolution_refuses_a_grouped_convolution():
+    """Each group would see other channels than those it was trained with."""
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3))
+    with pytest.raises(ValueError, match=r"Sequential \(0\) has groups=3.*3 channels.*in_channels=6"):
+        replace_input_convolution(model, 6)
+    replace_input_convolution(model, 3)
+    assert model[0].groups == 3

@@ -62,7 +62,7 @@ def replace_input_convolution(model: nn.Module, in_channels: int) -> None:
     """Replace the first convolution of ``model`` by one with ``in_channels`` and inflated weights.
 
     Raises:
-        ValueError: if the model has no convolution.
+        ValueError: if the model has no convolution, or the first one is grouped.
     """
     first = next(((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
@@ -70,6 +70,11 @@ def replace_input_convolution(model: nn.Module, in_channels: int) -> None:
     name, conv = first
     if conv.in_channels == in_channels:
         return
+    if conv.groups != 1:
+        raise ValueError(
+            f"the first convolution of {type(model).__name__} ({name or 'the model itself'}) has groups={conv.groups}, "
+            f"so its weights for {conv.in_channels} channels cannot be adapted to in_channels={in_channels}"
+        )
     replacement = type(conv)(
         in_channels,
         conv.out_channels,
