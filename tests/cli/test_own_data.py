@@ -19,13 +19,14 @@ SMALL = [
 def train(tmp_path, capsys):
     """Train on an export with one changed kind of field; returns the exit status and the output on one line."""
 
-    def run(*overrides, change):
+    def run(*overrides, change, labeled_size=(64, 48)):
         (tmp_path / "images").mkdir()
         images, annotations = [], []
         for i in range(2):
             pixels = np.random.default_rng(i).integers(0, 255, (48, 64, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / f"p{i}.png")
-            images.append({"id": i, "file_name": f"p{i}.png", "width": 64, "height": 48})
+            images.append({"id": i, "file_name": f"p{i}.png", "width": labeled_size[0]})
+            images[-1]["height"] = labeled_size[1]
             annotations.append(
                 {
                     "id": i + 1, "image_id": i, "category_id": 1, "bbox": [8, 8, 24, 24], "area": 576, "iscrowd": 0,
@@ -73,3 +74,12 @@ def test_masks_of_a_brush_are_objects(train):
     status, output = train(change=lambda a: a.update(iscrowd=1, segmentation=mask, bbox=[8, 8, 1, 24]))
     assert status == 0
     assert "2 of 2 annotations have iscrowd=1, as CVAT's mask tool writes for single objects" in output
+
+
+def test_problems_found_while_images_are_read_are_printed_at_the_end(train, tmp_path):
+    status, output = train(change=lambda a: None, labeled_size=(128, 96))
+    assert status == 0
+    end = output[output.rindex("found in training images") :]
+    assert "2 x other size, labels scaled: such as" in end and ".png: the image has 64 x 48" in end
+    notes = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))["ground_truth"]
+    assert "2 x other size, labels scaled" in notes[1]

@@ -10,7 +10,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
+from hydet.data.datasets.report import DataReport
 from hydet.distributed import broadcast_from_main, distributed_session, is_main_process
+from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
 from hydet.runs.tasks import traits_of
 from hydet.runs.training_run import TrainingRun, build_training_run
 
@@ -41,7 +43,12 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
             fitting_model=compose_fitting_model,
         )
         _print_start(run)
+        known = dict(run.train_loader.dataset.report().counts)
         run.trainer.fit(resume=config.resume)
+        # Every process takes part in merging reports, since each of them reads its own share of the images.
+        added = merged_report(run.train_loader.dataset.report()).added_since(known)
+        validation = run.datasets.get("val")
+        notes = [] if validation is None else describe_ground_truth(merged_report(validation.report()))
         if is_main_process():
             seconds, trainer = time.monotonic() - started, run.trainer
             if config.resume:  # the time of the run that this one continues
@@ -50,10 +57,11 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
                 trainer.output_dir,
                 trainer.metrics,
                 main_metric=run.metric,
+                notes=notes if trainer.metrics else (),  # without an evaluation they are about no number
                 seconds=seconds,
                 step=trainer.step,
             )
-            _print_end(run, seconds=seconds)
+            _print_end(run, added=added, seconds=seconds)
         return run.trainer.metrics.get(run.metric)
 
 
@@ -95,8 +103,10 @@ def _print_start(run: TrainingRun) -> None:
         trainer.print(escape(str(run.initialization)))
 
 
-def _print_end(run: TrainingRun, *, seconds: float) -> None:
+def _print_end(run: TrainingRun, *, added: DataReport, seconds: float) -> None:
     trainer = run.trainer
+    if added:
+        trainer.print(escape(f"found in training images while they were read: {added}"))
     if run.train_loader.replaced:
         trainer.print(
             f"{run.train_loader.replaced} times an image that could not be read was replaced by another one"

@@ -50,3 +50,18 @@ def test_problems_that_were_handled_in_another_way_are_removed():
         report.add(kind, "a.jpg, annotation 1", action="left out")
     report.remove("no_region")
     assert report.counts == {("bad_rle", "left out"): 1} and [p.kind for p in report.problems] == ["bad_rle"]
+
+
+def test_problems_added_since_a_copy_of_the_counts():
+    report = DataReport("a.json")
+    report.add("box_outside", "image 1", action="clipped")
+    before = dict(report.counts)
+    assert not report.added_since(before)
+    report.add("box_outside", "image 2", action="clipped")
+    report.add("other_size", "image 3", action="labels scaled")
+    added = report.added_since(before)
+    assert added.counts == {("box_outside", "clipped"): 1, ("other_size", "labels scaled"): 1}
+    assert added.summary() == [
+        "1 x box outside, clipped: image 2",
+        "1 x other size, labels scaled: image 3",
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 __all__ = ["POLICIES", "DataReport", "Policy", "Problem"]
@@ -84,6 +84,16 @@ class DataReport:
             if problem not in self._merged:
                 self._merged.add(problem)
                 self.add(problem.kind, problem.message, action=problem.action)
+
+    def added_since(self, counts: Mapping[tuple[str, str], int]) -> DataReport:
+        """Return a report of the problems that were added since ``counts`` was copied from :attr:`counts`."""
+        added = DataReport(self.source)
+        added.counts = {k: n - counts.get(k, 0) for k, n in self.counts.items() if n > counts.get(k, 0)}
+        # The first problems of a kind were known before, so that an added one is the example if it was kept.
+        for key in added.counts:
+            examples = [problem for problem in self.problems if (problem.kind, problem.action) == key]
+            added.problems += examples[counts.get(key, 0) :] or examples[-1:]
+        return added
 
     def count(self, kind: str | None = None) -> int:
         """Return the number of problems of a kind; None counts all kinds."""
