@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hydet.modeling import make_tta
+from hydet.modeling import DenseDetectorWithTTA, GeneralizedRCNNWithTTA, make_tta
 from hydet.modeling.test_time_augmentation.with_tta import WithTTA, chunks, merge_detections, output_frame
 
 NAN = float("nan")
@@ -54,3 +54,20 @@ def test_merging_no_detections_gives_none():
     empty = torch.zeros(0)
     merged = merge_detections(torch.zeros(0, 4), empty, empty.long(), (50, 60), 0.1, 0.5, 100)
     assert len(merged) == 0 and merged.image_size == (50, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrapper"), [("mask_rcnn_fpn", GeneralizedRCNNWithTTA), ("fcos", DenseDetectorWithTTA)]
+)
+def test_a_wrapper_built_directly_takes_the_limits_of_the_model(name, wrapper, build, make, monkeypatch):
+    model = build(name)
+    owner, topk = model, "max_detections_per_image"
+    if name == "mask_rcnn_fpn":
+        owner, topk = model.roi_heads.box_predictor, "test_topk_per_image"
+    monkeypatch.setattr(owner, "test_nms_thresh", 0.4)
+    monkeypatch.setattr(owner, topk, 7)
+    mapper = make.identity_mapper()
+    wrapped = wrapper(model=model, tta_mapper=mapper)
+    assert (wrapped.test_nms_thresh, wrapped.test_topk_per_image) == (0.4, 7)
+    wrapped = wrapper(model=model, tta_mapper=mapper, test_nms_thresh=0.0, test_topk_per_image=0)
+    assert (wrapped.test_nms_thresh, wrapped.test_topk_per_image) == (0.0, 0)

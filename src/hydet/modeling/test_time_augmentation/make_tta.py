@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from hydet.modeling.meta_arch import GeneralizedRCNN, PanopticFPN
-from hydet.modeling.meta_arch.dense_detector import DenseDetector
-from hydet.modeling.protocols import DetectionLimits, Detector
+from hydet.modeling.protocols import Detector
 
 from .dense import DenseDetectorWithTTA
 from .panoptic import PanopticFPNWithTTA
 from .rcnn import GeneralizedRCNNWithTTA
 from .semantic import SemanticSegmentorWithTTA
-from .with_tta import DetectorWithTTA, TTAMapper, WithTTA
+from .with_tta import TTAMapper, WithTTA
 
 __all__ = ["make_tta"]
 
@@ -43,21 +42,8 @@ def make_tta(*, model: Detector, tta_mapper: TTAMapper, batch_size: int = 3) -> 
         raise ValueError(
             f"test-time augmentation merges upright boxes and semantic labels, but the model predicts {tasks[0]}"
         )
-    wrapped: DetectorWithTTA
     if isinstance(model, PanopticFPN):
-        wrapped = PanopticFPNWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
-    elif isinstance(model, GeneralizedRCNN):
-        wrapped = GeneralizedRCNNWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
-    else:
-        wrapped = DenseDetectorWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
-    wrapped.test_nms_thresh, wrapped.test_topk_per_image = _detection_limits(model)
-    return wrapped
-
-
-def _detection_limits(model: Detector) -> DetectionLimits:
-    """Return the limits of the model, or the default ones if the model declares none."""
+        return PanopticFPNWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
     if isinstance(model, GeneralizedRCNN):
-        return model.roi_heads.detection_limits
-    if isinstance(model, DenseDetector):
-        return DetectionLimits(model.test_nms_thresh, model.max_detections_per_image)
-    return DetectionLimits()
+        return GeneralizedRCNNWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
+    return DenseDetectorWithTTA(model=model, tta_mapper=tta_mapper, batch_size=batch_size)

@@ -9,8 +9,10 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.meta_arch import GeneralizedRCNN
+from hydet.modeling.meta_arch.dense_detector import DenseDetector
 from hydet.modeling.meta_arch.model_inputs import output_size
-from hydet.modeling.protocols import Detector, Task
+from hydet.modeling.protocols import DetectionLimits, Detector, Task
 from hydet.modeling.selection.detections import to_instances
 from hydet.modeling.selection.suppression import clip_to_images, select_boxes
 from hydet.structures import Instances, ModelInput, ModelOutput
@@ -98,8 +100,9 @@ class DetectorWithTTA(WithTTA):
         batch_size: number of augmented images per forward pass.
         test_score_thresh: strict lower bound of the score of a pooled box. Nearly 0, since the model has already
             applied its own threshold.
-        test_nms_thresh: IoU above which pooled boxes of the same class suppress each other.
-        test_topk_per_image: maximum number of boxes per image; negative for all.
+        test_nms_thresh: IoU above which pooled boxes of the same class suppress each other; by default the threshold
+            of the model.
+        test_topk_per_image: maximum number of boxes per image, negative for all; by default the number of the model.
     """
 
     def __init__(
@@ -109,13 +112,16 @@ class DetectorWithTTA(WithTTA):
         tta_mapper: TTAMapper,
         batch_size: int = 3,
         test_score_thresh: float = 1e-8,
-        test_nms_thresh: float = 0.5,
-        test_topk_per_image: int = 100,
+        test_nms_thresh: float | None = None,
+        test_topk_per_image: int | None = None,
     ) -> None:
         super().__init__(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
+        limits = _detection_limits(model)
         self.test_score_thresh = test_score_thresh
-        self.test_nms_thresh = test_nms_thresh
-        self.test_topk_per_image = test_topk_per_image
+        self.test_nms_thresh = limits.nms_thresh if test_nms_thresh is None else test_nms_thresh
+        self.test_topk_per_image = (
+            limits.topk_per_image if test_topk_per_image is None else test_topk_per_image
+        )
 
     def _merge(
         self, detections: Sequence[Instances], augmented: Sequence[AugmentedInput], frame: tuple[int, int]
@@ -134,6 +140,15 @@ class DetectorWithTTA(WithTTA):
             self.test_nms_thresh,
             self.test_topk_per_image,
         )
+
+
+def _detection_limits(model: Detector) -> DetectionLimits:
+    """Return the limits of the model, or the default ones if the model declares none."""
+    if isinstance(model, GeneralizedRCNN):
+        return model.roi_heads.detection_limits
+    if isinstance(model, DenseDetector):
+        return DetectionLimits(model.test_nms_thresh, model.max_detections_per_image)
+    return DetectionLimits()
 
 
 def merge_detections(
