@@ -35,3 +35,18 @@ def test_block_sizes_of_mvitv2_tiny():
     assert [s.stride_kv for s in sizes] == [4, 2, 4, 1, 1, 1, 1, 2, 1, 1]
     assert [s.window_size for s in sizes] == [56, 56, 0, 28, 14, 14, 14, 0, 14, 0]
     assert [s.grid[0] for s in sizes] == [56, 56, 28, 28, 14, 14, 14, 14, 14, 7]
+
+
+@pytest.mark.parametrize(
+    ("window", "kv_stride", "message"),
+    [
+        (6, 4, "adaptive_window_size=6 gives block 0 windows of 6 tokens.*stride 4 of keys and values"),
+        (7, 1, "adaptive_window_size=7 gives block 1 windows of 7 tokens.*stride 2 of queries"),
+    ],
+)
+def test_windows_that_a_pooling_stride_does_not_divide_raise(window, kv_stride, message):
+    with pytest.raises(ValueError, match=message):
+        MViT(
+            img_size=32, embed_dim=8, depth=3, last_block_indexes=(0, 2), adaptive_window_size=window,
+            adaptive_kv_stride=kv_stride, out_features=["scale2", "scale3"],
+        )  # fmt: skip

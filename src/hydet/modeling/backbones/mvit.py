@@ -51,7 +51,8 @@ class MViT(Backbone):
         out_features: names of the feature maps to return.
 
     Raises:
-        ValueError: if ``last_block_indexes`` do not increase within ``depth``, or ``out_features`` has unknown names.
+        ValueError: if ``last_block_indexes`` do not increase within ``depth``, ``out_features`` has unknown names, or
+            a pooling stride does not divide the windows of its block.
 
     Source: Li et al. 2021 (arXiv:2112.01526).
     """
@@ -114,6 +115,7 @@ class MViT(Backbone):
             window_size=adaptive_window_size,
             grid=(img_size // patch_stride[0], img_size // patch_stride[1]),
         )
+        _check_windows(sizes_of_blocks, adaptive_window_size)
         self.blocks = nn.ModuleList(
             MultiScaleBlock(
                 dim=sizes.dim,
@@ -223,3 +225,14 @@ def block_sizes(
             )
         )
     return sizes
+
+
+def _check_windows(sizes_of_blocks: Sequence[BlockSizes], adaptive_window_size: int) -> None:
+    """Raise ValueError if a pooling stride does not divide the windows of its block."""
+    for i, sizes in enumerate(sizes_of_blocks):
+        for name, stride in (("queries", sizes.stride_q), ("keys and values", sizes.stride_kv)):
+            if sizes.window_size % stride:
+                raise ValueError(
+                    f"adaptive_window_size={adaptive_window_size} gives block {i} windows of {sizes.window_size} tokens, "
+                    f"which its pooling stride {stride} of {name} does not divide"
+                )
