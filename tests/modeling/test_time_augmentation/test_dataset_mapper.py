@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -41,3 +42,14 @@ def test_invert_boxes_inverts_apply_boxes(flip):
 def test_empty_min_sizes_raises():
     with pytest.raises(ValueError, match="min_sizes"):
         DatasetMapperTTA(min_sizes=[], max_size=100, flip=True)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_apply_box_and_inverse_map_arrays(flip):
+    transform = ResizeAndFlip((10, 20), (20, 60), flip)
+    boxes = np.array([[1, 2, 4, 6]])
+    moved = transform.apply_box(boxes)
+    np.testing.assert_allclose(moved, [[48, 4, 57, 12] if flip else [3, 4, 12, 12]])
+    np.testing.assert_allclose(transform.inverse().apply_box(moved), boxes)
+    assert transform.inverse().inverse() == transform
+    assert transform.apply_box(boxes.astype(np.float32)).dtype == np.float32

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hydet.modeling.meta_arch.model_inputs import output_size
@@ -39,9 +41,44 @@ class ResizeAndFlip:
         unflipped = _flip_boxes(boxes, self.target[1]) if self.flip else boxes
         return unflipped / self._scale(boxes)
 
+    def apply_box(self, box: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Map ``(N, 4)`` boxes of a NumPy array like ``apply_boxes``; integers become float64."""
+        return _apply_to_array(self.apply_boxes, box)
+
+    def inverse(self) -> InverseResizeAndFlip:
+        """Return the transform from the augmented image to the output frame."""
+        return InverseResizeAndFlip(self)
+
     def _scale(self, like: Tensor) -> Tensor:
         scale_y, scale_x = (new / old for old, new in zip(self.source, self.target, strict=True))
         return like.new_tensor([scale_x, scale_y, scale_x, scale_y])
+
+
+@dataclass(frozen=True)
+class InverseResizeAndFlip:
+    """The transform from an augmented image to the output frame.
+
+    Args:
+        original: the transform in the other direction.
+    """
+
+    original: ResizeAndFlip
+
+    def apply_box(self, box: NDArray[np.generic]) -> NDArray[np.floating]:
+        """Map ``(N, 4)`` boxes of a NumPy array like ``ResizeAndFlip.invert_boxes``; integers become float64."""
+        return _apply_to_array(self.original.invert_boxes, box)
+
+    def inverse(self) -> ResizeAndFlip:
+        """Return the transform from the output frame to the augmented image."""
+        return self.original
+
+
+def _apply_to_array(transform: Callable[[Tensor], Tensor], box: NDArray[np.generic]) -> NDArray[np.floating]:
+    array = np.asarray(box)
+    if not np.issubdtype(array.dtype, np.floating):
+        array = array.astype(np.float64)
+    output: NDArray[np.floating] = transform(torch.tensor(array)).numpy()
+    return output
 
 
 def _flip_boxes(boxes: Tensor, width: int) -> Tensor:
