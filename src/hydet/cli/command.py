@@ -19,6 +19,7 @@ from hydet.config import complete_command_line, compose_choices, explain, quote_
 from hydet.data.loading.worker_errors import explain_worker_death
 
 from . import sweep
+from .help_page import asks_for_help, help_page
 from .run_folder import with_run_folder
 
 __all__ = ["CommandTask", "run_command"]
@@ -55,9 +56,13 @@ def run_command(
         prepare: turns the typed command line into the one that Hydra reads.
 
     Returns:
-        The exit status: 0, or 1 after an error, which was printed in one line. ``HYDRA_FULL_ERROR=1`` shows the
-        traceback instead.
+        The exit status: 0, also after the page of ``--help``, or 1 after an error, which was printed in one line.
+        ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
     """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    if asks_for_help(typed):
+        print(help_page(config_name))
+        return 0
     full_error = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints a traceback and exits
     failure: list[Exception] = []
@@ -80,7 +85,6 @@ def run_command(
 
     register_resolvers()
     argv = sys.argv
-    typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         typed = quote_paths(prepare(typed))
         choices = compose_choices(typed, config_name=config_name)
