@@ -8,7 +8,16 @@ from omegaconf import OmegaConf
 import hydet
 from hydet.config import complete_command_line
 
-DATA = ["shapes", "shapes_rotated", "coco_instance", "coco_keypoint", "coco_rotated", "voc", "cityscapes", "lvis_v1"]
+DATA = [
+    "shapes",
+    "shapes_rotated",
+    "coco_instance",
+    "coco_keypoint",
+    "coco_rotated",
+    "voc",
+    "cityscapes",
+    "lvis_v1",
+]
 
 
 def plain(*overrides):
