@@ -1,6 +1,5 @@
 """The resolved configs below ``docs/configs`` are those of the tree."""
 
-import importlib.util
 from pathlib import Path
 
 import yaml
@@ -8,15 +7,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("write_configs", ROOT / "docs" / "write_configs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_resolved_configs_are_up_to_date():
-    outdated = load_script().outdated_files()
+def test_resolved_configs_are_up_to_date(load_script):
+    outdated = load_script("write_configs").outdated_files()
     assert outdated == [], f"run `python docs/write_configs.py`; out of date: {outdated}"
 
 

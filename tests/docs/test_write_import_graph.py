@@ -1,6 +1,5 @@
 """The import graph of ``docs/architecture.md`` is that of the code, and agrees with the layering contracts."""
 
-import importlib.util
 import tomllib
 from pathlib import Path
 
@@ -10,13 +9,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location(
-        "write_import_graph", ROOT / "docs" / "write_import_graph.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script("write_import_graph")
 
 
 def test_the_graph_on_the_page_is_that_of_the_code(script):

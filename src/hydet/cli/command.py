@@ -87,9 +87,9 @@ def run_command(
     argv = sys.argv
     try:
         typed = quote_paths(prepare(typed))
-        choices = compose_choices(typed, config_name=config_name)
-        completed = complete_command_line(typed, config_name=config_name)
-        sys.argv = [sys.argv[0], *with_run_folder(completed, choices)]
+        chosen = compose_choices(typed, config_name=config_name)
+        completed = complete_command_line(typed, config_name=config_name, config=chosen)
+        sys.argv = [sys.argv[0], *with_run_folder(completed, chosen)]
         hydra.main(config_path="pkg://hydet.conf", config_name=config_name, version_base="1.3")(run)()
         if failure:
             raise failure[0]

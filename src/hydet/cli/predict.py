@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -14,7 +13,8 @@ from rich.markup import escape
 from rich.progress import track
 
 from hydet.config import ConfigError
-from hydet.data import DataError, Record
+from hydet.data import DataError
+from hydet.data.datasets.coco_format import CocoImage, image_to_coco
 from hydet.engine.atomic_writes import write_atomically
 from hydet.runs.build import build_mapper, plain
 from hydet.runs.config_values import PREDICT_VALUES, check_values
@@ -31,15 +31,6 @@ from .command import run_command
 __all__ = ["main", "predict"]
 
 _NAMED_FAILURES = 5  # files that the last line names
-
-
-class ImageEntry(TypedDict):
-    """An image in COCO's format."""
-
-    id: int
-    file_name: str
-    height: int
-    width: int
 
 
 def predict(config: DictConfig, output_dir: Path) -> None:
@@ -64,7 +55,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     drawings = dict(zip(files, drawing_names(files), strict=True))
 
     results = ResultFiles(output_dir, detector.metadata, journal=True)
-    images: list[ImageEntry] = []
+    images: list[CocoImage] = []
     failed: list[str] = []
     try:
         with faults_of(detector.checkpoint):
@@ -86,7 +77,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
                 )
                 save_png(drawing, output_dir / "pictures" / drawings[Path(record.file_name)])
                 results.update([prediction.model_input], [prediction.output])
-                images.append(_describe(record))
+                images.append(image_to_coco(record))
     except BaseException:  # also Ctrl-C; if the process is killed, the results so far are in results.jsonl
         if images:
             _write(results, images, output_dir)
@@ -99,20 +90,10 @@ def predict(config: DictConfig, output_dir: Path) -> None:
         raise DataError(_describe_failed(failed, len(files), output_dir))
 
 
-def _write(results: ResultFiles, images: Sequence[ImageEntry], output_dir: Path) -> None:
+def _write(results: ResultFiles, images: Sequence[CocoImage], output_dir: Path) -> None:
     """Write the results of all images so far."""
     results.compute()
     write_atomically(output_dir / "images.json", json.dumps(images))
-
-
-def _describe(record: Record) -> ImageEntry:
-    """Return the entry of an image in COCO's format."""
-    return {
-        "id": record.image_id,
-        "file_name": record.file_name,
-        "height": record.height,
-        "width": record.width,
-    }
 
 
 def _describe_failed(failed: Sequence[str], num_files: int, output_dir: Path) -> str:

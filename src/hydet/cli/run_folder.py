@@ -43,13 +43,9 @@ def with_run_folder(arguments: Sequence[str], config: DictConfig | None) -> list
         names_sweep = any(a.startswith(("hydra.sweep.dir=", "hydra.sweep.subdir=")) for a in arguments)
         if typed is None or names_sweep:
             return list(arguments)
-        # Each run of a sweep over folders writes to its own.
-        folder = (
-            ["hydra.sweep.dir=.", "hydra.sweep.subdir=${output_dir}"]
-            if "," in typed and typed[0] not in "'\""
-            else [f"hydra.sweep.dir={typed}"]
-        )
-        return [*arguments, *folder]
+        if "," in typed and typed[0] not in "'\"":  # a sweep over folders: each run writes to its own
+            return [*arguments, "hydra.sweep.dir=.", "hydra.sweep.subdir=${output_dir}"]
+        return [*arguments, f"hydra.sweep.dir={typed}"]
     if _flags_only_print(arguments):
         return list(arguments)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -79,8 +75,6 @@ def _flags_only_print(arguments: Sequence[str]) -> bool:
     flags = (
         "--cfg",
         "-c",
-        "--help",
-        "-h",
         "--hydra-help",
         "--info",
         "-i",

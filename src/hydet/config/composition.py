@@ -76,7 +76,9 @@ def compose(
             raise ConfigError(explain(error, base, overrides)) from error
 
 
-def complete_command_line(arguments: Sequence[str], *, config_name: str) -> list[str]:
+def complete_command_line(
+    arguments: Sequence[str], *, config_name: str, config: DictConfig | None = None
+) -> list[str]:
     """Return a command line with the ``+`` signs and the preset that Hydra needs.
 
     An override of an argument that the YAML of a part leaves out receives a ``+``, as in ``compose``. In a sweep over
@@ -86,11 +88,13 @@ def complete_command_line(arguments: Sequence[str], *, config_name: str) -> list
     Args:
         arguments: command line, flags included.
         config_name: primary config of the command.
+        config: result of ``compose_choices`` for the same command line, if the caller has it.
     """
     overrides = split_command_line(arguments)
     register_resolvers()
     with _own_hydra():
-        config = _compose_choices(config_name, choices(overrides))
+        if config is None:
+            config = _compose_choices(config_name, choices(overrides))
         arguments = with_preset(arguments, overrides, config)
         if len(choices(overrides)) == len(overrides):
             return list(arguments)

@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -250,7 +250,11 @@ def find_last_checkpoint(output_dir: str | Path) -> Path | None:
 
 
 def find_checkpoint_to_resume(
-    resume: bool | str | Path | None, output_dir: str | Path, *, report: Callable[[str], None] | None = None
+    resume: bool | str | Path | None,
+    output_dir: str | Path,
+    *,
+    verify: bool = True,
+    report: Callable[[str], None] | None = None,
 ) -> Checkpoint | None:
     """Return the checkpoint from which a run continues, or None if it starts anew.
 
@@ -258,6 +262,7 @@ def find_checkpoint_to_resume(
         resume: ``"auto"`` or True stands for the last intact checkpoint in ``output_dir``, if there is one; a path for
             that checkpoint; False or None for a new run.
         output_dir: output folder of the run.
+        verify: see ``Checkpoint``. Without this, a checkpoint with changed bytes counts as intact.
         report: receives one line for each later checkpoint that is damaged.
 
     Raises:
@@ -267,16 +272,18 @@ def find_checkpoint_to_resume(
     if resume is False or resume is None:
         return None
     if resume is True or resume == "auto":
-        return _last_intact_checkpoint(_checkpoints_folder(Path(output_dir)), report)
-    return load_checkpoint(resume)
+        return _last_intact_checkpoint(_checkpoints_folder(Path(output_dir)), verify, report)
+    return load_checkpoint(resume, verify=verify)
 
 
-def _last_intact_checkpoint(folder: Path, report: Callable[[str], None] | None) -> Checkpoint | None:
+def _last_intact_checkpoint(
+    folder: Path, verify: bool, report: Callable[[str], None] | None
+) -> Checkpoint | None:
     faults: list[str] = []
     # Unlike find_last_checkpoint, this reads every byte, and says which checkpoints it passes over.
     for path in sorted(folder.glob("step_*"), reverse=True):
         try:
-            checkpoint = Checkpoint(path, _read_metadata(path))
+            checkpoint = Checkpoint(path, _read_metadata(path), verify)
             checkpoint.verify_files()
         except (OSError, ValueError) as error:
             faults.append(str(error))
@@ -284,7 +291,7 @@ def _last_intact_checkpoint(folder: Path, report: Callable[[str], None] | None) 
         if report is not None:
             for fault in faults:
                 report(f"{fault}; continuing from {path}")
-        return checkpoint
+        return replace(checkpoint, verify=False)  # its bytes have just been compared
     if faults:
         raise ValueError(
             f"no checkpoint in {folder} is intact: {faults[0]}; another output_dir, or moving this folder away, starts "

@@ -30,9 +30,8 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}  # COCO's name
 FIELDS = {"bbox": "pred_boxes", "segm": "pred_masks", "keypoints": "pred_keypoints"}
 
 MASKS_PER_STEP = 32  # masks that are copied to the CPU at a time
-PIXELS_PER_STEP = (
-    1 << 26
-)  # of the masks that are pasted and encoded at a time; bytes, since a mask has one per pixel
+# Pixels of the masks that are pasted and encoded at a time; also bytes, since a mask has one per pixel.
+PIXELS_PER_STEP = 1 << 26
 
 
 class RunLengths(TypedDict):

@@ -224,7 +224,8 @@ def _scaled_lr(config: DictConfig) -> float | None:
 
 def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:
     """Refuse a checkpoint of other classes before the model is built."""
-    checkpoint = find_checkpoint_to_resume(resume, output_dir)
+    # The trainer reads the files and compares their hashes; here only the names count.
+    checkpoint = find_checkpoint_to_resume(resume, output_dir, verify=False)
     class_names = checkpoint.class_names if checkpoint is not None else None
     if checkpoint is not None and class_names is not None and class_names != metadata.thing_classes:
         raise ConfigError(

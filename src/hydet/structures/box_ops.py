@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 __all__ = ["clip_boxes", "clip_rotated_boxes", "enclosing_boxes", "wrap_angles"]
 
 Limit = float | Tensor
+Angles = TypeVar("Angles", float, Tensor)
 
 
 def clip_boxes(boxes: Tensor, height: Limit, width: Limit) -> Tensor:
@@ -68,6 +71,6 @@ def enclosing_boxes(boxes: Tensor) -> Tensor:
     return torch.cat([center - reach, center + reach], dim=-1)
 
 
-def wrap_angles(degrees: Tensor) -> Tensor:
-    """Return the same angles in [-180, 180)."""
+def wrap_angles(degrees: Angles) -> Angles:
+    """Return the same angle or angles in [-180, 180)."""
     return (degrees + 180.0) % 360.0 - 180.0

@@ -7,8 +7,8 @@ from hydet.data.coco.rotated_shapes import (
     is_upright,
     quadrilateral_of,
     smallest_rotated_box,
-    wrap_degrees,
 )
+from hydet.structures.box_ops import wrap_angles
 
 
 @pytest.mark.parametrize("degrees", [-90, -60.5, -30, 0, 10, 45, 89])
@@ -57,4 +57,4 @@ def test_rotation_of_cvat_is_clockwise():
     assert cvat_rotation({"rotation": 30.0}) == -30 and cvat_rotation({"rotation": "350"}) == 10
     for other in (None, [], {}, {"rotation": None}, {"rotation": float("nan")}, {"rotation": 0.0}):
         assert cvat_rotation(other) == 0
-    assert wrap_degrees(180) == -180 and wrap_degrees(-200) == 160
+    assert wrap_angles(180) == -180 and wrap_angles(-200) == 160

@@ -19,12 +19,12 @@ from hydet.data.coco.rotated_shapes import (
     is_upright,
     quadrilateral_of,
     smallest_rotated_box,
-    wrap_degrees,
 )
+from hydet.structures.box_ops import wrap_angles
 
-__all__ = ["AnnotationBoxes", "read_boxes"]
+__all__ = ["BORDER_TOLERANCE", "AnnotationBoxes", "read_boxes"]
 
-_BORDER_TOLERANCE = 1.0  # pixels by which a box may exceed the image, because files have rounded numbers
+BORDER_TOLERANCE = 1.0  # pixels by which labels may exceed the image, because files have rounded numbers
 _MIN_SIDE = 1e-5  # pixels; models do not use smaller boxes
 _FLOAT32_STEP = 2.0**-22  # a smaller side, relative to the coordinates, vanishes in float32
 
@@ -77,8 +77,8 @@ def read_boxes(
         values = box_around_points(values if len(values) == 8 else corners_of(turned))
         rotated = rotated or turned
     segmentation = entry.get("segmentation")
-    quadrilateral = quadrilateral_of(segmentation)
     degrees = cvat_rotation(entry.get("attributes"))
+    quadrilateral = quadrilateral_of(segmentation) if degrees or rotated_from_polygons else None
     if degrees and rotated is None and (not segmentation or _is_rectangle(quadrilateral, values)):
         x, y, w, h = values
         rotated = (x + w / 2, y + h / 2, w, h, degrees)
@@ -97,7 +97,7 @@ def _is_rectangle(quadrilateral: Sequence[float] | None, box: Sequence[float]) -
     if quadrilateral is None or not is_upright(quadrilateral):
         return False
     around = box_around_points(quadrilateral)
-    return all(abs(a - b) <= _BORDER_TOLERANCE for a, b in zip(around, box))
+    return all(abs(a - b) <= BORDER_TOLERANCE for a, b in zip(around, box))
 
 
 def _read_box_values(
@@ -146,7 +146,7 @@ def _to_rotated_box(values: Sequence[float], image: ImageEntry) -> RotatedBox | 
     if len(values) != 5 or min(values[2:4]) <= _MIN_SIDE:
         return None
     cx, cy, w, h, degrees = (float(v) for v in values)
-    return cx, cy, w, h, degrees if abs(degrees) <= 360 else wrap_degrees(degrees)
+    return cx, cy, w, h, degrees if abs(degrees) <= 360 else wrap_angles(degrees)
 
 
 def _clip(
@@ -166,7 +166,7 @@ def _clip(
         raise BrokenAnnotationError("box_outside", f"box {shorten(list(values))} lies outside {size}")
     excess = max(left - x, top - y, x + w - right, y + h - bottom)
     # A rotated box at the border stays as it is: it describes the whole object, and cannot be clipped.
-    if excess > _BORDER_TOLERANCE and not is_rotated:
+    if excess > BORDER_TOLERANCE and not is_rotated:
         message = f"{description}: box {shorten(list(values))} exceeds {size}"
         problems.add("box_over_border", message, action="clamped")
         return left, top, right - left, bottom - top

@@ -149,9 +149,8 @@ def unused_ids(used: Iterable[int]) -> Iterator[int]:
 
 def shorten(value: object) -> str:
     """Return the representation of a value, cut to a length that fits into a message."""
-    if (
-        type(value) is int and abs(value) > 10**_MAX_SHOWN
-    ):  # Python refuses to print integers of thousands of digits
+    # Python refuses to print integers of thousands of digits.
+    if type(value) is int and abs(value) > 10**_MAX_SHOWN:
         return f"an integer of {value.bit_length()} bits"
     try:
         text = repr(value)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from hydet.data.coco.json_values import are_finite, to_number
+from hydet.structures.box_ops import wrap_angles
 
 __all__ = [
     "RotatedBox",
@@ -20,7 +21,6 @@ __all__ = [
     "is_upright",
     "quadrilateral_of",
     "smallest_rotated_box",
-    "wrap_degrees",
 ]
 
 RotatedBox = tuple[float, float, float, float, float]
@@ -102,9 +102,4 @@ def cvat_rotation(attributes: object) -> float:
     CVAT's ``bbox`` is the box before its clockwise rotation about its center.
     """
     rotation = to_number(attributes.get("rotation")) if isinstance(attributes, Mapping) else None
-    return 0.0 if rotation is None else wrap_degrees(-rotation)
-
-
-def wrap_degrees(degrees: float) -> float:
-    """Return an angle in [-180, 180)."""
-    return (degrees + 180) % 360 - 180
+    return 0.0 if rotation is None else wrap_angles(-rotation)

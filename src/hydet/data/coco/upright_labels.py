@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from hydet.data.coco.annotation_boxes import BORDER_TOLERANCE
 from hydet.data.coco.ids import IdTable
 from hydet.data.coco.json_file import CocoFile, ImageEntry
 from hydet.data.coco.json_values import are_finite, to_number
@@ -20,8 +21,6 @@ from hydet.data.errors import DataError
 from hydet.data.images.reading import read_image_header
 
 __all__ = ["correct_rotated_sizes"]
-
-_TOLERANCE = 1.0  # pixels by which labels may exceed the image, because files have rounded numbers
 
 Extent = tuple[float, float]  # largest (x, y) of the labels of an image
 _Frame = Literal["upright", "stored"]
@@ -82,7 +81,7 @@ def _frame_in_json(folder: Path, image: ImageEntry) -> _Frame | None:
 
 
 def _fits(extent: Extent, height: int, width: int) -> bool:
-    return extent[0] <= width + _TOLERANCE and extent[1] <= height + _TOLERANCE
+    return extent[0] <= width + BORDER_TOLERANCE and extent[1] <= height + BORDER_TOLERANCE
 
 
 def _extents_by_image(entries: list[object], image_ids: IdTable) -> Mapping[int, Extent]:
