@@ -22,8 +22,12 @@ def test_evaluation_on_other_data(trained, coco_folder, command, tmp_path):
         f"checkpoint={trained}",
         "data=shapes",
         "data.val.num_images=2",
+        "evaluators=default",
+        "evaluators.instances.boundary=true",
         f"output_dir={tmp_path}/a",
     )
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text(encoding="utf-8"))
+    assert 0 <= metrics["boundary/AP"] <= metrics["mask/AP"]
     content = json.loads((coco_folder / "annotations/instances_val.json").read_text(encoding="utf-8"))
     for entry in content["categories"]:
         entry["id"] += 40

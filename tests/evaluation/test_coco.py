@@ -188,6 +188,34 @@ def test_missing_masks_are_named():
         CocoEvaluator(dataset).update(inputs, outputs)
 
 
+def with_small_keypoints(dataset):
+    """Return results that end with false positives whose boxes are of medium size and whose keypoints span little."""
+    for inputs, outputs in dataset.results():
+        instances = outputs[0]["instances"]
+        stray = Instances(
+            SIZE,
+            pred_boxes=Boxes(torch.tensor([[90.0, 60.0, 150.0, 110.0]]).expand(3, 4)),
+            scores=torch.full((3,), 2.0),
+            pred_classes=torch.arange(3),
+            pred_masks=torch.zeros(3, *SIZE, dtype=torch.bool),
+            pred_keypoints=torch.tensor([[140.0, 100.0, 1.0], [150.0, 110.0, 1.0]]).expand(3, 2, 3),
+        )
+        yield inputs, [{"instances": Instances.cat([instances, stray])}]
+
+
+@pytest.mark.parametrize("backend", ["faster_coco_eval", "pycocotools"])
+def test_keypoint_ap_by_size_measures_detections_by_their_box_or_by_their_keypoints(backend):
+    dataset = FakeDataset()
+    results = list(with_small_keypoints(dataset))
+    by_box = measure(dataset, results, backend=backend)[1]
+    by_keypoints = measure(dataset, results, backend=backend, keypoint_area="keypoints")[1]
+    assert by_keypoints["keypoints/APm"] == pytest.approx(1.0)  # the stray detections are not of medium size
+    assert by_box["keypoints/APm"] < 0.9
+    assert by_box["keypoints/AP"] == by_keypoints["keypoints/AP"]
+    with pytest.raises(ValueError, match="keypoint_area"):
+        CocoEvaluator(dataset, keypoint_area="mask")
+
+
 @pytest.mark.parametrize(
     "options", [{"iou_types": ("box",)}, {"iou_types": ()}, {"backend": "own"}, {"max_detections": 0}]
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from torch import nn
@@ -41,7 +41,9 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
     Returns:
         The main metric of the model, such as box AP.
     """
-    check_values(config, EVALUATE_VALUES, required=["checkpoint"])
+    # Evaluators refer to settings of the checkpoint, so they cannot be resolved yet.
+    own_keys = [str(key) for key in config if key != "evaluators"]
+    check_values(OmegaConf.masked_copy(config, own_keys), EVALUATE_VALUES, required=["checkpoint"])
     with distributed_session(config.device) as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
         output_dir = Path(broadcast_from_main(str(output_dir)))

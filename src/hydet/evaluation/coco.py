@@ -15,7 +15,9 @@ from hydet.structures import ModelInput, ModelOutput
 
 from .ap_tables import class_table, summary_table
 from .average_precision import PrecisionRecall, class_ap, summarize
+from .boundary_precision import boundary_precision
 from .coco_results import TASKS, CocoResult, check_fields, results_to_coco_json
+from .mask_overlaps import DILATION_RATIO, check_dilation_ratio
 from .per_image_evaluator import PerImageEvaluator
 
 if TYPE_CHECKING:
@@ -31,8 +33,9 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
 
     Metrics are ``<task>/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl`` (objects with an area below 32²,
     from 32² to 96², and above, in square pixels), ``/AR`` with its sizes, and ``/AR1``, ``/AR10`` (one and ten detections
-    per image). The task is ``box``, ``mask`` or ``keypoints``, which has no small objects and no AR1 and AR10. A metric
-    without objects is NaN. Only images that the evaluator received count, so a part of a dataset can be evaluated.
+    per image). The task is ``box``, ``mask``, ``boundary`` or ``keypoints``. Keypoints have no small objects; keypoints
+    and boundaries have no AR1 and AR10. A metric without objects is NaN. Only images that the evaluator received count,
+    so a part of a dataset can be evaluated.
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in COCO's format.
@@ -45,9 +48,14 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         keypoint_area: size by which a detection counts in ``keypoints/APm`` and ``/APl``: ``"box"``, the area of its
             box, as detectron2 does; or ``"keypoints"``, the area that its keypoints span, as COCO's tools do for results
             without boxes. ``keypoints/AP`` is the same.
+        boundary: True adds the task ``boundary``: AP of masks in which the IoU of a pair is the smaller of its mask IoU
+            and its boundary IoU, which is sensitive to the outlines of large objects too (Cheng et al. 2021,
+            arXiv:2103.16562). It does not depend on the backend.
+        boundary_dilation_ratio: width of a boundary over the diagonal of the image.
 
     Raises:
-        ValueError: if a type or backend is unknown, or keypoints have no sigmas in the metadata.
+        ValueError: if a type or backend is unknown, keypoints have no sigmas in the metadata, or ``boundary`` is True
+            without masks.
     """
 
     def __init__(
@@ -60,6 +68,8 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         per_class_metrics: bool = False,
         keypoint_offset: float | None = None,
         keypoint_area: Literal["box", "keypoints"] = "box",
+        boundary: bool = False,
+        boundary_dilation_ratio: float = DILATION_RATIO,
     ) -> None:
         super().__init__()
         if not iou_types or any(name not in TASKS for name in iou_types):
@@ -74,7 +84,11 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
             raise ValueError("keypoint AP needs keypoint_sigmas in the dataset's metadata")
         if keypoint_area not in ("box", "keypoints"):
             raise ValueError(f"keypoint_area must be 'box' or 'keypoints', got {keypoint_area!r}")
+        if boundary and "segm" not in iou_types:
+            raise ValueError(f"boundary=True needs masks ('segm'), but iou_types is {list(iou_types)}")
         self.keypoint_area = keypoint_area
+        self.boundary = boundary
+        self.boundary_dilation_ratio = check_dilation_ratio(boundary_dilation_ratio)
         self.iou_types = tuple(iou_types)
         self.backend = backend
         self.max_detections = max_detections
@@ -98,18 +112,27 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
         per_class: dict[str, list[float]] = {}
         for iou_type in self.iou_types:
             evaluated = self._run_backend(iou_type, ground_truth, results)
-            task = TASKS[iou_type]
             # The tools sort categories by id, the metadata has its own order.
             by_id = dict(zip(sorted(self.metadata.thing_ids), class_ap(evaluated.precision), strict=True))
-            per_class[task] = [by_id[i] for i in self.metadata.thing_ids]
-            summary = summarize(evaluated, with_counts=iou_type != "keypoints")
-            metrics |= {f"{task}/{key}": value for key, value in summary.items()}
-            if self.per_class_metrics:
-                pairs = zip(self.metadata.thing_classes, per_class[task], strict=True)
-                metrics |= {f"{task}/AP/{name}": value for name, value in pairs}
+            per_class[TASKS[iou_type]] = [by_id[i] for i in self.metadata.thing_ids]
+            metrics |= _named(TASKS[iou_type], summarize(evaluated, with_counts=iou_type != "keypoints"))
+        if self.boundary:
+            evaluated = boundary_precision(
+                ground_truth,
+                results,
+                self.metadata.thing_ids,
+                max_detections=self.max_detections,
+                dilation_ratio=self.boundary_dilation_ratio,
+            )
+            per_class["boundary"] = class_ap(evaluated.precision)
+            metrics |= _named("boundary", summarize(evaluated, with_counts=False))
+        if self.per_class_metrics:
+            for task, values in per_class.items():
+                pairs = zip(self.metadata.thing_classes, values, strict=True)
+                metrics |= _named(f"{task}/AP", dict(pairs))
         counts = self._object_counts(ground_truth, results.keys())
         self._tables = [
-            summary_table(metrics, [TASKS[name] for name in self.iou_types], len(results)),
+            summary_table(metrics, list(per_class), len(results)),
             class_table(self.metadata.thing_classes, per_class, counts),
         ]
         return metrics
@@ -157,6 +180,10 @@ class CocoEvaluator(PerImageEvaluator[list[CocoResult]]):
             iou_thresholds=np.asarray(run.params.iouThrs),
             max_detections=[int(limit) for limit in run.params.maxDets],
         )
+
+
+def _named(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
 class _Backend(NamedTuple):

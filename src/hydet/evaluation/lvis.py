@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-from faster_coco_eval import mask as rle
 
-from hydet.data.annotations.rle import RunLengthCode
 from hydet.data.datasets.coco_format import CocoImage, CocoJson, FederatedKey
 from hydet.data.datasets.dataset import as_detection_dataset
 from hydet.structures import ModelInput, ModelOutput
@@ -22,6 +20,14 @@ from .ground_truth_objects import (
     box_areas,
     box_overlaps,
     objects_by_image,
+)
+from .mask_overlaps import (
+    DILATION_RATIO,
+    check_dilation_ratio,
+    limit_by_boundaries,
+    mask_areas,
+    mask_overlaps,
+    to_run_lengths,
 )
 from .matching import ImageOverlaps, match
 from .per_image_evaluator import PerImageEvaluator
@@ -58,29 +64,42 @@ class LvisEvaluator(PerImageEvaluator[_Detections]):
     applies to all classes of an image together.
 
     Metrics are ``<task>/AP``, ``/AP50``, ``/AP75``, ``/APs``, ``/APm``, ``/APl``, the means ``/APr``, ``/APc``,
-    ``/APf`` over rare, common and frequent classes, and ``/AR`` with its sizes. The task is ``box`` or ``mask``. Values
-    lie between 0 and 1; a metric without objects is NaN. Only images that the evaluator received count.
+    ``/APf`` over rare, common and frequent classes, and ``/AR`` with its sizes. The task is ``box``, ``mask`` or
+    ``boundary``. Values lie between 0 and 1; a metric without objects is NaN. Only images that the evaluator received
+    count.
 
     Args:
         dataset: dataset with ``metadata`` and ``to_coco()``, the ground truth in LVIS's format: COCO's format with the
             lists above for each image, and the ``frequency`` (r, c or f) of each category.
         iou_types: any of ``"bbox"`` and ``"segm"``.
         max_detections: number of best detections per image that count.
+        boundary: True adds the task ``boundary``; see ``CocoEvaluator``.
+        boundary_dilation_ratio: width of a boundary over the diagonal of the image.
 
     Raises:
-        ValueError: if a type is unknown, or ``max_detections`` is not positive.
+        ValueError: if a type is unknown, ``max_detections`` is not positive, or ``boundary`` is True without masks.
 
     Source: Gupta et al. 2019 (arXiv:1908.03195), section 2.
     """
 
     def __init__(
-        self, dataset: RecordSource, *, iou_types: Sequence[str] = IOU_TYPES, max_detections: int = 300
+        self,
+        dataset: RecordSource,
+        *,
+        iou_types: Sequence[str] = IOU_TYPES,
+        max_detections: int = 300,
+        boundary: bool = False,
+        boundary_dilation_ratio: float = DILATION_RATIO,
     ) -> None:
         super().__init__()
         if not iou_types or any(name not in IOU_TYPES for name in iou_types):
             raise ValueError(f"iou_types must be among {list(IOU_TYPES)}, got {list(iou_types)}")
         if max_detections < 1:
             raise ValueError(f"max_detections must be at least 1, got {max_detections}")
+        if boundary and "segm" not in iou_types:
+            raise ValueError(f"boundary=True needs masks ('segm'), but iou_types is {list(iou_types)}")
+        self.boundary_dilation_ratio = check_dilation_ratio(boundary_dilation_ratio)
+        self.tasks = [TASKS[name] for name in iou_types] + (["boundary"] if boundary else [])
         self.dataset = as_detection_dataset(dataset)
         self.metadata = self.dataset.metadata
         self.iou_types = tuple(iou_types)
@@ -111,9 +130,9 @@ class LvisEvaluator(PerImageEvaluator[_Detections]):
             for image_id, detections in results.items()
         }
         metrics: dict[str, float] = {}
-        for iou_type in self.iou_types:
+        for task in self.tasks:
             overlaps = [
-                _overlaps(detections, ground_truth, image_id, iou_type)
+                _overlaps(detections, ground_truth, image_id, task, self.boundary_dilation_ratio)
                 for image_id, detections in counted.items()
             ]
             evaluated = accumulate(match(overlaps), len(self.metadata.thing_ids), self.max_detections)
@@ -121,10 +140,9 @@ class LvisEvaluator(PerImageEvaluator[_Detections]):
             for letter in FREQUENCIES:
                 precision = evaluated.precision[:, :, ground_truth.frequency == letter, 0]
                 summary[f"AP{letter}"] = mean_of_measured(precision)
-            metrics |= {f"{TASKS[iou_type]}/{key}": value for key, value in summary.items()}
+            metrics |= {f"{task}/{key}": value for key, value in summary.items()}
         columns = [*COLUMNS[:-1], *[f"AP{letter}" for letter in FREQUENCIES], COLUMNS[-1]]
-        tasks = [TASKS[name] for name in self.iou_types]
-        self._tables = [summary_table(metrics, tasks, len(results), columns)]
+        self._tables = [summary_table(metrics, self.tasks, len(results), columns)]
         return metrics
 
 
@@ -168,22 +186,29 @@ class _LvisGroundTruth:
 
 
 def _overlaps(
-    detections: _Detections, ground_truth: _LvisGroundTruth, image_id: int, iou_type: str
+    detections: _Detections,
+    ground_truth: _LvisGroundTruth,
+    image_id: int,
+    task: str,
+    dilation_ratio: float,
 ) -> ImageOverlaps:
     objects = ground_truth.objects[image_id]
     overlaps = np.zeros((len(detections.classes), len(objects.classes)))
     # The other detections overlap no object of their class.
     can_match = np.isin(detections.classes, objects.classes)
-    if iou_type == "bbox":
+    if task == "box":
         areas = box_areas(detections.boxes)
         overlaps[can_match] = box_overlaps(detections.boxes[can_match], objects)
     else:
         masks = detections.masks or []
-        areas = np.asarray(rle.area(masks), dtype=np.float64).reshape(-1)
-        if can_match.any():
-            gt_masks = [_to_run_lengths(region, ground_truth.sizes[image_id]) for region in objects.regions]
-            candidates = [masks[i] for i in np.flatnonzero(can_match)]
-            overlaps[can_match] = np.asarray(rle.iou(candidates, gt_masks, objects.crowd.tolist()))
+        areas = mask_areas(masks)
+        gt_masks = [to_run_lengths(region, ground_truth.sizes[image_id]) for region in objects.regions]
+        candidates = [masks[i] for i in np.flatnonzero(can_match)]
+        mask_ious = mask_overlaps(candidates, gt_masks, objects.crowd)
+        if task == "boundary":
+            mask_ious *= detections.classes[can_match, None] == objects.classes
+            mask_ious = limit_by_boundaries(mask_ious, candidates, gt_masks, objects.crowd, dilation_ratio)
+        overlaps[can_match] = mask_ious
     return ImageOverlaps(
         classes=detections.classes,
         scores=detections.scores,
@@ -194,15 +219,3 @@ def _overlaps(
         overlaps=overlaps,
         ignore_if_unmatched=np.isin(detections.classes, ground_truth.not_exhaustive[image_id]),
     )
-
-
-def _to_run_lengths(region: RunLengthCode | list[list[float]] | None, size: tuple[int, int]) -> RunLengths:
-    """Convert a segmentation in COCO's format (polygons, run lengths or None) to one compressed run-length code."""
-    height, width = size
-    if not region:
-        region = {"size": [height, width], "counts": [height * width]}
-    if isinstance(region, list):
-        return cast("RunLengths", rle.merge(rle.frPyObjects(region, height, width)))
-    if isinstance(region["counts"], list):
-        return cast("RunLengths", rle.frPyObjects([region], height, width)[0])
-    return cast("RunLengths", region)
