@@ -1,3 +1,5 @@
+import gc
+import multiprocessing
 import os
 import pickle
 import signal
@@ -5,6 +7,7 @@ import time
 
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from hydet.data import ShapesDataset
 from hydet.data.loading.batch_packing import unpack_batch
@@ -74,6 +77,36 @@ def test_an_error_is_the_same_with_and_without_workers(dataset, num_workers, err
     assert str(caught.value).strip("'") == "one line about the image"
     if num_workers and error_type is not OSError:
         assert "raised in a worker process" in caught.value.__notes__[0]
+
+
+def test_workers_end_when_the_error_is_raised(dataset):
+    """The traceback refers to the iterator, whose workers must not wait for the garbage collector."""
+    batches = load_batches(
+        MappedDataset(dataset, Failing(OSError)), [[ImageRequest(0, 1)]], WorkerSettings(num_workers=2)
+    )
+    with pytest.raises(OSError) as caught:
+        next(batches)
+    assert caught.value.__traceback__ is not None and multiprocessing.active_children() == []
+
+
+def test_an_abandoned_iterator_is_finalized_before_its_queues(dataset, mapper, monkeypatch):
+    """In a cycle, the collector calls finalizers in any order, so torch's iterator must not be part of the cycle."""
+    requests = [[ImageRequest(i, 1)] for i in range(4)]
+    batches = load_batches(MappedDataset(dataset, mapper), requests, WorkerSettings(num_workers=2))
+    next(batches)
+    cycle = [batches]
+    cycle.append(cycle)
+    shut_down = []
+    shutdown = _MultiProcessingDataLoaderIter._shutdown_workers
+
+    def record(self):
+        shut_down.append(gc.is_finalized(self))
+        shutdown(self)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_shutdown_workers", record)
+    del batches, cycle
+    gc.collect()
+    assert shut_down[0] is False and multiprocessing.active_children() == []
 
 
 def test_an_error_that_cannot_be_pickled_is_described(dataset):

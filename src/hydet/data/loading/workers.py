@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
@@ -180,15 +181,36 @@ def load_batches(
         generator=torch.Generator().manual_seed(0),
     )
     report = source.dataset.report()
+    with _run_workers(loader) as received:
+        while True:
+            with explain_worker_death():
+                packed = next(received, None)
+            if packed is None:
+                return
+            loaded = _open(packed)
+            report.merge(loaded.problems)
+            yield loaded.images
+
+
+# Iterators whose workers run. The garbage collector finalizes the objects of a cycle in any order; if an iterator were
+# among them, its queues could close their pipes first, and its own finalizer would write to the closed numbers and
+# close them again, although they may belong to other files by then.
+_running: set[Iterator[_Received]] = set()
+
+
+@contextlib.contextmanager
+def _run_workers(loader: Iterable[_Received]) -> Iterator[Iterator[_Received]]:
+    """Yield the iterator of a ``DataLoader``, and end its workers with the block.
+
+    A traceback keeps the iterator alive after an error, so its workers cannot wait for its last reference to go.
+    """
     received = iter(loader)
-    while True:
-        with explain_worker_death():
-            packed = next(received, None)
-        if packed is None:
-            return
-        loaded = _open(packed)
-        report.merge(loaded.problems)
-        yield loaded.images
+    _running.add(received)
+    try:
+        yield received
+    finally:
+        _running.discard(received)
+        received._shutdown_workers()  # type: ignore[attr-defined]  # torch has no public name for this
 
 
 def _open(received: _Received) -> LoadedBatch:
