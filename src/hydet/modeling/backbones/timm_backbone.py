@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from hydet.modeling.computed_buffers import ComputedBuffers
 
 from .activation_checkpointing import StatisticsGuard
 from .adapted_backbone import AdaptedBackbone, names_from_strides
 
 __all__ = ["TimmBackbone"]
 
+WITHOUT_WEIGHTS: Mapping[str, object] = {"pretrained": False, "checkpoint_path": ""}
 
-class TimmBackbone(AdaptedBackbone):
+
+class TimmBackbone(AdaptedBackbone, ComputedBuffers):
     """A timm network that supports ``features_only``.
 
     Pretrained weights expect RGB images, normalized by ``pixel_mean`` and ``pixel_std`` of this object.
@@ -76,6 +81,9 @@ class TimmBackbone(AdaptedBackbone):
         names = names_from_strides(strides) if out_names is None else list(out_names)
         if len(names) != len(strides):
             raise ValueError(f"out_names needs {len(strides)} names, for strides {strides}; got {names}")
+        self._model_name, self._options = model_name, options
+        persistent = set(model.state_dict())
+        self.track_computed_buffers(f"model.{n}" for n, _ in model.named_buffers() if n not in persistent)
         self.channels_last_output = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
         self.pixel_mean = [255 * value for value in config.get("mean", (0.485, 0.456, 0.406))]
         self.pixel_std = [255 * value for value in config.get("std", (0.229, 0.224, 0.225))]
@@ -84,6 +92,17 @@ class TimmBackbone(AdaptedBackbone):
         self._out_feature_strides = dict(zip(names, strides))
         if use_act_checkpoint:
             self.use_act_checkpoint = True
+
+    def computed_buffers(self) -> Mapping[str, Tensor]:
+        """Return the buffers of the network outside the state dict, such as the position indices of a Swin transformer.
+
+        They come from a second network with the same arguments.
+        """
+        if not self._computed_names:
+            return {}
+        with torch.random.fork_rng(devices=[]):
+            network, _ = create_feature_extractor(self._model_name, {**self._options, **WITHOUT_WEIGHTS})
+        return {name: network.get_buffer(name.removeprefix("model.")) for name in self._computed_names}
 
     @property
     def use_act_checkpoint(self) -> bool | None:
