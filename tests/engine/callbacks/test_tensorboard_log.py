@@ -1,5 +1,9 @@
+import time
+
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from hydet.engine import Callback
 from hydet.engine.callbacks import Checkpoints, Evaluation, TensorBoardLog
@@ -27,11 +31,19 @@ def test_curves_and_images(tiny, tmp_path):
     assert [e.step for e in events.Images("view")] == [1, 2]
 
 
-def test_each_step_has_one_point_after_a_resume(tiny, tmp_path):
-    def build(max_steps, every):
-        callbacks = [TensorBoardLog(every=1), Checkpoints(every=every)]
-        return tiny.build_trainer(tmp_path, max_steps=max_steps, callbacks=callbacks)
+@pytest.mark.parametrize("seconds", [0, 100, -100])
+def test_each_step_has_one_point_after_a_resume(tiny, tmp_path, monkeypatch, seconds):
+    """Also if the clock went back, or the parts of the run have the same second and names that sort as 10, 8, 9."""
+    now = int(time.time())
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(8))
 
-    build(3, 2).fit()
-    build(4, 2).fit(resume=tmp_path / "checkpoints" / "step_00000002")
-    assert [e.step for e in read_events(tmp_path).Scalars("train/lr")] == [1, 2, 3, 4]
+    def fit(part, max_steps, step=None):
+        monkeypatch.setattr(time, "time", lambda: now + part * seconds)
+        callbacks = [TensorBoardLog(every=1), Checkpoints(every=1, keep_last=9)]
+        trainer = tiny.build_trainer(tmp_path, max_steps=max_steps, callbacks=callbacks)
+        trainer.fit(resume=step and tmp_path / "checkpoints" / f"step_{step:08d}")
+
+    fit(0, 3)
+    fit(1, 4, step=2)
+    fit(2, 5, step=3)
+    assert [e.step for e in read_events(tmp_path).Scalars("train/lr")] == [1, 2, 3, 4, 5]

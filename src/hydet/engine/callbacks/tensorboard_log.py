@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 __all__ = ["TensorBoardLog"]
+
+_PREFIX = "events.out.tfevents."  # followed by the second of creation, the host, the process and a count
 
 
 class TensorBoardLog(Logger):
@@ -34,8 +39,10 @@ class TensorBoardLog(Logger):
         """Create the writer; in a resumed run, hide the points after its checkpoint."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
+        folder = trainer.output_dir / self.folder
         purge_step = trainer.step + 1 if trainer.resumed_from is not None else None
-        self._writer = SummaryWriter(str(trainer.output_dir / self.folder), purge_step=purge_step)
+        _rename_later_files(folder)
+        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log_training(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """Add a point to each training curve."""
@@ -60,3 +67,19 @@ class TensorBoardLog(Logger):
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
+
+
+def _rename_later_files(folder: Path) -> None:
+    """Rename event files that would sort after a new one.
+
+    TensorBoard reads the files of a folder in order of their names. After the clock went back, or if two parts of a run
+    started in the same second, it would read the new file first and hide the wrong points.
+    """
+    now = int(time.time())
+    for i, file in enumerate(sorted(folder.glob(f"{_PREFIX}*"))):
+        if file.name >= f"{_PREFIX}{now:010d}":
+            with contextlib.suppress(
+                OSError
+            ):  # Windows renames no file that TensorBoard reads; training goes on
+                # "~" sorts after the names of hosts, and the position keeps the order among renamed files.
+                file.rename(folder / f"{_PREFIX}{now - 1:010d}.~{i:06d}")
