@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hydet.visualization.canvas import Canvas, as_rgb, font_of, font_size, line_width
+from hydet.visualization.canvas import Canvas, as_rgb, font_size, line_width
 
 from .conftest import changed_pixels
 
@@ -64,4 +64,12 @@ def test_a_label_that_would_cover_an_earlier_one_is_dropped(gray):
 def test_sizes_grow_with_the_image():
     assert line_width(10, 10) == 1 and line_width(2000, 2000) > line_width(400, 400)
     assert font_size(10, 10) == 10 and font_size(2000, 2000) > font_size(800, 800)
-    assert font_of(12) is font_of(12)
+
+
+@pytest.mark.parametrize(
+    "text", ["line\nbreak", "漢字 Жук ψ", "\ud800", "a" * 5000, "[/large] ${price} ???", "\u200b"]
+)
+def test_a_label_can_be_any_text(gray, text):
+    canvas = Canvas(gray)
+    canvas.label(text, (20, 30, 100, 70), RED)
+    assert canvas.finish().shape == gray.shape

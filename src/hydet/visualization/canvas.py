@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from hydet.visualization.fonts import DrawableText, drawable_text, shorten
 from hydet.visualization.palette import Color, text_color
 
-__all__ = ["Canvas", "Point", "as_rgb", "font_of", "font_size", "line_width"]
+__all__ = ["Canvas", "Point", "as_rgb", "font_size", "line_width"]
 
 Point = tuple[float, float]  # (x, y) in pixels
 Box = tuple[float, float, float, float]  # (x1, y1, x2, y2) in pixels
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def as_rgb(image: Tensor) -> Tensor:
@@ -33,12 +32,6 @@ def as_rgb(image: Tensor) -> Tensor:
     if image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
         raise ValueError(f"an image must have the shape (3, H, W), got {tuple(image.shape)}")
     return image.detach().cpu().expand(3, -1, -1)
-
-
-@functools.lru_cache(maxsize=32)
-def font_of(size: int) -> Font:
-    """Return the font that comes with Pillow, ``size`` pixels high."""
-    return ImageFont.load_default(size)
 
 
 def line_width(height: int, width: int) -> int:
@@ -141,28 +134,29 @@ class Canvas:
         size = font_size(self.height, self.width)
         taken: list[Box] = []
         for text, box, color in self._labels:
-            plate, font, hidden = self._find_plate(draw, text, box, size, taken)
+            plate, label, hidden = self._find_plate(draw, text, box, size, taken)
             if hidden > 0.5:
                 continue
             taken.append(plate)
             draw.rounded_rectangle(plate, radius=size / 5, fill=color)
             center = ((plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2)
-            draw.text(center, text, fill=text_color(color), font=font, anchor="mm")
+            draw.text(center, label.text, fill=text_color(color), font=label.font, anchor="mm")
         array = np.array(image)
         return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
     def _find_plate(
         self, draw: ImageDraw.ImageDraw, text: str, box: Box, size: int, taken: Sequence[Box]
-    ) -> tuple[Box, Font, float]:
+    ) -> tuple[Box, DrawableText, float]:
         """Find the position for a label's plate that covers the earlier labels least.
 
         Returns:
-            The plate, the font, and the fraction of the plate that covers earlier labels.
+            The plate, the text as it fits and its font, and the fraction of the plate that covers earlier labels.
         """
-        font = font_of(size)
-        while size > 7 and draw.textlength(text, font=font) > 0.9 * self.width:
+        shown, font = drawable_text(text, size)
+        while size > 7 and draw.textlength(shown, font=font) > 0.9 * self.width:
             size -= 1
-            font = font_of(size)
+            shown, font = drawable_text(text, size)
+        text = shorten(draw, shown, font, self.width)
         width = math.ceil(draw.textlength(text, font=font) + 0.5 * size)
         height = math.ceil(1.25 * size)
         x1, y1, x2, y2 = box
@@ -189,7 +183,7 @@ class Canvas:
                 best, least = plate, hidden
             if hidden == 0:
                 break
-        return best, font, least / (width * height)
+        return best, DrawableText(text, font), least / (width * height)
 
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from hydet.visualization.canvas import Font, as_rgb, font_of
+from hydet.files import atomic_file
+from hydet.visualization.canvas import as_rgb
+from hydet.visualization.fonts import drawable_text, shorten
 
 __all__ = ["image_grid", "save_png"]
 
@@ -61,16 +63,17 @@ def image_grid(
     total_height = header + sum(heights) + (gap + caption) * len(cells) + gap
     page = Image.new("RGB", (total_width, total_height), _BACKGROUND)
     draw = ImageDraw.Draw(page)
-    font = font_of(size)
 
     lefts = [gap + sum(widths[:i]) + gap * i for i in range(num_columns)]
     for left, width, text in zip(lefts, widths, column_captions):
-        text = _shorten(draw, text, font, width)
+        text, font = drawable_text(text, size)
+        text = shorten(draw, text, font, width)
         draw.text((left + width / 2, gap / 2 + line / 2), text, fill=_INK, font=font, anchor="mm")
     top = header + gap
     for i, (row, height) in enumerate(zip(cells, heights)):
         if i < len(row_captions):
-            text = _shorten(draw, row_captions[i], font, total_width - 2 * gap)
+            text, font = drawable_text(row_captions[i], size)
+            text = shorten(draw, text, font, total_width - 2 * gap)
             draw.text((gap, top + caption / 2), text, fill=_INK, font=font, anchor="lm")
         top += caption
         for left, width, cell in zip(lefts, widths, row):
@@ -92,10 +95,8 @@ def save_png(image: Tensor, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     pixels = Image.fromarray(as_rgb(image).permute(1, 2, 0).contiguous().numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    pixels.save(unfinished, format="PNG")
-    unfinished.replace(path)
+    with atomic_file(path, flush=False) as unfinished:
+        pixels.save(unfinished, format="PNG")
     return path
 
 
@@ -108,12 +109,3 @@ def _fit(image: Tensor, side: int) -> Tensor:
         return image.repeat_interleave(whole, dim=1).repeat_interleave(whole, dim=2)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
-
-
-def _shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
-    """Cut ``text`` to fit into ``width`` pixels."""
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text + "…"
