@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from hydet.distributed import (
     all_gather,
@@ -9,6 +10,7 @@ from hydet.distributed import (
     mean_over_processes,
     rank,
     sum_over_processes,
+    sum_tensor_over_processes,
 )
 
 
@@ -65,3 +67,15 @@ def test_an_error_of_the_main_process_reaches_all_processes(on_two_processes):
 def test_other_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
         compute_on_main(0, lambda values: 1 / values[0])
+
+
+def sum_tensors():
+    values = torch.tensor([rank() + 1, 10])
+    total = sum_tensor_over_processes(values)
+    return total.tolist(), values.tolist()
+
+
+def test_sums_of_tensors_leave_the_values_as_they_are(on_two_processes):
+    assert on_two_processes(sum_tensors) == [([3, 20], [1, 10]), ([3, 20], [2, 10])]
+    value = torch.tensor(2.0)
+    assert sum_tensor_over_processes(value) is value

@@ -89,6 +89,24 @@ def test_evaluation_does_not_touch_the_random_stream_and_is_repeatable():
     assert torch.equal(torch.cat([first, second]), expected)
 
 
+@pytest.mark.parametrize("key", ["image_id", "file_name"])
+def test_random_choices_depend_on_the_images_of_a_batch_only(key):
+    """Each process has a part of the batches, and the loss of a batch is the same in any part."""
+    batches = make_loader(sizes=(2, 2, 2, 2))
+    for i, batch in enumerate(batches):
+        for j, entry in enumerate(batch):
+            entry[key] = f"\ud800{i}-{j}.png"  # file names need not be valid Unicode
+
+    def noise(loader):
+        return evaluate(Model(), loader, [], progress=False)["val_loss/noise"]
+
+    alone = [noise([batch]) for batch in batches]
+    assert len(set(alone)) == 4
+    for count in (1, 2, 3):
+        assert noise(batches[:count]) == pytest.approx(sum(alone[:count]) / count)
+        assert noise(batches[-count:]) == pytest.approx(sum(alone[-count:]) / count)
+
+
 def test_a_plain_module_is_called():
     metrics = evaluate(nn.Identity(), make_loader(), [Total()], progress=True)
     assert metrics == {"total": 3.0}

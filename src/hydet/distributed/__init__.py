@@ -1,5 +1,6 @@
 """Devices, process groups and collectives; every function also works in a single process."""
 
+from .buffers import synchronize_buffers
 from .collectives import (
     all_gather,
     any_process,
@@ -8,6 +9,7 @@ from .collectives import (
     gather_on_main,
     mean_over_processes,
     sum_over_processes,
+    sum_tensor_over_processes,
 )
 from .devices import cuda_rng_devices, resolve_precision, select_device
 from .process_group import barrier, distributed_session, is_main_process, local_rank, rank, world_size
@@ -28,5 +30,7 @@ __all__ = [
     "resolve_precision",
     "select_device",
     "sum_over_processes",
+    "sum_tensor_over_processes",
+    "synchronize_buffers",
     "world_size",
 ]

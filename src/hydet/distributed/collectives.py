@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from .process_group import control_group, is_main_process, world_size
 
@@ -18,6 +19,7 @@ __all__ = [
     "gather_on_main",
     "mean_over_processes",
     "sum_over_processes",
+    "sum_tensor_over_processes",
 ]
 
 T = TypeVar("T")
@@ -100,4 +102,16 @@ def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
     for part in all_gather(values):
         for key, value in part.items():
             total[key] = total.get(key, 0.0) + value
+    return total
+
+
+def sum_tensor_over_processes(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over processes, on its device and without waiting for it; no gradients flow through.
+
+    All processes must call this function, with tensors of one shape.
+    """
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
     return total

@@ -34,6 +34,11 @@ class MixedPrecision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self._device_type = device.type
 
+    @property
+    def name(self) -> str:
+        """``"fp32"``, ``"bf16"`` or ``"fp16"``."""
+        return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the model computes."""
         if self.dtype == torch.float32:
@@ -43,6 +48,13 @@ class MixedPrecision:
     def backward(self, loss: Tensor) -> None:
         """Scale the loss and compute gradients."""
         self.scaler.scale(loss).backward()
+
+    def scale_gradients(self, optimizer: Optimizer, factor: Tensor) -> None:
+        """Multiply the gradients of an optimizer's parameters by a number, a tensor without dimensions."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
 
     def clip_gradients(
         self,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from torch import Tensor
+
 from hydet.structures import ModelInput, ModelOutput
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "Example",
     "KeepsTrainingState",
     "MetadataLike",
+    "NormalizesPerStep",
     "StateDict",
     "StatefulLoader",
 ]
@@ -54,6 +57,23 @@ class KeepsTrainingState(Protocol):
 
     def load_training_state(self, state: StateDict) -> None:
         """Continue from values that ``training_state`` returned."""
+        ...
+
+
+@runtime_checkable
+class NormalizesPerStep(Protocol):
+    """A model whose losses are all divided by one number that depends on every batch of an optimizer step.
+
+    It is called as a whole: a module that only contains such a model is not one, and neither is a subclass that adds a
+    loss with another divisor, unless it overrides both methods.
+    """
+
+    def start_step(self, num_batches: int) -> None:
+        """Start a step, whose losses are averaged over ``num_batches`` forward passes."""
+        ...
+
+    def finish_step(self) -> Tensor | None:
+        """End the step and return the factor for all its gradients and losses; None leaves them as they are."""
         ...
 
 

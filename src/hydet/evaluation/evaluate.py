@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -64,8 +65,10 @@ def evaluate(
     run = _make_runner(model, with_losses)
     sums: dict[str, Tensor] = {}
     num_images = num_images_with_losses = 0
-    with _evaluation_mode(model), torch.no_grad(), _separate_random_stream():
+    random_state_kept = torch.random.fork_rng(devices=cuda_rng_devices())
+    with _evaluation_mode(model), torch.no_grad(), random_state_kept:
         for batch in _with_progress(loader, progress):
+            torch.manual_seed(_seed_of(batch))
             losses, outputs = run(batch)
             for evaluator in evaluators:
                 _update(evaluator, batch, outputs)
@@ -175,11 +178,10 @@ def _evaluation_mode(model: Detector | nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@contextlib.contextmanager
-def _separate_random_stream() -> Iterator[None]:
-    with torch.random.fork_rng(devices=cuda_rng_devices()):
-        torch.manual_seed(SEED)
-        yield
+def _seed_of(batch: Batch) -> int:
+    """Return a seed that depends on the images of a batch, and not on the batches before it on this process."""
+    names = [str(entry.get("image_id", entry.get("file_name"))) for entry in batch]
+    return SEED + zlib.crc32("\n".join(names).encode("utf-8", "backslashreplace"))
 
 
 def _with_progress(loader: Iterable[Batch], progress: bool | Progress) -> Iterator[Batch]:

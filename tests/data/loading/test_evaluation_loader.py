@@ -14,10 +14,17 @@ def test_each_image_comes_once_in_order(dataset, workers):
         assert [x["image_id"] for b in batches for x in b] == list(range(1, 24))
 
 
-def test_processes_share_the_images(dataset):
-    mapper = InputMapper(training=False)
-    shards = [build_evaluation_loader(dataset, mapper, rank=r, world_size=2) for r in range(2)]
-    assert sorted(x["image_id"] for shard in shards for b in shard for x in b) == list(range(1, 24))
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_the_batches_of_one_process(dataset, world_size):
+    def ids(**shard):
+        loader = build_evaluation_loader(dataset, InputMapper(training=False), batch_size=4, **shard)
+        batches = [[x["image_id"] for x in batch] for batch in loader]
+        assert len(loader) == len(batches)
+        return batches
+
+    shards = [ids(rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert sorted(batch for shard in shards for batch in shard) == sorted(ids())
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_a_process_without_images_starts_no_workers(mapper):

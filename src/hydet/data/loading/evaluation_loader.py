@@ -42,7 +42,9 @@ class EvaluationLoader:
         self.dataset = dataset
         self.mapper = mapper
         self.batch_size = batch_size
-        self.indices = range(shard.rank, len(dataset), shard.world_size)
+        # Whole batches are shared out, because the loss of an image can depend on the other images of its batch.
+        starts = range(0, len(dataset), batch_size)[shard.rank :: shard.world_size]
+        self._batches = [range(start, min(start + batch_size, len(dataset))) for start in starts]
         # A worker without a batch would only be started and stopped.
         self.workers = dataclasses.replace(workers, num_workers=min(workers.num_workers, len(self)))
         self._unreadable = UnreadableImages(dataset, action="skipped", consequence="evaluation skips it")
@@ -54,13 +56,10 @@ class EvaluationLoader:
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.indices) // self.batch_size)  # rounded up
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[list[ModelInput]]:
-        batches = (
-            [ImageRequest(index, None) for index in self.indices[start : start + self.batch_size]]
-            for start in range(0, len(self.indices), self.batch_size)
-        )
+        batches = ([ImageRequest(index, None) for index in batch] for batch in self._batches)
         for batch in load_batches(MappedDataset(self.dataset, self.mapper), batches, self.workers):
             model_inputs = []
             for model_input, errors in batch:
@@ -84,7 +83,8 @@ def build_evaluation_loader(
 ) -> EvaluationLoader:
     """Build a loader that yields each image of a dataset once, in order.
 
-    With several processes, each loads the images ``rank``, ``rank + world_size``, ...
+    With several processes, each loads the batches ``rank``, ``rank + world_size``, ..., so that the batches are the same
+    with any number of processes.
 
     Args:
         dataset: records; see :class:`hydet.data.DetectionDataset`.

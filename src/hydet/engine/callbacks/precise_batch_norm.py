@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from hydet.distributed import sum_tensor_over_processes, world_size
+
 from ..protocols import KeepsTrainingState
 from ..seeding import random_state, set_random_state
 from .callback import Callback, CallbackPhase
@@ -33,7 +35,7 @@ class PreciseBatchNorm(Callback):
 
     Args:
         every: steps between two updates; use the interval of the evaluation.
-        batches: number of batches to average.
+        batches: number of batches to average on each process. All processes get the average over all their batches.
 
     Source: Wu and Johnson 2021 (arXiv:2105.07576), section 3.
     """
@@ -117,12 +119,17 @@ class _MeanOfSquares:
         self._count, self._last = self._count + 1, mean.clone()
 
     def set_variance(self) -> None:
-        """Replace the running variance."""
+        """Replace the running variance, and combine the statistics of all processes."""
         mean, variance = self._norm.running_mean, self._norm.running_var
         if self._sum is None or mean is None or variance is None:
             return
         between = (self._sum / self._count - mean.double() ** 2).clamp(min=0)
         variance.add_(between.to(variance.dtype))
+        if world_size() > 1:
+            moments = torch.stack([mean.double(), variance.double() + mean.double() ** 2])
+            mean_over_all, square = sum_tensor_over_processes(moments) / world_size()
+            mean.copy_(mean_over_all)
+            variance.copy_(square - mean_over_all**2)
 
     def close(self) -> None:
         """Remove the hook."""

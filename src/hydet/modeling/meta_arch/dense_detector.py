@@ -13,7 +13,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from hydet.layers import ShapeSpec
+from hydet.distributed import sum_tensor_over_processes, world_size
 from hydet.modeling.anchors import DefaultAnchorGenerator
 from hydet.modeling.box_regression import BoxTransform
 from hydet.modeling.joining import build_dense_head
@@ -23,9 +23,10 @@ from hydet.modeling.selection.dense import gather_anchors, top_anchors, top_pair
 from hydet.modeling.selection.detections import select_labeled_boxes, to_instances
 from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
-from .dense_heads import check_head
+from .dense_heads import check_head, get_level_shapes
 from .meta_architecture import MetaArchitecture
 from .model_inputs import get_gt_instances, output_size
+from .step_count import StepCount, next_normalizer
 from .training_image import draw_boxes
 
 __all__ = ["DenseDetector"]
@@ -60,9 +61,15 @@ class DenseDetector(MetaArchitecture):
         vis_period: log an image every ``vis_period`` training steps; 0 disables.
 
     Attributes:
-        loss_normalizer: running mean of the number of positive anchors, which divides the losses. Each step in training
-            mode updates it before it uses it; in evaluation mode it stays. It is a buffer outside the state dict:
-            ``training_state`` returns it.
+        loss_normalizer: running mean of the number of positive anchors per optimizer step over all processes, which
+            divides the losses. Each step in training mode updates it before it uses it; in evaluation mode it stays.
+            It is a buffer outside the state dict: ``training_state`` returns it.
+
+    Note:
+        With several processes in training mode, all of them must call the model, which adds up their positive anchors.
+        The mean over processes, of losses and of gradients in ``DistributedDataParallel``, is that of one process with
+        all the images. A loop that accumulates gradients calls ``start_step`` and ``finish_step``, as
+        ``hydet.engine.Trainer`` does; without them, each forward pass is a step.
 
     Raises:
         ValueError: if a feature map is missing, or the head does not fit ``num_classes`` or ``anchor_generator``.
@@ -110,6 +117,7 @@ class DenseDetector(MetaArchitecture):
         self.max_detections_per_image = max_detections_per_image
         self.initial_loss_normalizer = initial_loss_normalizer
         self.register_buffer("loss_normalizer", torch.tensor(initial_loss_normalizer), persistent=False)
+        self._step_count: StepCount | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         super()._apply(fn, recurse)
@@ -128,6 +136,27 @@ class DenseDetector(MetaArchitecture):
     def load_training_state(self, state: Mapping[str, float]) -> None:
         """Restore the values that ``training_state`` returned."""
         self.loss_normalizer.fill_(float(state["loss_normalizer"]))
+
+    def start_step(self, num_batches: int) -> None:
+        """Start an optimizer step whose losses are averaged over ``num_batches`` forward passes in training mode.
+
+        Raises:
+            ValueError: if ``num_batches`` is below 1.
+        """
+        self._step_count = StepCount(num_batches)
+
+    def finish_step(self) -> Tensor | None:
+        """End the step, after its last backward pass, and update ``loss_normalizer``.
+
+        Returns:
+            The factor by which the caller multiplies all gradients and losses of the step, because the losses of its
+            first batches used an estimate of ``loss_normalizer``; None if the step had a single batch.
+        """
+        if self._step_count is None:
+            return None
+        factor = self._step_count.finish(self.loss_normalizer)
+        self._step_count = None
+        return factor
 
     def compute_losses(self, batched_inputs: Sequence[ModelInput]) -> Losses:
         """Compute losses against ``instances`` with ``gt_boxes`` and ``gt_classes``, in any mode.
@@ -264,13 +293,15 @@ class DenseDetector(MetaArchitecture):
 
     @torch.no_grad()
     def _update_normalizer(self, num_positives: Tensor) -> Tensor:
-        """Return the normalizer of this step; training mode updates the running mean first, with momentum 0.9.
-
-        A mean over steps is steadier than the count of one batch, which may be very small.
-        """
-        if self.training:
-            self.loss_normalizer.mul_(0.9).add_(num_positives.clamp(min=1).float(), alpha=0.1)
-        return self.loss_normalizer.clone()
+        """Return the divisor of the losses; training mode counts the positives of this process's batch first."""
+        if not self.training:
+            return self.loss_normalizer.clone()
+        total = sum_tensor_over_processes(num_positives)
+        if self._step_count is None:
+            self.loss_normalizer.copy_(next_normalizer(self.loss_normalizer, total))
+            return self.loss_normalizer / world_size()
+        normalizer = self._step_count.add(total, self.loss_normalizer)
+        return normalizer / (world_size() * self._step_count.num_batches)
 
     def _postprocess(
         self, results: Sequence[Instances], batched_inputs: Sequence[ModelInput]
@@ -315,18 +346,3 @@ class DenseDetector(MetaArchitecture):
             max_detections=self.max_detections_per_image,
         )
         return to_instances(selected, image_sizes)
-
-
-def get_level_shapes(backbone: BackboneProtocol, names: Sequence[str] | None) -> dict[str, ShapeSpec]:
-    """Return the shapes of the named feature maps; by default all, from the smallest stride to the largest.
-
-    Raises:
-        ValueError: if the backbone does not produce one of them.
-    """
-    shapes = backbone.output_shape()
-    if names is None:
-        names = sorted(shapes, key=lambda name: shapes[name].stride or 0)
-    missing = [name for name in names if name not in shapes]
-    if missing:
-        raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
-    return {name: shapes[name] for name in names}

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from hydet.layers import CycleBatchNormList, ShapeSpec, get_norm
-from hydet.modeling.protocols import AnchorGenerator
+from hydet.modeling.protocols import AnchorGenerator, BackboneProtocol
 
 __all__ = ["FCOSHead", "RetinaNetHead"]
 
@@ -177,3 +177,18 @@ def _initialize(conv: nn.Conv2d, bias: float = 0.0) -> None:
     nn.init.normal_(conv.weight, std=0.01)
     if conv.bias is not None:
         nn.init.constant_(conv.bias, bias)
+
+
+def get_level_shapes(backbone: BackboneProtocol, names: Sequence[str] | None) -> dict[str, ShapeSpec]:
+    """Return the shapes of the named feature maps; by default all, from the smallest stride to the largest.
+
+    Raises:
+        ValueError: if the backbone does not produce one of them.
+    """
+    shapes = backbone.output_shape()
+    if names is None:
+        names = sorted(shapes, key=lambda name: shapes[name].stride or 0)
+    missing = [name for name in names if name not in shapes]
+    if missing:
+        raise ValueError(f"head_in_features has {missing}; the backbone produces {list(shapes)}")
+    return {name: shapes[name] for name in names}

@@ -25,7 +25,8 @@ from hydet.modeling.selection.dense import (
 )
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
-from .dense_detector import DenseDetector, Predictions, get_level_shapes
+from .dense_detector import DenseDetector, Predictions
+from .dense_heads import get_level_shapes
 
 __all__ = ["FCOS"]
 
