@@ -239,3 +239,47 @@ def test_an_optimizer_and_scheduler_can_be_given_instead_of_factories(tiny, tmp_
     )
     trainer.fit()
     assert trainer.learning_rate == pytest.approx(0.25)
+
+
+class DividedByCount(nn.Module):
+    """A model whose loss is divided by the number of samples of the whole step, which it knows at the end."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 1)
+        self.steps = []
+
+    def start_step(self, num_batches):
+        self.steps.append(num_batches)
+        self.count = 0
+
+    def finish_step(self):
+        return torch.tensor(7.0 / self.count)
+
+    def forward(self, batch):
+        self.count += len(batch)
+        error = (self.layer(torch.stack([e["x"] for e in batch]))[:, 0] - 1).square().sum()
+        return {"error": error * self.steps[-1] / 7.0}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_a_model_corrects_the_losses_and_gradients_of_a_whole_step(tiny, tmp_path, accumulate):
+    model = DividedByCount()
+    options = {"optimizer": partial(torch.optim.SGD, lr=0.1), "scheduler": None, "clip_norm": None}
+    trainer = tiny.build_trainer(
+        tmp_path,
+        model=model,
+        loader=tiny.Loader(batch_size=8 // accumulate),
+        accumulate=accumulate,
+        max_steps=1,
+        **options,
+    )
+    x = torch.stack([entry["x"] for entry in next(iter(tiny.Loader(batch_size=8)))])
+    expected = (model.layer(x)[:, 0] - 1).square().mean()
+    (gradient,) = torch.autograd.grad(expected, model.layer.weight)
+    before = model.layer.weight.detach().clone()
+    trainer.fit()
+    assert model.steps == [accumulate]
+    torch.testing.assert_close(trainer.losses["error"], expected.detach())
+    torch.testing.assert_close(before - model.layer.weight.detach(), 0.1 * gradient)

@@ -13,7 +13,6 @@ import torch
 from rich.console import RenderableType
 from rich.markup import escape
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -24,6 +23,7 @@ from hydet.distributed import (
     is_main_process,
     rank,
     select_device,
+    synchronize_buffers,
     world_size,
 )
 from hydet.structures import Losses
@@ -41,8 +41,9 @@ from .checkpoint_values import ConfigLike
 from .interruption import InterruptionWatch, TrainingInterrupted
 from .loss_checks import check_losses
 from .mixed_precision import MixedPrecision
+from .parallel_model import parallel_model, without_gradient_synchronization
 from .parameters import ParameterGroup, build_optimizer, parameter_groups
-from .protocols import Batch, Example, MetadataLike
+from .protocols import Batch, Example, MetadataLike, NormalizesPerStep
 from .seeding import RandomState, random_state, seed_everything, set_random_state
 from .terminal import Terminal
 from .training_state import StatefulParts
@@ -283,10 +284,13 @@ class Trainer:
         self.data_seconds, self.images = 0.0, 0
         mean_losses: Losses = {}
         self.optimizer.zero_grad(set_to_none=True)
+        per_step = self.model if isinstance(self.model, NormalizesPerStep) else None
+        if per_step is not None:
+            per_step.start_step(self.accumulate)
         for micro_step in range(self.accumulate):
             batch = self._next_batch()
             is_last = micro_step == self.accumulate - 1
-            with nullcontext() if is_last else self._without_gradient_synchronization():
+            with nullcontext() if is_last else without_gradient_synchronization(self._parallel_model):
                 with self.autocast():
                     losses = check_losses(self._parallel_model(batch))
                 for callback in self.callbacks:
@@ -296,6 +300,10 @@ class Trainer:
             for name, loss in losses.items():
                 share = loss.detach() / self.accumulate
                 mean_losses[name] = mean_losses[name] + share if name in mean_losses else share
+        factor = per_step.finish_step() if per_step is not None else None
+        if factor is not None:
+            self.precision.scale_gradients(self.optimizer, factor)
+            mean_losses = {name: loss * factor for name, loss in mean_losses.items()}
         self.losses = mean_losses
         self.gradient_norm = self.precision.clip_gradients(
             self.optimizer,
@@ -309,6 +317,7 @@ class Trainer:
         self.precision.step(self.optimizer)
         if self.scheduler is not None:
             self.scheduler.step()
+        synchronize_buffers(self.model)  # averages, evaluations and checkpoints find them equal
         self.step_seconds = time.perf_counter() - start
 
     def _next_batch(self) -> Batch:
@@ -325,12 +334,6 @@ class Trainer:
         self.images += len(batch)
         return batch
 
-    def _without_gradient_synchronization(self) -> AbstractContextManager[object]:
-        """Keep DDP from averaging gradients over processes before the last batch of a step."""
-        if isinstance(self._parallel_model, DistributedDataParallel):
-            return self._parallel_model.no_sync()
-        return nullcontext()
-
     # Start, end and state.
 
     def _start(self, resume: bool | str | Path) -> None:
@@ -343,12 +346,9 @@ class Trainer:
         self.resumed_from = checkpoint.path if checkpoint is not None else None
         state = self._restore(checkpoint) if checkpoint is not None else None
         self.model.train()
-        if world_size() > 1:
-            self._parallel_model = DistributedDataParallel(
-                self.model,
-                device_ids=[self.device.index] if self.device.type == "cuda" else None,
-                find_unused_parameters=self.find_unused_parameters,
-            )
+        self._parallel_model = parallel_model(
+            self.model, device=self.device, find_unused_parameters=self.find_unused_parameters
+        )
         self._batches = BatchStream(
             self.train_loader, device=self.device, keep_random_state=checkpoint is not None
         )
