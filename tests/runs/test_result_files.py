@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from hydet.data import Metadata, ProposalFile
+from hydet.data.datasets.file_ids import FileIds
 from hydet.runs.result_files import ResultFiles
 from hydet.structures import Boxes, Instances
 
@@ -113,3 +114,26 @@ def test_a_segment_without_pixels_is_left_out(tmp_path):
     files.compute()
     (annotation,) = json.loads((tmp_path / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
     assert [(segment["id"], segment["area"]) for segment in annotation["segments_info"]] == [(1, 6)]
+
+
+def test_ids_are_those_of_the_annotation_file(tmp_path):
+    ids = FileIds(images={1: "img-1", 2: 2**70}, categories={9: "9"})
+    files = ResultFiles(tmp_path, METADATA, journal=True, file_ids=ids)
+    detections = instances(
+        pred_boxes=Boxes(torch.ones(1, 4)), scores=torch.ones(1), pred_classes=torch.tensor([1])
+    )
+    segments = [{"id": 1, "isthing": True, "category_id": 1, "score": 0.9}]
+    for image_id in (1, 2, 3):
+        output = {
+            "instances": detections,
+            "panoptic_seg": (torch.ones(2, 3, dtype=torch.int32), segments),
+        }
+        files.update([{"image_id": image_id, "file_name": "a.png"}], [output])
+    journal = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["detections"][0]["image_id"] for line in journal] == ["img-1", 2**70, 3]
+    files.compute()
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert [(r["image_id"], r["category_id"]) for r in results] == [("img-1", "9"), (2**70, "9"), (3, "9")]
+    panoptic = json.loads((tmp_path / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
+    assert [entry["image_id"] for entry in panoptic] == ["img-1", 2**70, 3]
+    assert panoptic[0]["segments_info"][0]["category_id"] == "9"

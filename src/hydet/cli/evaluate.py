@@ -70,7 +70,11 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
                 model, mapper = add_tta(config.tta, settings, detector.model, dataset)
                 mirrored = ", each also mirrored" if mapper.flip else ""
                 console.print(f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}")
-            files = ResultFiles(output_dir, result_metadata(dataset.metadata, detector.metadata))
+            files = ResultFiles(
+                output_dir,
+                result_metadata(dataset.metadata, detector.metadata),
+                file_ids=dataset.file_ids,
+            )
             evaluators = build_evaluators(settings, model, dataset)
             loader = build_validation_loader(
                 settings, detector.model, dataset, augment=config.get("tta") is None

@@ -14,6 +14,7 @@ from torch import Tensor
 from hydet.data import Metadata, Proposals, write_proposals
 from hydet.data.coco.panoptic import ids_to_rgb
 from hydet.data.coco.writer import write_png
+from hydet.data.datasets.file_ids import FileId, FileIds
 from hydet.distributed import gather_on_main, is_main_process
 from hydet.engine.atomic_writes import write_atomically
 from hydet.evaluation import results_to_coco_json
@@ -29,21 +30,25 @@ class _Segment(TypedDict):
     """A segment in COCO's panoptic format, with its score."""
 
     id: int
-    category_id: int
+    category_id: FileId
     area: int
     score: NotRequired[float]
 
 
 class _PanopticEntry(TypedDict):
-    image_id: int
+    image_id: FileId
     file_name: str
     segments_info: list[_Segment]
+
+
+# A detection in COCO's results format, with the ids of the file.
+_Detection = dict[str, object]
 
 
 class _Collected(NamedTuple):
     """The results of one process."""
 
-    detections: list[CocoResult]
+    detections: list[_Detection]
     panoptic: list[_PanopticEntry]
     label_maps: list[str]
     proposals: list[tuple[int, Proposals]]
@@ -73,15 +78,25 @@ class ResultFiles:
         metadata: metadata of the data that the results are for; the files contain its category ids.
         journal: let ``update`` also append the results of each image to ``folder/results.jsonl``, one line per image,
             which ``compute`` removes. The file remains if the process is killed before.
+        file_ids: ids in the annotation file that differ from those of the inputs; the files have the former, except
+            ``proposals.npz``, which holds integers.
 
     Attributes:
         written: one line per kind of result, such as "12 detections: folder/results.json"; set by ``compute`` on the
             main process.
     """
 
-    def __init__(self, folder: str | Path, metadata: Metadata, *, journal: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        metadata: Metadata,
+        *,
+        journal: bool = False,
+        file_ids: FileIds | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.metadata = metadata
+        self.file_ids = file_ids or FileIds()
         self._journal = ResultJournal(self.folder / "results.jsonl") if journal else None
         self.reset()
 
@@ -106,7 +121,8 @@ class ResultFiles:
         image_id = entry["image_id"]
         name = f"{Path(str(entry.get('file_name', 'image'))).stem}_{image_id}.png"
         if "instances" in output:
-            results.detections.extend(results_to_coco_json([entry], [output], self.metadata))
+            for result in results_to_coco_json([entry], [output], self.metadata):
+                results.detections.append(self._with_file_ids(result))
         if "panoptic_seg" in output:
             results.panoptic.append(self._write_segments(image_id, *output["panoptic_seg"], name))
         elif "sem_seg" in output:
@@ -119,6 +135,12 @@ class ResultFiles:
                 proposals = Proposals(boxes=boxes, objectness_logits=instances.objectness_logits)
                 results.proposals.append((image_id, proposals))
         return results
+
+    def _with_file_ids(self, result: CocoResult) -> _Detection:
+        detection: _Detection = {**result, "category_id": self.file_ids.category(result["category_id"])}
+        if result["image_id"] is not None:
+            detection["image_id"] = self.file_ids.image(result["image_id"])
+        return detection
 
     def compute(self) -> dict[str, float]:
         """Write the remaining files on the main process; return no metrics."""
@@ -162,16 +184,18 @@ class ResultFiles:
         for segment in segments:
             if not areas[segment["id"]]:  # hidden by better ones; tools refuse a segment that has no pixels
                 continue
-            category_ids = self.metadata.thing_ids if segment["isthing"] else self.metadata.stuff_ids
+            is_thing = segment["isthing"]
+            category_ids = self.metadata.thing_ids if is_thing else self.metadata.stuff_ids
+            category_id = int(category_ids[segment["category_id"]])
             entry: _Segment = {
                 "id": segment["id"],
-                "category_id": int(category_ids[segment["category_id"]]),
+                "category_id": self.file_ids.category(category_id) if is_thing else category_id,
                 "area": int(areas[segment["id"]]),
             }
             if "score" in segment:
                 entry["score"] = segment["score"]
             entries.append(entry)
-        return {"image_id": image_id, "file_name": name, "segments_info": entries}
+        return {"image_id": self.file_ids.image(image_id), "file_name": name, "segments_info": entries}
 
 
 def _journal_line(entry: ModelInput, results: _Collected) -> dict[str, object]:

@@ -21,3 +21,10 @@ def test_text_and_large_integers_get_unused_numbers_in_order():
 def test_numbers_stay_below_64_bits():
     table = IdTable([2**63 - 1, 1, "a"])
     assert table.find("a") == 2 and table.find(2**63 - 1) == 2**63 - 1
+
+
+def test_ids_of_results_are_those_of_the_file():
+    table = IdTable(["7", 8, 9.0, "a", 2**64, "0x10000000000000000"])
+    originals = [table.in_file.get(table.find(value), table.find(value)) for value in ("7", 8, 9, "a", 2**64)]
+    assert originals == ["7", 8, 9, "a", 2**64]
+    assert table.find("0x10000000000000000") != table.find(2**64)  # text that looks like an integer

@@ -26,6 +26,7 @@ from hydet.data.coco.semantic import check_num_labels, read_semantic_labels
 from hydet.data.coco.upright_labels import correct_rotated_sizes
 from hydet.data.datasets.coco_format import CocoJson
 from hydet.data.datasets.dataset import BaseDataset
+from hydet.data.datasets.file_ids import FileIds
 from hydet.data.datasets.labels import Label
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
@@ -182,6 +183,7 @@ class CocoDataset(BaseDataset):
             )
         )
         self.labels = self._find_labels()
+        self.file_ids = FileIds(images=file.image_ids.in_file, categories=file.category_ids.in_file)
         self.metadata = _make_metadata(
             name or Path(json).stem,
             classes,

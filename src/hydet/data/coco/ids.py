@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from hydet.data.coco.json_values import to_int, unused_ids
+from hydet.data.datasets.file_ids import FileId
 
 __all__ = ["IdTable"]
 
@@ -20,30 +22,33 @@ class IdTable:
 
     Attributes:
         renumbered: the integer of each id that does not stand for one.
+        in_file: the id in the file of each integer that is not itself in the file, for files of results.
     """
 
     def __init__(self, values: Iterable[object]) -> None:
         integers: set[int] = set()
-        labels: dict[str, None] = {}  # in order, without repetitions
+        texts: dict[int, FileId] = {}
+        others: dict[FileId, None] = {}  # in order, without repetitions
         for value in values:
             number = to_int(value)
-            if number is not None:
+            if number is None:
+                if _is_other_id(value):
+                    others[value] = None
+            elif number not in integers:
                 integers.add(number)
-            elif (label := _to_label(value)) is not None:
-                labels[label] = None
-        self.renumbered = dict(zip(labels, unused_ids(integers))) if labels else {}
+                if isinstance(value, str):
+                    texts[number] = value
+        self.renumbered: dict[FileId, int] = dict(zip(others, unused_ids(integers))) if others else {}
+        self.in_file: dict[int, FileId] = texts | {number: value for value, number in self.renumbered.items()}
 
     def find(self, value: object) -> int | None:
         """Return the integer of an id, or None if the value is not an id; integers need not be in the list."""
         number = to_int(value)
         if number is not None:
             return number
-        label = _to_label(value)
-        return None if label is None else self.renumbered.get(label)
+        return self.renumbered.get(value) if _is_other_id(value) else None
 
 
-def _to_label(value: object) -> str | None:
-    """Return the text of an id that is not an integer of 64 bits, or None if the value cannot be an id."""
-    if type(value) is int:
-        return hex(value)
-    return value if isinstance(value, str) and value else None
+def _is_other_id(value: object) -> TypeGuard[FileId]:
+    """Return True for text and integers that do not stand for an integer of 64 bits."""
+    return type(value) is int or (isinstance(value, str) and value != "")

@@ -96,7 +96,7 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
     image_ids = IdTable(_ids_of(content["images"], "id"))
     for label, number in image_ids.renumbered.items():
         message = (
-            f"image id {shorten(label)} is not an integer of 64 bits; it is {number} here and in results"
+            f"image id {shorten(label)} is not an integer of 64 bits; it is {number} here, but not in results"
         )
         problems.note("renumbered_image_id", message, action="renumbered", names_image=False)
     reader = _ImageReader(image_folder, image_ids, category_ids, problems)

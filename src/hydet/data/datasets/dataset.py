@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from hydet.data.datasets.coco_format import CocoJson, records_to_coco
+from hydet.data.datasets.file_ids import FileIds
 from hydet.data.datasets.labels import Label
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
@@ -60,6 +61,11 @@ class DetectionDataset(Protocol):
     @property
     def has_proposals(self) -> bool:
         """True if every record has ``proposals``, for models without a proposal generator."""
+        ...
+
+    @property
+    def file_ids(self) -> FileIds:
+        """Ids in the annotation file that differ from those of the records, for files of results."""
         ...
 
     @property
@@ -125,6 +131,7 @@ class BaseDataset(ABC):
         keypoint_offset: keypoints of records minus those of :meth:`to_coco`, in x and y, in pixels.
         has_proposals: True if every record has ``proposals``.
         labels: kinds of labels of the records; None if they are not known before a record is read.
+        file_ids: ids in the annotation file that differ from those of the records.
 
     Example::
 
@@ -143,6 +150,7 @@ class BaseDataset(ABC):
     keypoint_offset: float = 0.0
     has_proposals: bool = False
     labels: frozenset[Label] | None = None
+    file_ids: FileIds = FileIds()
     _report: DataReport | None = None
     _summary: _Summary | None = None
 
@@ -263,6 +271,7 @@ class _AdaptedDataset(BaseDataset):
         self.keypoint_offset = getattr(dataset, "keypoint_offset", self.keypoint_offset)
         self.has_proposals = getattr(dataset, "has_proposals", self.has_proposals)
         self.labels = getattr(dataset, "labels", self.labels)
+        self.file_ids = getattr(dataset, "file_ids", self.file_ids)
 
     def _type_name(self) -> str:
         return type(self.dataset).__name__

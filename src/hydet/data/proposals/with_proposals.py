@@ -54,6 +54,7 @@ class WithProposals(BaseDataset):
         self.keypoint_offset = self.dataset.keypoint_offset
         self.has_proposals = True
         self.labels = self.dataset.labels
+        self.file_ids = self.dataset.file_ids
         self.proposals = proposals if isinstance(proposals, ProposalFile) else ProposalFile.read(proposals)
         if missing == "raise":
             self._check_all_images_have_proposals()
