@@ -3,6 +3,7 @@ import os
 import socket
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 # One thread: tests fork, and a child of a process whose OpenMP pool is awake waits for threads that it does not have.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -23,6 +24,90 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+class CleanProcess:
+    """A copy of this process from before its first test, whose children run the tests that fork.
+
+    Autograd refuses to work in the child of a process in which it started threads, so the result of these tests would
+    depend on the tests that the same xdist worker ran before. A child that starts from the copy knows none of them.
+
+    Args:
+        items: the tests that fork; children run them by their position.
+    """
+
+    def __init__(self, items):
+        self.items = items
+        self.here, self.there = mp.Pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self.here.close()
+                self.serve()
+            finally:
+                os._exit(1)
+        self.there.close()
+
+    def serve(self):
+        while True:
+            try:
+                position = self.there.recv()
+            except EOFError:
+                os._exit(0)
+            child = os.fork()
+            if child == 0:
+                item = self.items[position]
+                reports = runtestprotocol(item, nextitem=None, log=False)
+                convert = item.config.hook.pytest_report_to_serializable
+                self.there.send([convert(config=item.config, report=report) for report in reports])
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            if status:
+                self.there.send(status)
+
+    def run(self, item):
+        """Return the reports of a test, which another process runs."""
+        self.here.send(self.items.index(item))
+        data = self.here.recv()
+        if isinstance(data, int):
+            message = f"the process of the test ended with status {os.waitstatus_to_exitcode(data)}"
+            return [pytest.TestReport(item.nodeid, item.location, {}, "failed", message, "call")]
+        restore = item.config.hook.pytest_report_from_serializable
+        return [restore(config=item.config, data=report) for report in data]
+
+
+_clean = pytest.StashKey()
+
+
+def pytest_collection_finish(session):
+    forking = [
+        i for i in session.items if "on_two_processes" in i.fixturenames or i.get_closest_marker("forks")
+    ]
+    # Coverage and the debugger need the tests in this process.
+    here = session.config.pluginmanager.hasplugin("_cov") or session.config.getoption("usepdb")
+    if forking and hasattr(os, "fork") and not here and not session.config.getoption("collectonly"):
+        session.config._tmp_path_factory.getbasetemp()  # else each process would make the folder anew
+        session.config.stash[_clean] = CleanProcess(forking)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    clean = item.config.stash.get(_clean, None)
+    if clean is None or item not in clean.items:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in clean.run(item):
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    item.session._setupstate.teardown_exact(nextitem)  # fixtures that earlier tests kept for this one
+    return True
+
+
+def pytest_unconfigure(config):
+    clean = config.stash.get(_clean, None)
+    if clean is not None:
+        clean.here.close()
+        os.waitpid(clean.pid, 0)
 
 
 @pytest.fixture(autouse=True)

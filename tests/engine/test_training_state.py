@@ -89,6 +89,7 @@ def test_a_signal_finishes_the_step_and_writes_a_checkpoint(tiny, tmp_path, sign
     assert_same(whole.model.state_dict(), rest.model.state_dict())
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_that_also_reaches_the_loader_workers(tiny, tmp_path, signum):
     """A terminal sends Ctrl-C, and a cluster scheduler SIGTERM, to all processes of the group."""
@@ -190,6 +191,7 @@ def test_a_loader_without_a_position_warns(tiny, tmp_path):
         tiny.build_trainer(tmp_path, loader=loader, max_steps=2).fit(resume="auto")
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("victim", ["save_file", "torch.save", "json.dumps", "os.rename"])
 def test_a_run_killed_while_it_writes_a_checkpoint(tiny, tmp_path, victim):
     """After SIGKILL in the second checkpoint, the run continues from the first, which is complete."""
