@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from .terminal_tables import format_percent, table_in_blocks
+from .terminal_tables import BlockTable, compact_table, format_percent
 
 __all__ = ["COLUMNS", "class_table", "summary_table"]
 
@@ -25,19 +25,16 @@ def summary_table(
         num_images: number of images, for the title.
         columns: names of the metrics.
     """
-    table = Table(title=f"Average precision in %, {num_images} images", title_justify="left")
-    table.add_column("")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for task in tasks:
-        cells = [format_percent(metrics.get(f"{task}/{name}", math.nan)) for name in columns]
-        table.add_row(task, *cells)
-    return table
+    rows = [
+        [task, *[format_percent(metrics.get(f"{task}/{name}", math.nan)) for name in columns]]
+        for task in tasks
+    ]
+    return compact_table(f"Average precision in %, {num_images} images", ["", *columns], rows)
 
 
 def class_table(
     classes: Sequence[str], per_class: Mapping[str, Sequence[float]], counts: Sequence[int]
-) -> Table:
+) -> BlockTable:
     """Build a table of average precision with one row per class.
 
     Args:
@@ -49,4 +46,4 @@ def class_table(
         [name, str(count), *[format_percent(values[i]) for values in per_class.values()]]
         for i, (name, count) in enumerate(zip(classes, counts, strict=True))
     ]
-    return table_in_blocks("Average precision per class in %", ["class", "objects", *per_class], rows)
+    return BlockTable("Average precision per class in %", ["class", "objects", *per_class], rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from rich.table import Table
+from rich.console import RenderableType
 
 from hydet.structures import ModelInput, ModelOutput
 
@@ -31,8 +31,8 @@ class Evaluator(Protocol):
         """Return metrics, such as ``{"box/AP": 0.41}``. Rates lie between 0 and 1; undefined metrics are NaN."""
         ...
 
-    def tables(self) -> list[Table]:
-        """Return tables to print after ``compute``; only the main process has any."""
+    def tables(self) -> Sequence[RenderableType]:
+        """Return tables to print after ``compute``, or other objects of rich; only the main process has any."""
         ...
 
 

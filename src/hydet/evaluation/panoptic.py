@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from rich.console import RenderableType
 from rich.table import Table
 
 from hydet.data.datasets.dataset import as_detection_dataset
@@ -15,7 +16,7 @@ from hydet.distributed import compute_on_main
 from hydet.structures import ModelInput, ModelOutput, SegmentInfo
 
 from .ground_truth_maps import ground_truth_map, image_name
-from .terminal_tables import format_percent, table_in_blocks
+from .terminal_tables import BlockTable, compact_table, format_percent
 
 if TYPE_CHECKING:
     from hydet.data.datasets.dataset import RecordSource
@@ -69,7 +70,7 @@ class PanopticEvaluator:
     def reset(self) -> None:
         """Discard all results."""
         self._counts = _Counts(np.zeros((4, self.num_categories)))
-        self._tables: list[Table] = []
+        self._tables: list[RenderableType] = []
 
     def update(self, inputs: Sequence[ModelInput], outputs: Sequence[ModelOutput]) -> None:
         """Add the inputs and results of one batch.
@@ -109,7 +110,7 @@ class PanopticEvaluator:
         """
         return compute_on_main(self._counts, self._compute)
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[RenderableType]:
         """Return a summary and the values of each category; empty before ``compute`` and on other processes."""
         return self._tables
 
@@ -159,7 +160,7 @@ class PanopticEvaluator:
         ]
         self._tables = [
             _summary_table(metrics, {suffix: int(rows.sum()) for suffix, rows in members.items()}),
-            table_in_blocks("Categories in %", ["category", *QUALITIES, "TP", "FP", "FN"], rows),
+            BlockTable("Categories in %", ["category", *QUALITIES, "TP", "FP", "FN"], rows),
         ]
         return metrics
 
@@ -232,11 +233,8 @@ def _image_sums(areas: np.ndarray, gt: _Segments, pred: _Segments, num_categorie
 
 
 def _summary_table(metrics: Mapping[str, float], counts: Mapping[str, int]) -> Table:
-    table = Table(title="Panoptic quality in %", title_justify="left")
-    table.add_column("")
-    for name in (*QUALITIES, "categories"):
-        table.add_column(name, justify="right")
+    rows = []
     for suffix, label in GROUPS.items():
         values = [format_percent(metrics[f"panoptic/{name}{suffix}"]) for name in QUALITIES]
-        table.add_row(label, *values, str(counts[suffix]))
-    return table
+        rows.append([label, *values, str(counts[suffix])])
+    return compact_table("Panoptic quality in %", ["", *QUALITIES, "categories"], rows)

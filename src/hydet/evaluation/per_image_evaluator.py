@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from rich.table import Table
+from rich.console import RenderableType
 
 from hydet.distributed import compute_on_main
 from hydet.structures import ModelInput, ModelOutput
@@ -27,7 +27,7 @@ class PerImageEvaluator(ABC, Generic[R]):
 
     def __init__(self) -> None:
         self._results: dict[int, R] = {}
-        self._tables: list[Table] = []
+        self._tables: list[RenderableType] = []
 
     def reset(self) -> None:
         """Discard all results."""
@@ -61,7 +61,7 @@ class PerImageEvaluator(ABC, Generic[R]):
 
         return compute_on_main(self._results, compute_merged)
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[RenderableType]:
         """Return tables to print after ``compute``; only the main process has any."""
         return self._tables
 

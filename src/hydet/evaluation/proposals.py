@@ -24,7 +24,7 @@ from .ground_truth_objects import (
 )
 from .matching import AREA_RANGES, ImageOverlaps, match
 from .per_image_evaluator import PerImageEvaluator
-from .terminal_tables import format_percent
+from .terminal_tables import compact_table, format_percent
 
 if TYPE_CHECKING:
     from hydet.data.datasets.dataset import RecordSource
@@ -177,9 +177,6 @@ def _class_agnostic_overlaps(proposals: _Proposals, objects: GroundTruthObjects)
 
 
 def _recall_table(recalls: Mapping[int, Sequence[float]], num_images: int) -> Table:
-    table = Table(title=f"Recall of proposals in %, {num_images} images", title_justify="left")
-    for name in ("limit", *[f"AR{size}" for size in SIZES]):
-        table.add_column(name, justify="right")
-    for limit, values in recalls.items():
-        table.add_row(str(limit), *[format_percent(value) for value in values])
-    return table
+    rows = [[str(limit), *[format_percent(value) for value in values]] for limit, values in recalls.items()]
+    columns = ["limit", *[f"AR{size}" for size in SIZES]]
+    return compact_table(f"Recall of proposals in %, {num_images} images", columns, rows)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import RenderableType
 from rich.table import Table
 
 from hydet.data.datasets.dataset import as_detection_dataset
@@ -15,7 +16,7 @@ from hydet.distributed import compute_on_main
 from hydet.structures import ModelInput, ModelOutput
 
 from .ground_truth_maps import ground_truth_map, image_name
-from .terminal_tables import format_percent, table_in_blocks
+from .terminal_tables import BlockTable, compact_table, format_percent
 
 if TYPE_CHECKING:
     from hydet.data.datasets.dataset import RecordSource
@@ -64,7 +65,7 @@ class SemanticEvaluator:
         self.ignore_value = ignore_value
         self.count_predicted_only = count_predicted_only
         self._counts = _Counts()
-        self._tables: list[Table] = []
+        self._tables: list[RenderableType] = []
 
     def reset(self) -> None:
         """Discard all results."""
@@ -100,7 +101,7 @@ class SemanticEvaluator:
         """
         return compute_on_main(self._counts, self._compute)
 
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[RenderableType]:
         """Return a summary and the values of each class; empty before ``compute`` and on other processes."""
         return self._tables
 
@@ -171,16 +172,15 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _summary_table(metrics: Mapping[str, float], num_images: int) -> Table:
-    table = Table(title="Semantic segmentation in %", title_justify="left")
-    for name in ("images", *METRICS):
-        table.add_column(name, justify="right")
-    table.add_row(str(num_images), *[format_percent(metrics[f"semantic/{name}"]) for name in METRICS])
-    return table
+    values = [format_percent(metrics[f"semantic/{name}"]) for name in METRICS]
+    return compact_table("Semantic segmentation in %", ["images", *METRICS], [[str(num_images), *values]])
 
 
-def _class_table(names: Sequence[str], iou: np.ndarray, accuracy: np.ndarray, share: np.ndarray) -> Table:
+def _class_table(
+    names: Sequence[str], iou: np.ndarray, accuracy: np.ndarray, share: np.ndarray
+) -> BlockTable:
     rows = [
         [name, *[format_percent(value) for value in values]]
         for name, *values in zip(names, share.tolist(), iou.tolist(), accuracy.tolist(), strict=True)
     ]
-    return table_in_blocks("Classes in %", ["class", "pixels", "IoU", "ACC"], rows)
+    return BlockTable("Classes in %", ["class", "pixels", "IoU", "ACC"], rows)
