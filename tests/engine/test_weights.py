@@ -1,4 +1,5 @@
 import pickle
+import re
 
 import pytest
 import torch
@@ -152,3 +153,29 @@ def test_batch_norm_counters_are_optional(tmp_path):
     del state["num_batches_tracked"]
     save_file(state, tmp_path / "w.safetensors")
     assert not load_weights(nn.BatchNorm2d(3), tmp_path / "w.safetensors").missing
+
+
+@pytest.mark.parametrize(
+    ("content", "description"),
+    [
+        (b"", "an empty file"),
+        (b"hello world, this is no tensor", "a text file"),
+        (b"<!DOCTYPE html><html><body>404: Not Found</body></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 9\n", "a Git LFS pointer"),
+        (b'{"message": "Not Found"}', "an XML or JSON text"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
+def test_a_file_of_another_kind_is_described(content, description, suffix, tmp_path):
+    path = tmp_path / f"w{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"w{suffix} is not a")) as error:
+        load_weights(Detector(), path)
+    assert description in str(error.value) and "run code" not in str(error.value)
+
+
+def test_tensors_without_plain_values_are_refused(tmp_path):
+    for value in (torch.eye(3).to_sparse(), torch.empty(3, device="meta")):
+        torch.save({"model": {"weight": value}}, tmp_path / "w.pth")
+        with pytest.raises(ValueError, match=r"w\.pth: weight is not a plain tensor"):
+            load_weights(nn.Linear(3, 3), tmp_path / "w.pth")

@@ -2,66 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from hydet.data import DataError
 from hydet.modeling import inflate_input_weights
 
-from .checkpoint_folder import LINKS, Checkpoint, load_checkpoint
+from .checkpoint_folder import Checkpoint
+from .checkpoint_search import LINKS, load_checkpoint
+from .load_report import LoadReport, ShapePair, explain_names, explain_shapes, shorten_list
+from .stored_constants import compare_constants
+from .tensor_files import read_safetensors_file, read_torch_file
 
 __all__ = ["LoadReport", "ShapePair", "init_from", "load_weights", "read_weights"]
 
-MAX_NAMES = 4
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-
-
-class ShapePair(NamedTuple):
-    """Shapes of one tensor."""
-
-    in_file: tuple[int, ...]
-    in_model: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """Names of the tensors that were loaded, and of those that were not.
-
-    Attributes:
-        path: source of the weights.
-        loaded: names of the tensors that the model now has from the source.
-        inflated: those of ``loaded`` that are convolutions of RGB images and were converted to another number of
-            channels (see ``hydet.modeling.inflate_input_weights``).
-        mismatched: tensors with another shape, which keep their old values.
-        missing: names of tensors that only the model has, which keep their old values.
-        unexpected: names of tensors that only the source has.
-    """
-
-    path: Path
-    loaded: tuple[str, ...] = ()
-    inflated: dict[str, ShapePair] = field(default_factory=dict)
-    mismatched: dict[str, ShapePair] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"loaded {len(self.loaded)} tensors from {self.path}"]
-        if self.inflated:
-            lines.append(f"converted from RGB to other channels: {', '.join(_describe(self.inflated))}")
-        if self.mismatched:
-            lines.append(f"not loaded because of their shape: {', '.join(_describe(self.mismatched))}")
-        if self.missing:
-            lines.append(f"not in the file: {', '.join(self.missing)}")
-        if self.unexpected:
-            lines.append(f"only in the file: {', '.join(self.unexpected)}")
-        return "\n".join(lines)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Checkpoint | None]:
@@ -81,7 +40,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Checkpoint | None
     path = Path(path)
     if path.suffix in SUFFIXES:
         if path.is_file():
-            return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_file(path), None
+            return (read_safetensors_file if path.suffix == ".safetensors" else _read_torch_file)(path), None
         if not path.exists():
             raise FileNotFoundError(f"weights {path}: no such file")
     if path.is_file() and path.name not in LINKS:
@@ -98,16 +57,18 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
     Args:
         model: model to change in place; unchanged if this function raises.
         path: see ``read_weights``.
-        strict: True requires equal names. Equal shapes are always required.
+        strict: True requires equal names, and equal values of pixel statistics and anchors where an old file has them.
+            Equal shapes are always required.
 
     Raises:
         ValueError: if shapes or, under ``strict``, names differ. The message names them and, if that is the cause, the
             numbers of classes.
     """
     weights, checkpoint = read_weights(path)
-    report = _compare(model, weights, Path(path))
+    weights, differing = _drop_constants(model, weights, path, "strict=False" if strict else None)
+    report = replace(_compare(model, weights, Path(path)), differing=differing)
     if report.mismatched:
-        raise ValueError(_explain_shapes(model, report, checkpoint))
+        raise ValueError(explain_shapes(model, report, checkpoint))
     if not (report.missing or report.unexpected):
         return _load(model, weights, report)
     # Load before judging the names: modules may know older names of their tensors.
@@ -115,7 +76,7 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
     report = _load(model, weights, report)
     if strict and (report.missing or report.unexpected):
         model.load_state_dict(before)
-        raise ValueError(_explain_names(report))
+        raise ValueError(explain_names(report))
     return report
 
 
@@ -128,7 +89,8 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
     Args:
         model: model to change in place; unchanged if this function raises.
         path: see ``read_weights``.
-        allow_mismatch: True skips tensors of another shape, such as those of heads for another number of classes.
+        allow_mismatch: True skips tensors of another shape, such as those of heads for another number of classes, and
+            lets pixel statistics and anchors in an old file differ from those of the model.
 
     Returns:
         A report of the loaded and the missing weights; ``str(report)`` is a summary to print.
@@ -137,47 +99,64 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
         ValueError: if shapes differ without ``allow_mismatch``, or no tensor fits.
     """
     weights, checkpoint = read_weights(path)
-    report = _compare(model, weights, Path(path))
+    weights, differing = _drop_constants(
+        model, weights, path, None if allow_mismatch else "allow_mismatch=true"
+    )
+    report = replace(_compare(model, weights, Path(path)), differing=differing)
     weights, report = _inflate(weights, report)
     if report.mismatched and not allow_mismatch:
         raise ValueError(
-            _explain_shapes(model, report, checkpoint) + "; allow_mismatch=true leaves such tensors out"
+            explain_shapes(model, report, checkpoint) + "; allow_mismatch=true leaves such tensors out"
         )
     if not report.loaded:
         raise ValueError(
-            f"{path}: none of its {len(weights)} tensors fits the model; it has {_shorten(sorted(weights))}, "
-            f"the model {_shorten(sorted(model.state_dict()))}"
+            f"{path}: none of its {len(weights)} tensors fits the model; it has {shorten_list(sorted(weights))}, "
+            f"the model {shorten_list(sorted(model.state_dict()))}"
         )
     return _load(model, weights, report)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except Exception as error:  # a broken header can raise almost any exception
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
 def _read_torch_file(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors; loading it would run code from the file"
-        ) from error
-    except Exception as error:  # a broken file can raise almost any exception
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{path} is damaged or not a torch file: {reason}") from error
+    loaded = read_torch_file(path)
     for key in ("model", "state_dict", "model_state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
             break
     if not isinstance(loaded, Mapping) or not any(isinstance(v, Tensor) for v in loaded.values()):
-        raise ValueError(f"{path} holds no state dict")
+        raise DataError(f"{path} holds no state dict")
     tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+            raise DataError(f"{path}: {name} is not a plain tensor with values")
     if all(name.startswith("module.") for name in tensors):  # saved from a DistributedDataParallel wrapper
         tensors = {name.removeprefix("module."): v for name, v in tensors.items()}
     return tensors
+
+
+def _drop_constants(
+    model: nn.Module, weights: dict[str, Tensor], path: str | Path, remedy: str | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Leave out pixel statistics and anchors.
+
+    Args:
+        model: the model, which keeps its own.
+        weights: content of the file.
+        path: source of the weights.
+        remedy: the setting that permits differences, for the message; None if they are permitted.
+
+    Returns:
+        The other weights, and the names of constants that the model has other values for.
+
+    Raises:
+        ValueError: if values differ and that is not permitted.
+    """
+    constants = compare_constants(model, weights)
+    if constants.differences and remedy is not None:
+        raise ValueError(
+            f"{path} does not fit the model: {constants.explain()}; {remedy} ignores the values of the file"
+        )
+    remaining = {name: value for name, value in weights.items() if name not in constants.names}
+    return remaining, tuple(constants.differences)
 
 
 def _compare(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> LoadReport:
@@ -227,52 +206,3 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], report: LoadReport) -
         missing=tuple(n for n in missing if n not in report.mismatched and not _is_optional(n)),
         unexpected=tuple(n for n in unexpected if not _is_optional(n)),
     )
-
-
-def _explain_names(report: LoadReport) -> str:
-    parts = []
-    if report.missing:
-        parts.append(f"it lacks {len(report.missing)} of the model's tensors: {_shorten(report.missing)}")
-    if report.unexpected:
-        parts.append(
-            f"the model lacks {len(report.unexpected)} of its tensors: {_shorten(report.unexpected)}"
-        )
-    return f"{report.path} does not fit the model: {'; '.join(parts)}"
-
-
-def _explain_shapes(model: nn.Module, report: LoadReport, checkpoint: Checkpoint | None) -> str:
-    shapes = _shorten(_describe(report.mismatched))
-    file_classes, model_classes = _classes_of_file(report, checkpoint), _classes_of_model(model)
-    if file_classes is not None and model_classes is not None and file_classes != model_classes:
-        return f"{report.path}: checkpoint has {file_classes} classes, model {model_classes}: {shapes}"
-    return f"{report.path} does not fit the model (file -> model): {shapes}"
-
-
-def _describe(shapes: Mapping[str, ShapePair]) -> list[str]:
-    return [f"{name} {pair.in_file} -> {pair.in_model}" for name, pair in shapes.items()]
-
-
-def _classes_of_model(model: nn.Module) -> int | None:
-    """Return the first ``num_classes`` in the model; any module of any library may define it."""
-    for module in model.modules():
-        count = getattr(module, "num_classes", None)
-        if isinstance(count, int):
-            return count
-    return None
-
-
-def _classes_of_file(report: LoadReport, checkpoint: Checkpoint | None) -> int | None:
-    if checkpoint is not None and checkpoint.class_names:
-        return len(checkpoint.class_names)
-    for name, shapes in report.mismatched.items():
-        if re.search(r"box_predictor(\.\d+)?\.cls_score\.", name):
-            return shapes.in_file[0] - 1  # the last row is background
-        if re.search(r"mask_head\.predictor\.", name):
-            return shapes.in_file[0]
-    return None
-
-
-def _shorten(names: Iterable[str]) -> str:
-    names = list(names)
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

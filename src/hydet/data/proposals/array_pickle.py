@@ -14,7 +14,7 @@ import numpy as np
 
 from hydet.data.errors import DataError, one_line
 
-__all__ = ["read_array_pickle"]
+__all__ = ["check_memo", "read_array_pickle"]
 
 _MAX_REASON = 200  # characters; errors quote what the file contains
 _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
@@ -38,7 +38,7 @@ def read_array_pickle(path: str | Path) -> object:
     try:
         # A map ends where the file ends, so a broken length cannot allocate more than the file holds.
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            _check_memo(content)
+            check_memo(content)
             content.seek(0)
             return _StandInReplacer().replace(_Unpickler(content, encoding="latin1").load())
     except OSError as error:
@@ -53,7 +53,7 @@ def _describe(error: Exception) -> str:
     return one_line(str(error))[:_MAX_REASON] or type(error).__name__
 
 
-def _check_memo(content: mmap.mmap) -> None:
+def check_memo(content: mmap.mmap | IO[bytes]) -> None:
     """Check the opcodes of a pickle, and that it numbers its objects consecutively.
 
     Python allocates a table up to the largest number: one changed byte can ask for 20 GB.
