@@ -12,9 +12,11 @@ from .collectives import (
     sum_tensor_over_processes,
 )
 from .devices import cuda_rng_devices, resolve_precision, select_device
+from .lost_process import LostProcessError
 from .process_group import barrier, distributed_session, is_main_process, local_rank, rank, world_size
 
 __all__ = [
+    "LostProcessError",
     "all_gather",
     "any_process",
     "barrier",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from .devices import select_device
+from .lost_process import explain_lost_process
 
 __all__ = [
     "barrier",
@@ -21,8 +23,14 @@ __all__ = [
     "world_size",
 ]
 
+DEFAULT_TIMEOUT = 600.0  # seconds
+MAX_TIMEOUT = 7 * 24 * 3600
+# The watchdog of NCCL ends a process without a message, so the group for small messages has to notice first.
+_NCCL_MARGIN = 60.0
+
 # A gloo group beside NCCL, for small messages that must not wait for the GPU.
 _control_groups: list[dist.ProcessGroup] = []
+_timeouts: list[timedelta] = []
 
 
 def _is_initialized() -> bool:
@@ -50,7 +58,9 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def distributed_session(device: torch.device | str = "auto") -> Iterator[torch.device]:
+def distributed_session(
+    device: torch.device | str = "auto", *, timeout: float = DEFAULT_TIMEOUT, advice: str = ""
+) -> Iterator[torch.device]:
     """Join the process group that ``torchrun`` describes, and leave it on exit.
 
     Without torchrun's environment variables, or with one process, no group is created. The backend is NCCL on CUDA
@@ -58,22 +68,43 @@ def distributed_session(device: torch.device | str = "auto") -> Iterator[torch.d
 
     Args:
         device: see :func:`select_device`.
+        timeout: seconds for which a process waits for another one. It must exceed the time that the main process works
+            alone, such as on the metrics of a large dataset.
+        advice: added to the message of ``LostProcessError``.
 
     Yields:
         The device of this process.
+
+    Raises:
+        ValueError: if ``timeout`` is not a positive number.
+        LostProcessError: instead of the errors of the backend, if another process ends or does not answer in time.
     """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= MAX_TIMEOUT:
+        raise ValueError(
+            f"distributed_timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT}, got {timeout!r}"
+        )
     selected = select_device(device)
     starts_group = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _is_initialized()
     if selected.type == "cuda":
         torch.cuda.set_device(selected)
-    if starts_group:
-        dist.init_process_group("nccl" if selected.type == "cuda" else "gloo")
-    try:
+    if not starts_group:
         yield selected
-    finally:
-        if starts_group:
+        return
+    with explain_lost_process(timeout=timeout, advice=advice):
+        try:
+            _start_group("nccl" if selected.type == "cuda" else "gloo", timeout)
+            yield selected
+        finally:
             _control_groups.clear()
-            dist.destroy_process_group()
+            _timeouts.clear()
+            if _is_initialized():
+                dist.destroy_process_group()
+
+
+def _start_group(backend: str, timeout: float) -> None:
+    _timeouts.append(timedelta(seconds=timeout))
+    margin = _NCCL_MARGIN if backend == "nccl" else 0.0
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout + margin))
 
 
 def barrier() -> None:
@@ -87,7 +118,8 @@ def control_group() -> dist.ProcessGroup | None:
     if dist.get_backend() == "gloo":
         return None
     if not _control_groups:
-        group = dist.new_group(backend="gloo")
+        # Without a session, such as in a program that calls torch itself, the default of the backend holds.
+        group = dist.new_group(backend="gloo", timeout=_timeouts[0] if _timeouts else None)
         if not isinstance(group, dist.ProcessGroup):  # GroupMember.NON_GROUP_MEMBER
             raise RuntimeError("this process does not belong to the process group")
         _control_groups.append(group)

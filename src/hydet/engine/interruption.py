@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -11,6 +12,8 @@ __all__ = ["InterruptionWatch", "TrainingInterrupted"]
 
 # Ctrl-C, the signal that cluster schedulers send before they kill a job, and Ctrl-Break, which only Windows has.
 _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
+# A signal to a whole process group reaches this process directly and once more through a launcher such as torchrun.
+_SAME_REQUEST_SECONDS = 2.0
 
 
 class TrainingInterrupted(SystemExit):
@@ -28,12 +31,14 @@ class TrainingInterrupted(SystemExit):
 class InterruptionWatch:
     """Record the first SIGINT or SIGTERM inside the ``with`` block instead of ending the process.
 
-    A second signal has its usual effect. Only the main thread can catch signals; in other threads the watch does
-    nothing.
+    A second signal has its usual effect, unless it arrives within two seconds: a launcher that receives a signal together
+    with its processes also forwards it to them. Only the main thread can catch signals; in other threads the watch
+    does nothing.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._first_time = 0.0
         self._previous_handlers: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -52,8 +57,11 @@ class InterruptionWatch:
         self._restore()
 
     def _record(self, signum: int, _: FrameType | None) -> None:
-        self.signum = signum
-        self._restore()
+        if self.signum is None:
+            self.signum, self._first_time = signum, time.monotonic()
+        elif time.monotonic() - self._first_time > _SAME_REQUEST_SECONDS:
+            self._restore()
+            signal.raise_signal(signum)
 
     def _restore(self) -> None:
         for signum, handler in self._previous_handlers.items():

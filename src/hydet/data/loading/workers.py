@@ -17,6 +17,7 @@ from hydet.data.errors import DataError
 from hydet.data.hashing import derive_seed
 from hydet.data.loading.batch_packing import PackedBatch, SentBatch, pack_batch, send_batch, unpack_batch
 from hydet.data.loading.worker_errors import WorkerFailure, explain_worker_death
+from hydet.data.loading.worker_signals import outlive_signals
 from hydet.structures import ModelInput
 
 __all__ = [
@@ -179,6 +180,7 @@ def load_batches(
         pin_memory=pin_memory,
         # A separate generator: the state of the global one must not depend on the number of workers.
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=outlive_signals,
     )
     report = source.dataset.report()
     with _run_workers(loader) as received:
