@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing as mp
 import os
 import socket
@@ -150,6 +151,23 @@ def on_two_processes():
         return [results[0], results[1]]
 
     return run
+
+
+@pytest.fixture
+def limit_file_size():
+    """Return a context in which no file may have more bytes than a number; see setrlimit(2)."""
+    import resource
+
+    @contextlib.contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 # Fixtures of the commands, for tests of hydet.cli and hydet.runs. Imports stay inside, because most tests need none of it.

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from hydet.engine import (
-    atomic_writes,
     checkpoint_folder,
     find_last_checkpoint,
-    list_checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
-from hydet.engine.checkpoint_folder import find_checkpoint_to_resume
+from hydet.engine.checkpoint_search import find_checkpoint_to_resume, restore_replaced_checkpoints
 from hydet.engine.folder_links import link_folder
+from hydet.files import atomic_writes
 
 
 def write(folder, step=1, **options):
@@ -105,15 +104,11 @@ def test_a_crash_at_any_call_leaves_a_complete_checkpoint(tmp_path, monkeypatch,
                 finished = False
             else:
                 finished = True
-        last = find_last_checkpoint(folder)
-        if (
-            replace and last is None
-        ):  # between the two renames: the old checkpoint is renamed, and still complete
-            renamed = [p for p in folder.iterdir() if p.name.startswith(".discarded")]
-            assert load_checkpoint(renamed[0]).step == 1
-        else:
-            assert load_checkpoint(last).step in (1, 2)
+        assert find_checkpoint_to_resume("auto", folder).step in (1, 2)
+        assert load_checkpoint(folder / "last").step in (1, 2)
+        restore_replaced_checkpoints(folder)
         atomic_writes.remove_leftovers(folder)
+        assert find_last_checkpoint(folder).name == "step_1" or not replace
         assert not any(p.name.startswith(".") for p in folder.iterdir())
         if finished:
             break
@@ -157,53 +152,12 @@ def test_damage_inside_the_files_is_named(tmp_path):
         written.training_state()
 
 
-def test_missing_checkpoints_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        load_checkpoint(tmp_path / "x")
-    with pytest.raises(FileNotFoundError, match="contains no checkpoint"):
-        load_checkpoint(tmp_path)
-    assert find_last_checkpoint(tmp_path / "x") is None
-    (tmp_path / "file.bin").write_text("")
-    with pytest.raises(ValueError, match="is a file"):
-        load_checkpoint(tmp_path / "file.bin")
-
-
 def test_a_newer_format_is_refused(tmp_path):
     written = write(tmp_path / "c")
     file = written.path / "metadata.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
     with pytest.raises(ValueError, match="newer"):
         load_checkpoint(written.path)
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_last_and_best_with_and_without_links(tmp_path, monkeypatch, links):
-    if not links:
-        monkeypatch.setattr(os, "symlink", lambda *_, **__: (_ for _ in ()).throw(OSError("not allowed")))
-    folder = tmp_path / "checkpoints"
-    for step in (1, 2):
-        write(folder / f"step_{step}", step=step)
-        link_folder(folder / "last", folder / f"step_{step}")
-    link_folder(folder / "best", folder / "step_1")
-    assert load_checkpoint(folder / "best").step == 1
-    assert load_checkpoint(tmp_path).step == load_checkpoint(folder).step == 2
-    assert load_checkpoint(folder / "last").step == 2
-    assert sorted(p.name for p in folder.iterdir()) == ["best", "last", "step_1", "step_2"]
-
-
-def test_a_dangling_link_falls_back_to_the_newest(tmp_path):
-    for step in (3, 5):
-        write(tmp_path / f"step_{step}", step=step)
-    link_folder(tmp_path / "last", tmp_path / "step_9")
-    assert find_last_checkpoint(tmp_path).name == "step_5"
-
-
-def test_the_order_is_that_of_steps_whatever_the_clock_and_the_link_say(tmp_path):
-    for step, time in ((3, 2000.0), (5, 1000.0)):
-        write(tmp_path / f"step_{step}", step=step, metadata={"step": step, "saved_at": time})
-    link_folder(tmp_path / "last", tmp_path / "step_3")  # killed before it updated the link
-    assert [c.step for c in list_checkpoints(tmp_path)] == [3, 5]
-    assert find_last_checkpoint(tmp_path).name == "step_5"
 
 
 def test_weights_are_readable_as_the_umask_says(tmp_path):
@@ -231,20 +185,6 @@ def test_names_outside_ascii_do_not_depend_on_the_locale(tmp_path):
     assert checkpoint.class_names == tuple(names) and list(checkpoint.config.names) == names
 
 
-def test_a_run_continues_from_its_last_or_a_named_checkpoint(tmp_path):
-    run = tmp_path / "run"
-    assert find_checkpoint_to_resume("auto", run) is None
-    first, second = (write(run / "checkpoints" / f"step_{step:08d}", step=step) for step in (1, 2))
-    for resume in ("auto", True):
-        assert find_checkpoint_to_resume(resume, run).path == second.path
-    assert find_checkpoint_to_resume(first.path, run).path == first.path
-    assert find_checkpoint_to_resume(str(first.path), tmp_path).step == 1
-    for resume in (False, None):
-        assert find_checkpoint_to_resume(resume, run) is None
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        find_checkpoint_to_resume(tmp_path / "missing", run)
-
-
 def flip_a_byte(file):
     content = bytearray(file.read_bytes())
     content[-9] ^= 0xFF  # in the data of a tensor, which nothing else checks
@@ -268,23 +208,3 @@ def test_checkpoints_without_hashes_load(tmp_path):
     del metadata["sha256"]
     (checkpoint.path / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     assert load_checkpoint(checkpoint.path).weights().keys() == {"w"}
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "training_state.pt", "metadata.json"])
-def test_a_run_falls_back_to_the_checkpoint_before_a_damaged_one_and_says_so(name, tmp_path):
-    first, second = (write(tmp_path / "checkpoints" / f"step_{step:08d}", step=step) for step in (1, 2))
-    if name == "metadata.json":
-        (second.path / name).write_text('{"format": "of another program"}', encoding="utf-8")
-    else:
-        flip_a_byte(second.path / name)
-    lines = []
-    assert find_checkpoint_to_resume("auto", tmp_path, report=lines.append).path == first.path
-    assert len(lines) == 1 and str(second.path) in lines[0] and f"continuing from {first.path}" in lines[0]
-
-
-def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path):
-    checkpoint = write(tmp_path / "checkpoints" / "step_00000001")
-    flip_a_byte(checkpoint.path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"no checkpoint in .* is intact: .* starts a new run"):
-        find_checkpoint_to_resume("auto", tmp_path)
-    assert checkpoint.path.is_dir()

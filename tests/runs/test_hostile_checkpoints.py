@@ -194,7 +194,7 @@ SIMPLE_TARGETS = {
     "hydet.data.write_proposals": {"path": f"{MARK}.npz", "proposals": []},
     "hydet.data.loading.batch_packing.unpack": {},
     "hydet.engine.save_checkpoint": {"folder": MARK, "weights": {}, "training_state": {}, "metadata": {}},
-    "hydet.engine.atomic_writes.write_atomically": {"path": MARK, "text": ""},
+    "hydet.files.write_atomically": {"path": MARK, "text": ""},
     "hydet.engine.Trainer": {"output_dir": MARK},
     "hydet.engine.callbacks.JsonlLog": {"every": 1},
     "hydet.engine.callbacks.TensorBoardLog": {"every": 1},

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydet.engine.atomic_writes import write_atomically
+from hydet.files import write_atomically
 
 __all__ = ["METRICS_FILE", "read_metrics", "write_metrics"]
 

@@ -15,7 +15,7 @@ from rich.progress import track
 from hydet.config import ConfigError
 from hydet.data import DataError
 from hydet.data.datasets.coco_format import CocoImage, image_to_coco
-from hydet.engine.atomic_writes import write_atomically
+from hydet.files import write_atomically
 from hydet.runs.build import build_mapper, plain
 from hydet.runs.config_values import PREDICT_VALUES, check_values
 from hydet.runs.image_files import drawing_names, find_images

@@ -13,13 +13,8 @@ from hydet.distributed import (
 
 from . import callbacks
 from .callbacks import Callback, CallbackPhase
-from .checkpoint_folder import (
-    Checkpoint,
-    find_last_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
+from .checkpoint_folder import Checkpoint, save_checkpoint
+from .checkpoint_search import find_last_checkpoint, list_checkpoints, load_checkpoint
 from .interruption import TrainingInterrupted
 from .parameters import ViTLayerDecay, build_optimizer, parameter_groups
 from .schedules import constant, scale_lr, warmup_cosine, warmup_multistep

@@ -14,8 +14,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -25,26 +25,16 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .atomic_writes import atomic_folder
+from hydet.files import atomic_folder
+
 from .checkpoint_values import ConfigLike, to_json_values, to_loadable, to_separate_tensors, to_yaml
 from .config_file import read_config_file
-from .folder_links import link_target
 from .metadata_file import FORMAT, FORMAT_VERSION, read_metadata_file
 from .protocols import StateDict
 
-__all__ = [
-    "LINKS",
-    "Checkpoint",
-    "CheckpointMetadata",
-    "find_checkpoint_to_resume",
-    "find_last_checkpoint",
-    "list_checkpoints",
-    "load_checkpoint",
-    "save_checkpoint",
-]
+__all__ = ["METADATA", "Checkpoint", "CheckpointMetadata", "read_checkpoint", "save_checkpoint"]
 
 WEIGHTS, STATE, CONFIG, METADATA = "model.safetensors", "training_state.pt", "config.yaml", "metadata.json"
-LINKS = ("last", "best")
 
 
 class CheckpointMetadata(TypedDict):
@@ -181,13 +171,14 @@ def save_checkpoint(
 
     Raises:
         TypeError: if ``training_state`` holds an object that only pickle can store; the message says where it is.
-        OSError: if writing fails; nothing of the new checkpoint then remains.
+        WriteError: if writing fails; nothing of the new checkpoint then remains.
     """
     folder = Path(folder)
     state = to_loadable(training_state, "training state")
     with atomic_folder(folder) as new:
         save_file(to_separate_tensors(weights), new / WEIGHTS, metadata={"format": "pt"})
-        torch.save(state, new / STATE)
+        with (new / STATE).open("wb") as stream:  # a stream keeps the error of a full disk, a path does not
+            torch.save(state, stream)
         # safetensors writes through a temporary file that only its owner can read; the other file follows the umask.
         shutil.copymode(new / STATE, new / WEIGHTS)
         (new / CONFIG).write_text(to_yaml(config), encoding="utf-8", newline="\n")
@@ -202,129 +193,15 @@ def save_checkpoint(
         }
         text = json.dumps(to_json_values(content), indent=1)
         (new / METADATA).write_text(text, encoding="utf-8", newline="\n")
-    return load_checkpoint(folder)
+    return read_checkpoint(folder)
 
 
-def load_checkpoint(path: str | Path, *, verify: bool = True) -> Checkpoint:
-    """Open the checkpoint at ``path``.
-
-    Args:
-        path: a checkpoint folder, a link such as ``checkpoints/best``, or the ``checkpoints`` folder or output folder
-            of a run, which stand for their last checkpoint.
-        verify: see ``Checkpoint``.
+def read_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
+    """Read the metadata of a checkpoint folder, and check that its files exist in full.
 
     Raises:
-        FileNotFoundError: if ``path`` does not exist or holds no checkpoint.
         ValueError: if the checkpoint is not complete; the message says what is wrong.
     """
-    path = Path(path)
-    may_be_link = path.is_symlink() or path.name in LINKS
-    folder = (link_target(path) if may_be_link else None) or path
-    if not folder.exists():
-        raise FileNotFoundError(f"checkpoint {path}: no such folder")
-    if not folder.is_dir():
-        raise ValueError(f"checkpoint {path} is a file; expected a checkpoint folder with {METADATA}")
-    if not (folder / METADATA).is_file():
-        last = find_last_checkpoint(folder)
-        if last is None:
-            raise FileNotFoundError(
-                f"{path} is not a checkpoint ({METADATA} is missing) and contains no checkpoint"
-            )
-        return load_checkpoint(last, verify=verify)
-    return Checkpoint(folder, _read_metadata(folder), verify)
-
-
-def find_last_checkpoint(output_dir: str | Path) -> Path | None:
-    """Return the newest complete checkpoint of a run.
-
-    Args:
-        output_dir: output folder of the run, or its ``checkpoints`` folder.
-
-    Returns:
-        Path of the checkpoint, or None. Unfinished and damaged checkpoints are skipped.
-    """
-    folder = _checkpoints_folder(Path(output_dir))
-    # Not the link "last": a process that is killed before it updates the link leaves it one checkpoint behind.
-    complete = list_checkpoints(folder)
-    return complete[-1].path if complete else None
-
-
-def find_checkpoint_to_resume(
-    resume: bool | str | Path | None,
-    output_dir: str | Path,
-    *,
-    verify: bool = True,
-    report: Callable[[str], None] | None = None,
-) -> Checkpoint | None:
-    """Return the checkpoint from which a run continues, or None if it starts anew.
-
-    Args:
-        resume: ``"auto"`` or True stands for the last intact checkpoint in ``output_dir``, if there is one; a path for
-            that checkpoint; False or None for a new run.
-        output_dir: output folder of the run.
-        verify: see ``Checkpoint``. Without this, a checkpoint with changed bytes counts as intact.
-        report: receives one line for each later checkpoint that is damaged.
-
-    Raises:
-        FileNotFoundError: if a path does not exist or holds no checkpoint.
-        ValueError: if the checkpoint is not complete, or all checkpoints of the run are damaged.
-    """
-    if resume is False or resume is None:
-        return None
-    if resume is True or resume == "auto":
-        return _last_intact_checkpoint(_checkpoints_folder(Path(output_dir)), verify, report)
-    return load_checkpoint(resume, verify=verify)
-
-
-def _last_intact_checkpoint(
-    folder: Path, verify: bool, report: Callable[[str], None] | None
-) -> Checkpoint | None:
-    faults: list[str] = []
-    # Unlike find_last_checkpoint, this reads every byte, and says which checkpoints it passes over.
-    for path in sorted(folder.glob("step_*"), reverse=True):
-        try:
-            checkpoint = Checkpoint(path, _read_metadata(path), verify)
-            checkpoint.verify_files()
-        except (OSError, ValueError) as error:
-            faults.append(str(error))
-            continue
-        if report is not None:
-            for fault in faults:
-                report(f"{fault}; continuing from {path}")
-        return replace(checkpoint, verify=False)  # its bytes have just been compared
-    if faults:
-        raise ValueError(
-            f"no checkpoint in {folder} is intact: {faults[0]}; another output_dir, or moving this folder away, starts "
-            "a new run"
-        )
-    return None
-
-
-def list_checkpoints(output_dir: str | Path) -> list[Checkpoint]:
-    """Return the complete checkpoints of a run in order of their steps; clocks can go back, steps cannot."""
-    folder = _checkpoints_folder(Path(output_dir))
-    checkpoints = [load_checkpoint(path) for path in folder.glob("step_*") if _is_complete(path)]
-    return sorted(checkpoints, key=lambda c: c.step)
-
-
-def _checkpoints_folder(path: Path) -> Path:
-    return path / "checkpoints" if (path / "checkpoints").is_dir() else path
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_complete(folder: Path) -> bool:
-    try:
-        return bool(_read_metadata(folder))
-    except (OSError, ValueError):
-        return False
-
-
-def _read_metadata(folder: Path) -> CheckpointMetadata:
-    """Read ``metadata.json`` and check that the files it lists exist in full."""
     metadata = read_metadata_file(folder / METADATA)
     for name, size in metadata["files"].items():
         if not (folder / name).is_file():
@@ -332,4 +209,9 @@ def _read_metadata(folder: Path) -> CheckpointMetadata:
         actual = (folder / name).stat().st_size
         if actual != size and name != CONFIG:  # users edit configs
             raise ValueError(f"checkpoint {folder} is damaged: {name} has {actual} bytes, expected {size}")
-    return cast("CheckpointMetadata", metadata)
+    return Checkpoint(folder, cast("CheckpointMetadata", metadata), verify)
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
-from .atomic_writes import UNFINISHED, flush_to_disk, write_atomically
+from hydet.files import flush_to_disk, naming_write_errors, unfinished_path, write_atomically
 
 __all__ = ["link_folder", "link_target"]
+
+_LONGEST_NAME = 4096  # bytes of a path on Linux; a longer text is not that of a link
 
 
 def link_folder(link: Path, folder: Path) -> None:
@@ -16,21 +17,25 @@ def link_folder(link: Path, folder: Path) -> None:
 
     The link is a symbolic link. Where the system does not allow symbolic links, as Windows does by default, it is a
     text file that holds the name of the folder.
+
+    Raises:
+        WriteError: if the link cannot be written.
     """
-    unfinished = link.parent / f"{UNFINISHED}{link.name}-{uuid.uuid4().hex[:8]}"
-    try:
-        os.symlink(folder.name, unfinished, target_is_directory=True)
-    except (OSError, NotImplementedError):
-        if link.is_symlink():
-            link.unlink()  # Windows does not replace a link to a folder by a file
-        write_atomically(link, folder.name + "\n")
-        return
-    try:
-        _replace(unfinished, link)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    flush_to_disk(link.parent)
+    with naming_write_errors(link):
+        unfinished = unfinished_path(link)
+        try:
+            os.symlink(folder.name, unfinished, target_is_directory=True)
+        except (OSError, NotImplementedError):
+            if link.is_symlink():
+                link.unlink()  # Windows does not replace a link to a folder by a file
+            write_atomically(link, folder.name + "\n")
+            return
+        try:
+            _replace(unfinished, link)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        flush_to_disk(link.parent)
 
 
 def link_target(link: Path) -> Path | None:
@@ -38,7 +43,9 @@ def link_target(link: Path) -> Path | None:
     if link.is_symlink():
         return link.parent / os.readlink(link)
     if link.is_file():
-        return link.parent / link.read_text(encoding="utf-8").strip()
+        with link.open("rb") as file:
+            name = file.read(_LONGEST_NAME).decode("utf-8", errors="replace").strip()
+        return link.parent / name if name and name.isprintable() else None
     return None
 
 

@@ -31,12 +31,8 @@ from hydet.structures import Losses
 from .batch_stream import BatchStream
 from .callback_list import replaced_weights, sort_callbacks
 from .callbacks.callback import Callback
-from .checkpoint_folder import (
-    Checkpoint,
-    CheckpointMetadata,
-    find_checkpoint_to_resume,
-    save_checkpoint,
-)
+from .checkpoint_folder import Checkpoint, CheckpointMetadata, save_checkpoint
+from .checkpoint_search import find_checkpoint_to_resume
 from .checkpoint_values import ConfigLike
 from .interruption import InterruptionWatch, TrainingInterrupted
 from .loss_checks import check_losses

@@ -16,9 +16,9 @@ from hydet.data.coco.panoptic import ids_to_rgb
 from hydet.data.coco.writer import write_png
 from hydet.data.datasets.file_ids import FileId, FileIds
 from hydet.distributed import gather_on_main, is_main_process
-from hydet.engine.atomic_writes import write_atomically
 from hydet.evaluation import results_to_coco_json
 from hydet.evaluation.coco_results import CocoResult
+from hydet.files import write_atomically
 from hydet.structures import ModelInput, ModelOutput, SegmentInfo
 
 from .result_journal import ResultJournal

@@ -25,7 +25,7 @@ from hydet.engine import (
     seed_everything,
 )
 from hydet.engine.callbacks import Evaluation
-from hydet.engine.checkpoint_folder import find_checkpoint_to_resume
+from hydet.engine.checkpoint_search import find_checkpoint_to_resume
 from hydet.engine.schedules import limit_warmup
 
 from .build import (

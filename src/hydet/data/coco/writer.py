@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hydet.data.datasets.coco_format import CocoImage
 from hydet.data.datasets.dataset import RecordSource, as_detection_dataset
 from hydet.data.datasets.metadata import Metadata
 from hydet.data.datasets.record import Record
+from hydet.files import atomic_file, write_atomically
 
 __all__ = ["write_coco", "write_png"]
 
@@ -74,8 +74,8 @@ def write_coco(
         image["file_name"] = names[image["id"]]
     if panoptic_annotations:
         panoptic_json = _panoptic_json(coco["images"], panoptic_annotations, dataset.metadata)
-        _write_json(panoptic_json, paths["panoptic"])
-    _write_json(coco, paths["instances"])
+        write_atomically(paths["panoptic"], json.dumps(panoptic_json))
+    write_atomically(paths["instances"], json.dumps(coco))
     return paths
 
 
@@ -128,12 +128,5 @@ def _panoptic_json(
 
 def write_png(pixels: np.ndarray, path: Path) -> None:
     """Write ``(H, W)`` gray (uint8 or uint16) or ``(H, W, 3)`` RGB uint8 pixels as a PNG file, and create its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, compress_level=3)
-
-
-def _write_json(content: Mapping[str, object], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(unfinished, path)
+    with atomic_file(path, flush=False) as unfinished:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(unfinished, format="PNG", compress_level=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from hydet.data.datasets.record import Proposals
 from hydet.data.errors import DataError
 from hydet.data.proposals.formats import ProposalArrays, concatenate_proposals, read_proposal_arrays
+from hydet.files import atomic_file
 
 __all__ = ["ProposalFile", "write_proposals"]
 
@@ -151,9 +151,7 @@ def write_proposals(path: str | Path, proposals: Iterable[tuple[int, Proposals]]
         boxes.append(image_proposals.boxes.detach().float().cpu().numpy())
         logits.append(image_proposals.objectness_logits.detach().float().cpu().numpy())
     file = ProposalFile(**concatenate_proposals(image_ids, boxes, logits)._asdict(), name=str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as stream:
+    with atomic_file(path) as unfinished, unfinished.open("wb") as stream:
         np.savez(
             stream,
             image_ids=file.image_ids,
@@ -161,5 +159,4 @@ def write_proposals(path: str | Path, proposals: Iterable[tuple[int, Proposals]]
             boxes=file.boxes,
             objectness_logits=file.objectness_logits,
         )
-    os.replace(unfinished, path)
     return path

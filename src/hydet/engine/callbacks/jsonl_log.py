@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..atomic_writes import write_atomically
+from hydet.files import write_atomically
+
 from .logger import Logger
 
 if TYPE_CHECKING:

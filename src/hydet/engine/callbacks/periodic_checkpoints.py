@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from hydet.distributed import barrier, is_main_process
+from hydet.files import discard_folder, remove_leftovers
 
-from ..atomic_writes import discard_folder, remove_leftovers
-from ..checkpoint_folder import find_last_checkpoint, list_checkpoints
+from ..checkpoint_search import find_last_checkpoint, list_checkpoints
 from ..folder_links import link_folder, link_target
 from ..interruption import TrainingInterrupted
 from ..protocols import StateDict

@@ -4,11 +4,15 @@ import stat
 
 import pytest
 
-from hydet.engine.atomic_writes import (
+from hydet.files import (
+    WriteError,
+    atomic_file,
     atomic_folder,
     discard_folder,
     flush_to_disk,
     remove_leftovers,
+    replaced_folders,
+    set_aside,
     write_atomically,
 )
 
@@ -97,6 +101,7 @@ def test_discarding_and_leftovers(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / ".unfinished-b-1").mkdir()
     (tmp_path / ".discarded-c-1").mkdir()
+    (tmp_path / ".replaced-e-01234567").mkdir()
     (tmp_path / ".unfinished-d-1").touch()
     (tmp_path / "kept").mkdir()
     discard_folder(tmp_path / "a")
@@ -114,3 +119,72 @@ def test_a_folder_with_an_open_file_stays(tmp_path, monkeypatch):
     assert (tmp_path / "a").is_dir()
     discard_folder(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_file_that_a_library_writes_appears_complete(tmp_path):
+    path = tmp_path / "a" / "photo.png"
+    with atomic_file(path, flush=False) as unfinished:
+        unfinished.write_bytes(b"pixels")
+        assert not path.exists()
+    assert path.read_bytes() == b"pixels" and [p.name for p in path.parent.iterdir()] == ["photo.png"]
+    with pytest.raises(RuntimeError), atomic_file(path) as unfinished:
+        unfinished.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"pixels" and [p.name for p in path.parent.iterdir()] == ["photo.png"]
+
+
+def test_long_file_names_leave_room_for_the_temporary_one(tmp_path):
+    for name in ("x" * 251 + ".png", "犬" * 83 + ".png"):
+        with atomic_file(tmp_path / name) as unfinished:
+            unfinished.touch()
+        assert (tmp_path / name).exists()
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("rename", [0, 1])
+def test_a_kill_between_the_renames_of_a_replacement_keeps_the_old_folder(rename, tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "old").touch()
+    real_rename, calls = os.rename, []
+
+    def renaming(*paths):
+        calls.append(paths)
+        if len(calls) > rename:
+            raise Killed
+        real_rename(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", renaming)
+        with pytest.raises(Killed), atomic_folder(folder) as new:
+            (new / "new").touch()
+    where = replaced_folders(tmp_path)
+    assert where.keys() == ({folder} if rename else set())
+    assert (where.get(folder, folder) / "old").exists()
+
+
+def test_a_folder_that_cannot_be_renamed_into_place_leaves_the_old_one(tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    real_rename, calls = os.rename, []
+
+    def renaming(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        real_rename(*paths)
+
+    monkeypatch.setattr(os, "rename", renaming)
+    with pytest.raises(WriteError, match=r"cannot write .*a: Input/output error"), atomic_folder(folder):
+        pass
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_folders_are_set_aside_under_names_that_nothing_has(tmp_path):
+    for expected in ("set_aside_a", "set_aside_a-2", "set_aside_a-3"):
+        (tmp_path / "a").mkdir()
+        assert set_aside(tmp_path / "a").name == expected
+    assert len(list(tmp_path.iterdir())) == 3
