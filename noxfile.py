@@ -12,6 +12,10 @@ nox.options.reuse_existing_virtualenvs = True
 # The oldest supported versions of the packages that pyproject.toml bounds from below.
 OLDEST = ["torch==2.11.*", "torchvision==0.26.*", "hydra-core==1.3.8", "omegaconf==2.3.1"]
 
+# A test runs on one thread (tests/conftest.py), so each core takes a worker. The tests of a file share fixtures, and
+# the files run in the order of tests/conftest.py.
+PARALLEL = ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
@@ -20,15 +24,14 @@ def tests(session: nox.Session) -> None:
     ``-- -n 0 --pdb`` runs in one process.
     """
     session.install("-e", ".[test]")
-    # A test runs on one thread (tests/conftest.py), so each core takes a worker. The tests of a file share fixtures.
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
 def tests_oldest(session: nox.Session) -> None:
     """Run the suite with the oldest supported versions of torch and Hydra."""
     session.install("-e", ".[test]", *OLDEST)
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -36,9 +39,7 @@ def coverage(session: nox.Session) -> None:
     """Run the suite and report the lines of ``src/hydet`` and ``kernels`` that no test reaches."""
     session.install("-e", ".[test]", "pytest-cov>=6")
     session.run("coverage", "erase")
-    session.run(
-        "pytest", "-n", "auto", "--dist", "loadfile", "--cov", "--cov-report=term-missing", *session.posargs
-    )
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=term-missing", *session.posargs)
 
 
 @nox.session
@@ -68,9 +69,9 @@ def parity(session: nox.Session) -> None:
 
 @nox.session
 def corpus(session: nox.Session) -> None:
-    """Break image and annotation files in thousands of ways, and check that each is read or named, about three minutes."""
+    """Break images, annotations and weights in thousands of ways; each file is read or named, about four minutes."""
     session.install("-e", ".[test]")
-    for script in ("mutate_images.py", "mutate_json.py"):
+    for script in ("mutate_images.py", "mutate_json.py", "mutate_weights.py"):
         session.run("python", f"tests/corpus/{script}", *session.posargs)
 
 
