@@ -45,7 +45,7 @@ def test_a_process_that_stops_answering_and_one_that_ended():
         assert process.exitcode == 0
     assert messages == {
         0: "another process of this run did not answer for 4 seconds (distributed_timeout); resume=auto continues",
-        1: "another process of this run ended, and its own message says why; resume=auto continues",
+        1: "another process of this run ended; its output, if any, has the reason; resume=auto continues",
     }
 
 

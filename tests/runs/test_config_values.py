@@ -29,6 +29,7 @@ WRONG_TRAIN_VALUES = [
     ("batch_size=0", "batch_size must be a whole number from 1, got 0"),
     ("batch_size=2.5", "batch_size"),
     ("num_workers=-1", "num_workers"),
+    ("distributed_timeout=0", "distributed_timeout must be a number above 0, got 0"),
     ("evaluation.every=never", "evaluation.every"),
     ("evaluation.batch_size=[]", "evaluation.batch_size"),
     ("evaluation.backend=coco", "evaluation.backend must be faster_coco_eval or pycocotools"),

@@ -44,7 +44,7 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
     # Evaluators refer to settings of the checkpoint, so they cannot be resolved yet.
     own_keys = [str(key) for key in config if key != "evaluators"]
     check_values(OmegaConf.masked_copy(config, own_keys), EVALUATE_VALUES, required=["checkpoint"])
-    with distributed_session(config.device) as device:
+    with distributed_session(config.device, timeout=config.distributed_timeout) as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
         output_dir = Path(broadcast_from_main(str(output_dir)))
         console = Console(quiet=not is_main_process())

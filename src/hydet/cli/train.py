@@ -34,7 +34,9 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
         The metric ``evaluation.metric``, which a sweep maximizes, or None without an evaluation.
     """
     started = time.monotonic()
-    with distributed_session(OmegaConf.select(config, "trainer.device") or "auto") as device:
+    device_name = OmegaConf.select(config, "trainer.device") or "auto"
+    advice = "resume=auto with the same output_dir continues from the last checkpoint"
+    with distributed_session(device_name, timeout=config.distributed_timeout, advice=advice) as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
         run = build_training_run(
             config,

@@ -50,4 +50,4 @@ def describe_lost_process(error: RuntimeError, *, timeout: float) -> str | None:
         )
     if _TIMEOUT.search(message):
         return f"another process of this run did not answer for {timeout:g} seconds (distributed_timeout)"
-    return "another process of this run ended, and its own message says why"
+    return "another process of this run ended; its output, if any, has the reason"
