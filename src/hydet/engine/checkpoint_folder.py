@@ -22,7 +22,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hydet.files import atomic_folder
@@ -31,6 +31,7 @@ from .checkpoint_values import ConfigLike, to_json_values, to_loadable, to_separ
 from .config_file import read_config_file
 from .metadata_file import FORMAT, FORMAT_VERSION, read_metadata_file
 from .protocols import StateDict
+from .tensor_files import read_safetensors_file, read_torch_file
 
 __all__ = ["METADATA", "Checkpoint", "CheckpointMetadata", "read_checkpoint", "save_checkpoint"]
 
@@ -119,10 +120,7 @@ class Checkpoint:
             ValueError: if the file is damaged.
         """
         self._verify(WEIGHTS)
-        try:
-            return load_file(self.path / WEIGHTS)
-        except Exception as error:  # a broken file can raise almost any exception
-            raise ValueError(f"{self.path / WEIGHTS} is damaged: {error}") from error
+        return read_safetensors_file(self.path / WEIGHTS)
 
     def training_state(self) -> StateDict:
         """Read the state that a run needs to continue to the CPU, without executing anything in the file.
@@ -131,10 +129,11 @@ class Checkpoint:
             ValueError: if the file is damaged.
         """
         self._verify(STATE)
-        try:
-            state: StateDict = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-        except Exception as error:  # a broken pickle can raise almost any exception
-            raise ValueError(f"{self.path / STATE} is damaged: {error}") from error
+        state = read_torch_file(self.path / STATE)
+        if not isinstance(state, dict):
+            raise ValueError(
+                f"{self.path / STATE} is damaged: it holds a {type(state).__name__}, not a mapping"
+            )
         return state
 
     def verify_files(self) -> None:

@@ -14,12 +14,14 @@ import numpy as np
 from hydet.data.coco.json_values import are_finite, read_json, shorten, to_int
 from hydet.data.errors import DataError, one_line
 from hydet.data.proposals.array_pickle import read_array_pickle
+from hydet.files.file_kinds import describe_content
 
 __all__ = ["ProposalArrays", "concatenate_proposals", "read_proposal_arrays"]
 
 _XYXY, _XYWH = 0, 1  # values of the reference's BoxMode
 # An archive may unpack to this many times its size, and to this many bytes in any case; a bomb unpacks to more.
 _MAX_RATIO, _MIN_LIMIT = 100, 2**26
+_MAX_REASON = 200  # characters; errors quote what the file contains
 
 
 class ProposalArrays(NamedTuple):
@@ -82,7 +84,13 @@ def _read_npz(path: Path) -> ProposalArrays:
     except DataError:
         raise
     except Exception as error:  # a broken archive can raise almost any exception
-        raise DataError(f"{path}: is not an .npz file of arrays ({one_line(str(error))})") from error
+        with path.open("rb") as file:
+            start = file.read(1024)
+        description = describe_content(start) if not start.startswith(b"PK") else None
+        reason = (
+            f"but {description}" if description else f"or is damaged ({one_line(str(error))[:_MAX_REASON]})"
+        )
+        raise DataError(f"{path}: is not an .npz file of arrays, {reason}") from error
 
 
 def _parse_npy(content: bytes) -> np.ndarray:
