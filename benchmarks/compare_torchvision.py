@@ -218,7 +218,7 @@ def peak_memory(comparison: Comparison, name: str, task: str) -> int:
     done, peak = threading.Event(), 0
 
     def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * page
 
     def watch() -> None:
         nonlocal peak
@@ -240,7 +240,9 @@ def peak_memory_apart(name: str, task: str) -> int | None:
     if not Path("/proc/self/statm").exists() and "cuda" not in sys.argv:
         return None
     command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name, task]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout
+    )
 
 
 def machine(device: torch.device, threads: int) -> str:
@@ -315,7 +317,7 @@ def report(args: argparse.Namespace, rows: list[dict], notes: list[str]) -> None
         *("| " + " | ".join(cells(row)) + " |" for row in rows),
         "",
     ]
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), encoding="utf-8")
     console.print(f"Written to {path}")
 
 

@@ -194,7 +194,7 @@ def main() -> None:
         slug = "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
         path = args.output / f"kernels_{slug}_{datetime.date.today().isoformat()}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         print(f"written: {path}")
 
 

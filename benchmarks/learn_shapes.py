@@ -108,9 +108,9 @@ def train(name: str, folder: Path, extra: Sequence[str], threads: int) -> dict[s
     finished = folder / name / "threads.txt"
     if not finished.exists():
         call("src.train", arguments_of(name, folder, extra, threads), threads, folder / f"{name}.log")
-        finished.write_text(str(threads))
-    metrics = json.loads((folder / name / "metrics.json").read_text())
-    return {**metrics, "threads": int(finished.read_text())}
+        finished.write_text(str(threads), encoding="utf-8")
+    metrics = json.loads((folder / name / "metrics.json").read_text(encoding="utf-8"))
+    return {**metrics, "threads": int(finished.read_text(encoding="utf-8"))}
 
 
 def arguments_of(name: str, folder: Path, extra: Sequence[str], threads: int) -> list[str]:
@@ -133,7 +133,7 @@ def call(module: str, arguments: Sequence[str], threads: int, log: Path) -> None
     # The table is about CPUs, so a GPU is hidden.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads)}
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
@@ -181,7 +181,7 @@ def write(rows: Sequence[str], file: Path, extra: Sequence[str]) -> None:
         "",
     ]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("\n".join(lines))
+    file.write_text("\n".join(lines), encoding="utf-8")
 
 
 def main() -> int:

@@ -73,7 +73,7 @@ def test_missing_files_of_a_dataset(coco, coco_overrides, failure, tmp_path):
     assert GONE in failure("train", *common, f"data.train.images={GONE}")
     assert GONE in failure("train", *common, f"data.val.json={GONE}")
     assert str(train_json(coco)) in failure("train", *common, f"data.val.images={train_json(coco)}")
-    train_json(coco).write_text('{"images": [')
+    train_json(coco).write_text('{"images": [', encoding="utf-8")
     line = failure("train", *common)
     assert str(train_json(coco)) in line and "JSON" in line
     assert not (tmp_path / "out" / "checkpoints").exists()
@@ -172,12 +172,15 @@ def test_checkpoint_whose_parts_disagree_about_the_classes(checkpoint, edit_json
 
 def test_checkpoint_whose_weights_have_another_number_of_classes(checkpoint, failure, tmp_path):
     config = checkpoint / "config.yaml"
-    config.write_text(config.read_text(encoding="utf-8").replace("num_classes: 3", "num_classes: 4"))
+    config.write_text(
+        config.read_text(encoding="utf-8").replace("num_classes: 3", "num_classes: 4"), encoding="utf-8"
+    )
     metadata = checkpoint / "metadata.json"
     metadata.write_text(
         metadata.read_text(encoding="utf-8")
         .replace('"triangle"', '"triangle", "star"')
-        .replace("3\n", "3, 4\n")
+        .replace("3\n", "3, 4\n"),
+        encoding="utf-8",
     )
     line = failure("evaluate", f"checkpoint={checkpoint}", f"output_dir={tmp_path}/out")
     assert str(checkpoint) in line and "4" in line

@@ -32,7 +32,9 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, source / name, ignore=ignore_patterns)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    done = subprocess.run([sys.executable, "-c", BUILD], cwd=source, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD], cwd=source, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     (file,) = (source / "dist").glob("*.whl")
     return file
@@ -68,6 +70,7 @@ def test_an_installed_command_finds_its_configs(wheel, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "_target_: hydet.modeling.GeneralizedRCNN" in done.stdout and "depth: 50" in done.stdout

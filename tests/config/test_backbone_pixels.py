@@ -59,10 +59,17 @@ def test_every_backbone_option_is_in_the_table():
     assert set(EXPECTED) == set(BACKBONES)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("data", ["shapes", "coco_instance"])
-def test_backbone_option_sets_pixels_and_feature_names(backbone, data):
-    config = hydet.compose(f"backbone={backbone}", f"data={data}")
+ONE_OF_EACH_KIND = ["r50", "x101_32x8d", "regnetx_4gf", "mvitv2_t", "swin_t", "vitdet_b", "timm"]
+
+
+# The preset of the generated images, which chooses a backbone itself, must not change the pixels of another.
+@pytest.mark.parametrize(
+    ("backbone", "choices"),
+    [(backbone, "data=shapes preset=quick") for backbone in BACKBONES]
+    + [(backbone, "data=coco_instance") for backbone in ONE_OF_EACH_KIND],
+)
+def test_backbone_option_sets_pixels_and_feature_names(backbone, choices):
+    config = hydet.compose(f"backbone={backbone}", *choices.split())
     (input_format, mean, std), names = EXPECTED[backbone]
     assert config.input_format == config.model.input_format == input_format
     assert config.model.pixel_mean == mean
@@ -76,7 +83,9 @@ def test_published_configurations_agree_with_their_backbone_option(recipes):
     for recipe in recipes:
         config, published = recipe.config, recipe.facts["model"]
         assert list(config.pixel_std) == published["pixel_std"], recipe.name
-        text = (Path(__file__).parents[2] / "conf" / "experiment" / f"{recipe.name}.yaml").read_text()
+        text = (Path(__file__).parents[2] / "conf" / "experiment" / f"{recipe.name}.yaml").read_text(
+            encoding="utf-8"
+        )
         if "pixel_" in text or "input_format" in text:
             different.append(recipe.name)
     assert different == ["Misc/scratch_mask_rcnn_R_50_FPN_9x_gn"]

@@ -97,7 +97,7 @@ def test_a_group_that_only_other_configs_have_is_explained(tmp_path):
                 config_dir=tmp_path,
             )
     (tmp_path / "model" / "whole.yaml").write_text(
-        "defaults: [{/backbone@_global_.backbone: null}]\n_target_: torch.nn.Identity\n"
+        "defaults: [{/backbone@_global_.backbone: null}]\n_target_: torch.nn.Identity\n", encoding="utf-8"
     )
     assert hydet.compose("model=whole", config_dir=tmp_path).model == {"_target_": "torch.nn.Identity"}
 

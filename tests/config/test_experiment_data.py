@@ -186,7 +186,7 @@ def test_keypoints_change_places_as_published(recipes, tmp_path):
         "annotations": [person],
         "categories": [{"id": 1, "name": "person", "keypoints": names}],
     }
-    (tmp_path / "people.json").write_text(json.dumps(content))
+    (tmp_path / "people.json").write_text(json.dumps(content), encoding="utf-8")
     files = {"json": str(tmp_path / "people.json"), "images": str(tmp_path)}
     dataset = hydet.instantiate({**config.data.train, **files})
     mapper = recipe.facts["dataloader"]["train"]["mapper"]

@@ -169,6 +169,6 @@ def test_evaluators_are_the_published_ones(recipe):
 def test_test_time_augmentation_has_the_published_sizes(goldens):
     """No published configuration enables it; these are the sizes for a model that is tested at 800 pixels."""
     published = goldens("zoo_facts.json.gz")["defaults"]["TEST"]["AUG"]
-    ours = yaml.safe_load((TREE / "tta" / "default.yaml").read_text())
+    ours = yaml.safe_load((TREE / "tta" / "default.yaml").read_text(encoding="utf-8"))
     assert [round(scale * 800) for scale in ours["scales"]] == published["MIN_SIZES"]
     assert ours["flip"] == published["FLIP"]

@@ -74,7 +74,7 @@ def test_data_of_a_user_may_name_a_preset_of_a_user(tmp_path):
     }.items():
         file = tmp_path / name
         file.parent.mkdir()
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     config = hydet.compose("data=mine", config_dir=tmp_path)
     assert (config.preset.name, config.batch_size, config.optimizer.lr) == ("gentle", 4, 0.0002)
     assert hydet.compose("data=mine", "preset=none", config_dir=tmp_path).batch_size == 16

@@ -105,7 +105,7 @@ def test_backbones_of_hydet_fit_the_model_of_the_user(backbone, home):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_run_writes_metrics_checkpoint_and_images(name, trained):
     folder = trained / name
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert "box/AP" in metrics
     assert ("val_loss/total" in metrics) == (name != "plain_module")  # computes losses in training mode only
     assert load_checkpoint(folder).step == 2
@@ -117,8 +117,10 @@ def test_checkpoint_is_evaluated_and_predicts_if_its_package_is_allowed(name, tr
     checkpoint, allow = f"checkpoint={trained / name}", "allow=[my_detectors]"
     status, _, err = run("evaluate", checkpoint, allow, f"output_dir={tmp_path}/evaluation")
     assert status == 0, err
-    again = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert again["box/AP"] == json.loads((trained / name / "metrics.json").read_text())["box/AP"]
+    again = json.loads((tmp_path / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    assert (
+        again["box/AP"] == json.loads((trained / name / "metrics.json").read_text(encoding="utf-8"))["box/AP"]
+    )
     images = trained / name / "pictures"
     status, _, err = run("predict", checkpoint, allow, f"input={images}", f"output_dir={tmp_path}/prediction")
     assert status == 0, err
@@ -159,17 +161,18 @@ def test_folder_relative_to_the_working_directory_is_found(home, run, monkeypatc
 def test_an_installed_plugin_needs_no_flag(home, tmp_path):
     shutil.copytree(EXAMPLE / "hydra_plugins", tmp_path / "hydra_plugins")
     path = os.pathsep.join([str(home), str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "hydet.cli.train", "model=center_detector", "--cfg", "job"]
+    script = "import hydet; print(hydet.compose('model=center_detector').model._target_)"
     done = subprocess.run(
-        command,
+        [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": path},
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=300,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
-    assert "_target_: my_detectors.CenterDetector" in done.stdout
+    assert done.stdout.strip() == "my_detectors.CenterDetector"
 
 
 @pytest.mark.parametrize(

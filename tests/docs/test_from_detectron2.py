@@ -14,7 +14,7 @@ import hydet
 from hydet.config.overrides import choices, known_keys, missing_arguments
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "from_detectron2.md").read_text()
+PAGE = (ROOT / "docs" / "from_detectron2.md").read_text(encoding="utf-8")
 
 # Names of the documented modeling API that depend on a config, a registry or a global.
 BUILD_FUNCTIONS = [
@@ -107,7 +107,7 @@ def folder(tmp_path_factory):
         if name:
             file = folder / name[1]
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
     sys.path.insert(0, str(folder))
     yield folder
     sys.path.remove(str(folder))
@@ -165,7 +165,9 @@ def test_yaml_is_part_of_a_config(folder):
     for language, text in blocks():
         if language == "yaml" and not is_file(text):
             (folder / "my_conf" / "experiment").mkdir(exist_ok=True)
-            (folder / "my_conf" / "experiment" / "page.yaml").write_text(f"# @package _global_\n{text}")
+            (folder / "my_conf" / "experiment" / "page.yaml").write_text(
+                f"# @package _global_\n{text}", encoding="utf-8"
+            )
             cfg = hydet.compose("model=mask_rcnn_fpn", "experiment=page", config_dir=folder / "my_conf")
             assert OmegaConf.to_container(
                 OmegaConf.merge(cfg, yaml.safe_load(text))

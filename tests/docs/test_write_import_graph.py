@@ -20,7 +20,8 @@ def test_the_graph_on_the_page_is_that_of_the_code(script):
 def test_a_changed_graph_is_noticed(script, tmp_path):
     page = tmp_path / "architecture.md"
     page.write_text(
-        script.PAGE.read_text(encoding="utf-8").replace("layers --> modeling", "modeling --> layers")
+        script.PAGE.read_text(encoding="utf-8").replace("layers --> modeling", "modeling --> layers"),
+        encoding="utf-8",
     )
     script.PAGE = page
     assert script.outdated()

@@ -136,7 +136,7 @@ def test_damage_is_named(tmp_path):
     file.unlink()
     with pytest.raises(ValueError, match="incomplete"):
         load_checkpoint(written.path)
-    (written.path / "metadata.json").write_text("{")
+    (written.path / "metadata.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="damaged"):
         load_checkpoint(written.path)
 
@@ -155,7 +155,9 @@ def test_damage_inside_the_files_is_named(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
     written = write(tmp_path / "c")
     file = written.path / "metadata.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "format_version": 99}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="newer"):
         load_checkpoint(written.path)
 
@@ -172,7 +174,7 @@ def test_weights_are_readable_as_the_umask_says(tmp_path):
 
 def test_an_edited_config_is_not_damage(tmp_path):
     written = write(tmp_path / "c", config={"a": 1})
-    (written.path / "config.yaml").write_text("a: 1\nb: 22\n")
+    (written.path / "config.yaml").write_text("a: 1\nb: 22\n", encoding="utf-8")
     assert load_checkpoint(written.path).config.b == 22
 
 

@@ -39,7 +39,7 @@ def test_missing_checkpoints_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="contains no checkpoint"):
         load_checkpoint(tmp_path)
     assert find_last_checkpoint(tmp_path / "x") is None
-    (tmp_path / "file.bin").write_text("")
+    (tmp_path / "file.bin").write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="is a file"):
         load_checkpoint(tmp_path / "file.bin")
 
@@ -199,7 +199,7 @@ def test_one_foreign_metadata_file_does_not_hide_the_other_checkpoints(content, 
         (second / "metadata.json").mkdir()
     else:
         (second / "metadata.json").write_bytes(content)
-    (first.parent / "step_notes.txt").write_text("files are not checkpoints")
+    (first.parent / "step_notes.txt").write_text("files are not checkpoints", encoding="utf-8")
     assert [c.path for c in list_checkpoints(tmp_path)] == [first]
     for path in (tmp_path, first.parent, first.parent / "last"):
         assert load_checkpoint(path).path == first
@@ -212,7 +212,7 @@ def test_one_foreign_metadata_file_does_not_hide_the_other_checkpoints(content, 
 
 def test_a_folder_of_damaged_checkpoints_says_what_is_wrong_with_the_newest(tmp_path):
     for path in write_run(tmp_path):
-        (path / "metadata.json").write_text("{")
+        (path / "metadata.json").write_text("{", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match=r"no complete checkpoint: .*step_00000002.*damaged"):
         load_checkpoint(tmp_path / "checkpoints")
 
@@ -220,7 +220,7 @@ def test_a_folder_of_damaged_checkpoints_says_what_is_wrong_with_the_newest(tmp_
 def test_steps_are_compared_as_numbers(tmp_path):
     for step in (9, 10):
         write(tmp_path / f"step_{step}", step=step)
-    (tmp_path / "step_10" / "metadata.json").write_text("{")
+    (tmp_path / "step_10" / "metadata.json").write_text("{", encoding="utf-8")
     lines = []
     assert find_checkpoint_to_resume("auto", tmp_path, report=lines.append).step == 9
     assert len(lines) == 1 and "step_10" in lines[0]

@@ -271,7 +271,7 @@ def test_the_dataset_reads_the_lists_from_its_file(tmp_path):
     scene = LvisScene()
     for image_id in range(1, len(scene.objects) + 1):
         Image.new("RGB", SIZE[::-1]).save(tmp_path / f"{image_id}.png")
-    (tmp_path / "lvis.json").write_text(json.dumps(scene.to_coco()))
+    (tmp_path / "lvis.json").write_text(json.dumps(scene.to_coco()), encoding="utf-8")
     dataset = CocoDataset(json=tmp_path / "lvis.json", images=tmp_path, class_names=CLASSES)
     _, metrics = measure(dataset, scene.results())
     assert metrics == pytest.approx(LVIS_API[300], abs=1e-12)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "build_a_detector.ipynb"
-CELLS = json.loads(NOTEBOOK.read_text())["cells"]
+CELLS = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 CODE = [c for c in CELLS if c["cell_type"] == "code"]
 
 

@@ -19,7 +19,7 @@ from hydet.files import (
 
 def test_a_folder_appears_complete(tmp_path):
     with atomic_folder(tmp_path / "a" / "b") as folder:
-        (folder / "file.txt").write_text("x")
+        (folder / "file.txt").write_text("x", encoding="utf-8")
         assert not (tmp_path / "a" / "b").exists()
     assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["file.txt"]
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b"]
@@ -43,7 +43,7 @@ def test_a_text_file_keeps_its_old_state_after_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, "new")
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text(encoding="utf-8") == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_text_is_utf8_with_unix_newlines_on_every_system(tmp_path):
@@ -64,7 +64,7 @@ def test_files_are_flushed_through_a_descriptor_that_can_write(tmp_path, monkeyp
 
     monkeypatch.setattr(os, "fsync", fsync)
     with atomic_folder(tmp_path / "a") as folder:
-        (folder / "file").write_text("x")
+        (folder / "file").write_text("x", encoding="utf-8")
     write_atomically(tmp_path / "b", "x")
     assert flushed.count(False) == 2 and flushed.count(True) == 3
 
@@ -87,8 +87,8 @@ def test_systems_that_cannot_open_or_flush_folders(tmp_path, monkeypatch):
             patch.setattr(os, name, replacement)
             flush_to_disk(tmp_path)
             with atomic_folder(tmp_path / name) as folder:
-                (folder / "file").write_text("x")
-            assert (tmp_path / name / "file").read_text() == "x"
+                (folder / "file").write_text("x", encoding="utf-8")
+            assert (tmp_path / name / "file").read_text(encoding="utf-8") == "x"
 
 
 def test_a_file_that_cannot_be_flushed_is_an_error(tmp_path, monkeypatch):

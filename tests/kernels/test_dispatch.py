@@ -110,5 +110,7 @@ rois = torch.tensor([[0.0, 0, 0, 4, 4]])
 hydet.kernels.roi_align([torch.ones(1, 1, 4, 4)], rois, output_size=(2, 2), spatial_scales=[1.0])
 """
     environment = {name: value for name, value in os.environ.items() if name != "HYDET_KERNELS"}
-    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
     assert result.returncode == 0, result.stderr[-2000:]

@@ -18,7 +18,7 @@ def test_every_kernel_compiles_for_a_gpu():
     script = Path(__file__).with_name("compile_all.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run(
-        [sys.executable, str(script), "90"], capture_output=True, text=True, env=environment
+        [sys.executable, str(script), "90"], capture_output=True, text=True, env=environment, encoding="utf-8"
     )
     assert result.returncode == 0, result.stderr[-4000:]
     kernels_folder = Path(hydet.kernels.__file__).parent

@@ -217,7 +217,7 @@ def put(config, key, value):
 @pytest.mark.parametrize("target", SIMPLE_TARGETS)
 def test_foreign_targets(section, target, edit_config, verdict):
     edit_config(lambda config: put(config, f"{section}.trap", {"_target_": target, **SIMPLE_TARGETS[target]}))
-    Path("hostile_module.py").write_text(f"open('{MARK}', 'w')\ndef run(): pass\n")
+    Path("hostile_module.py").write_text(f"open('{MARK}', 'w')\ndef run(): pass\n", encoding="utf-8")
     Path("payload.pkl").write_bytes(pickle.dumps(Payload()))
     line = verdict()
     assert f"config.yaml: {section}.trap" in line and "outside" in line
@@ -580,7 +580,7 @@ def test_the_judge_sees_code_files_and_connections(judge, tmp_path, monkeypatch)
     with judge.watching(tmp_path / "out"):
         os.system("true")
         (tmp_path / "folder").mkdir()
-        (tmp_path / "file").write_text("x")
+        (tmp_path / "file").write_text("x", encoding="utf-8")
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", 9), timeout=0.1)
     assert {"os.system", "os.mkdir", "open"} <= {event for event, _ in judge.violations}

@@ -22,7 +22,7 @@ def test_strings_are_not_interpreted():
 
 
 def test_allowed_packages(tmp_path, monkeypatch):
-    (tmp_path / "stored_parts.py").write_text("class Part: pass\n")
+    (tmp_path / "stored_parts.py").write_text("class Part: pass\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     config = {"model": {"_target_": "stored_parts.Part"}}
     with pytest.raises(ConfigError, match=r"allow=\[stored_parts\]"):

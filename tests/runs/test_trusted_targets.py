@@ -57,7 +57,9 @@ def test_transforms_are_trusted_in_augment_and_nowhere_else(target):
 
 
 def test_allowing_a_package_permits_what_it_defines_and_parts_that_it_exports(tmp_path, monkeypatch):
-    (tmp_path / "gated_parts.py").write_text("import os\nfrom torch.nn import Linear\nclass Gate: pass\n")
+    (tmp_path / "gated_parts.py").write_text(
+        "import os\nfrom torch.nn import Linear\nclass Gate: pass\n", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     check = trusted("model", ["gated_parts"])
     assert check("gated_parts.Gate") is None and check("gated_parts.Linear") is None

@@ -89,8 +89,8 @@ def test_objects_without_a_mask_are_kept_until_a_model_needs_masks(coco_folder, 
 def test_images_without_an_object_for_the_model_are_left_out(coco_folder, annotation):
     arguments = coco_folder([annotation(), annotation(id=2, image_id=6, segmentation=...)])
     images = [{"id": i, "file_name": "a.png", "width": 40, "height": 30} for i in (5, 6)]
-    content = json.loads(arguments["json"].read_text()) | {"images": images}
-    arguments["json"].write_text(json.dumps(content))
+    content = json.loads(arguments["json"].read_text(encoding="utf-8")) | {"images": images}
+    arguments["json"].write_text(json.dumps(content), encoding="utf-8")
     dataset = CocoDataset(**arguments, policy="drop", keep_empty=False)
     assert dataset.image_ids.tolist() == [5, 6]
     dataset.require({"masks"})

@@ -7,7 +7,7 @@ from hydet.engine.callbacks import Checkpoints, Evaluation, JsonlLog
 
 
 def read_lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_training_and_evaluation_lines(tiny, tmp_path):
@@ -28,7 +28,7 @@ def test_each_step_has_one_line_after_a_resume(tiny, tmp_path):
 
     tiny.build_trainer(tmp_path, max_steps=2, callbacks=callbacks()).fit()
     file = tmp_path / "metrics.jsonl"
-    with file.open("a") as stream:
+    with file.open("a", encoding="utf-8") as stream:
         stream.write('{"step": 3, "kind": "training"}\n{"step": 4, "ki')  # the run continued, and was killed
     tiny.build_trainer(tmp_path, max_steps=4, callbacks=callbacks()).fit(resume="auto")
     assert [line["step"] for line in read_lines(file)] == [1, 2, 3, 4]

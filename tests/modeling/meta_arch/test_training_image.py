@@ -1,8 +1,9 @@
-import subprocess
-import sys
+import ast
+from pathlib import Path
 
 import torch
 
+from hydet import modeling
 from hydet.modeling.meta_arch.training_image import draw_boxes, draw_proposals
 from hydet.structures import Boxes, Instances
 
@@ -31,5 +32,11 @@ def test_only_the_best_proposals_are_drawn():
 
 
 def test_models_do_not_import_the_drawing_package():
-    code = "import sys, hydet.modeling; assert 'hydet.visualization' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    """Models draw only if the user logs images, so functions import the package, not modules."""
+    importers = [
+        path
+        for path in Path(modeling.__file__).parent.rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and "visualization" in ast.unparse(node)
+    ]
+    assert importers == []
