@@ -25,6 +25,7 @@ from hydet.structures.box_ops import wrap_angles
 __all__ = ["BORDER_TOLERANCE", "AnnotationBoxes", "read_boxes"]
 
 BORDER_TOLERANCE = 1.0  # pixels by which labels may exceed the image, because files have rounded numbers
+_NUMBER_TYPES = {int, float}  # exact types, because bool is a subclass of int
 _MIN_SIDE = 1e-5  # pixels; models do not use smaller boxes
 _FLOAT32_STEP = 2.0**-22  # a smaller side, relative to the coordinates, vanishes in float32
 
@@ -68,6 +69,10 @@ def read_boxes(
     Raises:
         BrokenAnnotationError: if the annotation has no box in the image, or the policy does not allow a repair.
     """
+    if not rotated_from_polygons and not entry.get("attributes") and entry.get("rotated_bbox") is None:
+        plain = _read_plain_box(entry.get("bbox"), image)
+        if plain is not None:
+            return AnnotationBoxes(plain)
     values = _read_box_values(entry.get("bbox"), description, image, region, problems)
     rotated = _read_rotated_box(entry.get("rotated_bbox"), description, image, problems)
     corners: Sequence[float] | None = None
@@ -90,6 +95,18 @@ def read_boxes(
         rotated = _to_rotated_box(quadrilateral, image)
     upright = _clip(values, description, image, is_rotated=rotated is not None, problems=problems)
     return AnnotationBoxes(upright, rotated, corners)
+
+
+def _read_plain_box(value: object, image: ImageEntry) -> XYWHBox | None:
+    """Return the numbers of a ``bbox`` inside the image with sides above a pixel; None for all that needs more checks."""
+    if type(value) is not list or len(value) != 4:
+        return None
+    x, y, w, h = value
+    if not {type(x), type(y), type(w), type(h)} <= _NUMBER_TYPES:
+        return None
+    # Comparisons with NaN are False.
+    is_inside = x >= 0 and y >= 0 and w > 1 and h > 1 and x + w <= image.width and y + h <= image.height
+    return (x, y, w, h) if is_inside else None
 
 
 def _is_rectangle(quadrilateral: Sequence[float] | None, box: Sequence[float]) -> bool:

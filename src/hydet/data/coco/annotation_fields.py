@@ -36,6 +36,8 @@ def read_area(entry: Mapping[str, object], description: str, problems: ProblemHa
     value = entry.get("area")
     if value is None:
         return None
+    if type(value) is float and 0 < value <= _MAX_AREA:  # the usual case, without further calls
+        return value
     area = to_number(value)
     if area is None or not 0 < area <= _MAX_AREA:
         message = f"{description}: area must be a positive number, got {shorten(value)}"

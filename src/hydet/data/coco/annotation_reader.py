@@ -12,6 +12,7 @@ from hydet.data.coco.annotation_fields import read_area, read_flag, read_keypoin
 from hydet.data.coco.flat_storage import Annotation
 from hydet.data.coco.json_file import CocoFile
 from hydet.data.coco.json_values import shorten, to_int, unused_ids
+from hydet.data.coco.plain_regions import find_plain_regions
 from hydet.data.coco.problems import BrokenAnnotationError, ProblemHandler
 from hydet.data.coco.regions import Region, has_region, read_region, region_area
 from hydet.data.coco.repeated_ids import RepeatedIds
@@ -104,6 +105,9 @@ class _AnnotationReader:
         self._image_index = {image.image_id: i for i, image in enumerate(file.images)}
         entries = [entry for entry in file.annotation_entries if isinstance(entry, dict)]
         self._expects_regions = with_masks and any(has_region(entry.get("segmentation")) for entry in entries)
+        self._plain_regions = (
+            find_plain_regions(file.annotation_entries, file.images, file.image_ids) if with_masks else {}
+        )
         self._used_ids = RepeatedIds()
         ids = (to_int(entry.get("id")) for entry in entries)
         self._free_ids = unused_ids(number for number in ids if number is not None)
@@ -118,7 +122,7 @@ class _AnnotationReader:
         if target is None:
             return None
         try:
-            annotation = self._parse(entry, target)
+            annotation = self._parse(position, entry, target)
         except BrokenAnnotationError as error:
             self.problems.add(error.kind, f"{target.description}: {error}")
             return None
@@ -127,6 +131,7 @@ class _AnnotationReader:
 
     def _find_target(self, entry: Mapping[str, object]) -> _Target | None:
         annotation_id = to_int(entry.get("id"))
+        has_other_id = annotation_id is None and entry.get("id") is not None
         if annotation_id is None:
             annotation_id = next(self._free_ids)
         image_id = self.file.image_ids.find(entry.get("image_id"))
@@ -139,7 +144,7 @@ class _AnnotationReader:
                 self.problems.add("unknown_image", message, names_image=False)
             return None
         description = f"{self.file.images[image_index].file_name}, annotation {annotation_id}"
-        if entry.get("id") is not None and to_int(entry["id"]) is None:
+        if has_other_id:
             message = f"{description}: id {shorten(entry['id'])} is not an integer of 64 bits"
             self.problems.note("renumbered_annotation_id", message, action="renumbered")
         category_id = self.file.category_ids.find(entry.get("category_id"))
@@ -159,11 +164,13 @@ class _AnnotationReader:
             annotation_id = next(self._free_ids)
         return _Target(annotation_id, image_index, class_index, description)
 
-    def _parse(self, entry: Mapping[str, object], target: _Target) -> Annotation:
+    def _parse(self, position: int, entry: Mapping[str, object], target: _Target) -> Annotation:
         image, description = self.file.images[target.image_index], target.description
         problems, region = self.problems, Region()
         if self.with_masks:
-            region = read_region(entry.get("segmentation"), description, image, problems)
+            region = self._plain_regions.get(position) or read_region(
+                entry.get("segmentation"), description, image, problems
+            )
         boxes = read_boxes(
             entry,
             description,
@@ -183,9 +190,9 @@ class _AnnotationReader:
         area = read_area(entry, description, problems)
         if area is None:
             area = region_area(self._region_of(entry, target, region), image)
-        iscrowd, ignore, difficult = (
-            read_flag(entry, key, description, problems) for key in ("iscrowd", "ignore", "difficult")
-        )
+        iscrowd = read_flag(entry, "iscrowd", description, problems)
+        ignore = read_flag(entry, "ignore", description, problems)
+        difficult = read_flag(entry, "difficult", description, problems)
         return Annotation(
             annotation_id=target.annotation_id,
             image_index=target.image_index,

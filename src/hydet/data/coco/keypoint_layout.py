@@ -127,10 +127,10 @@ def _number_nameless(
     lengths: Counter[int] = Counter()
     have_visibility = True
     for entry in file.annotation_entries:
-        if not isinstance(entry, dict) or file.category_ids.find(entry.get("category_id")) not in class_of:
+        values = entry.get("keypoints") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or not isinstance(values, list) or not values:
             continue
-        values = entry.get("keypoints")
-        if isinstance(values, list) and values:
+        if file.category_ids.find(entry.get("category_id")) in class_of:
             lengths[len(values)] += 1
             have_visibility = have_visibility and all(v in (0, 1, 2) for v in values[2::3])
     if not lengths:

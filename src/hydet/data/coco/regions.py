@@ -14,13 +14,24 @@ from hydet.data.coco.json_file import ImageEntry
 from hydet.data.coco.json_values import are_finite, is_int, shorten, to_number
 from hydet.data.coco.problems import ProblemHandler
 
-__all__ = ["FAR_OUTSIDE", "Region", "box_around_region", "has_region", "read_region", "region_area"]
+__all__ = [
+    "FAR_OUTSIDE",
+    "MAX_OUTLINE",
+    "MIN_POLYGON_NUMBERS",
+    "SURE_AREA",
+    "SURE_WIDTH",
+    "Region",
+    "box_around_region",
+    "has_region",
+    "read_region",
+    "region_area",
+]
 
 FAR_OUTSIDE = 10  # coordinates beyond this many times the image's longer side are mistakes
-_MIN_POLYGON_NUMBERS = 6  # three points
-_MAX_OUTLINE = 4_000_000  # pixels; rasterization needs 100 bytes per pixel of the outline
-_SURE_AREA = 16.0  # square pixels; a polygon of this area ...
-_SURE_WIDTH = 3.0  # ... and this mean width in pixels covers a pixel for sure
+MIN_POLYGON_NUMBERS = 6  # three points
+MAX_OUTLINE = 4_000_000  # pixels; rasterization needs 100 bytes per pixel of the outline
+SURE_AREA = 16.0  # square pixels; a polygon of this area ...
+SURE_WIDTH = 3.0  # ... and this mean width in pixels covers a pixel for sure
 
 
 class Region(NamedTuple):
@@ -99,13 +110,13 @@ def _read_polygons(
     limit = FAR_OUTSIDE * max(image.height, image.width)
     for value in values:
         polygon = value if are_finite(value) else _read_other_form(value)
-        if polygon is None or len(polygon) < _MIN_POLYGON_NUMBERS or len(polygon) % 2:
+        if polygon is None or len(polygon) < MIN_POLYGON_NUMBERS or len(polygon) % 2:
             reason = f"a polygon needs at least three points with x and y, got {shorten(value)}"
         elif (low := min(polygon)) < -limit or (high := max(polygon)) > limit:
             size = f"{image.width} x {image.height}"
             reason = f"polygon {shorten(value)} lies far outside the image of {size}"
-        elif len(polygon) * (high - low) > _MAX_OUTLINE and _is_too_long(polygon):  # first an upper bound
-            reason = f"the outline of a polygon is longer than {_MAX_OUTLINE} pixels"
+        elif len(polygon) * (high - low) > MAX_OUTLINE and _is_too_long(polygon):  # first an upper bound
+            reason = f"the outline of a polygon is longer than {MAX_OUTLINE} pixels"
         else:
             if polygon is not value:
                 message = f"{description}: polygon {shorten(value)}"
@@ -130,7 +141,7 @@ def _read_other_form(value: object) -> list[float] | None:
 def _is_too_long(polygon: Sequence[float]) -> bool:
     """Return True if a polygon is too long to rasterize."""
     points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-    return bool(np.abs(np.diff(points, axis=0)).sum() > _MAX_OUTLINE)
+    return bool(np.abs(np.diff(points, axis=0)).sum() > MAX_OUTLINE)
 
 
 def _is_empty(region: Region, image: ImageEntry) -> bool:
@@ -146,7 +157,7 @@ def _is_empty(region: Region, image: ImageEntry) -> bool:
             continue
         # Shoelace formula.
         area = abs(sum(map(mul, x, y[1:] + y[:1])) - sum(map(mul, x[1:] + x[:1], y))) / 2
-        if area >= _SURE_AREA and area >= _SURE_WIDTH * max(right - left, bottom - top):
+        if area >= SURE_AREA and area >= SURE_WIDTH * max(right - left, bottom - top):
             return False
     codes = coco_mask.frPyObjects([p.tolist() for p in region.polygons], image.height, image.width)
     return not any(coco_mask.area(codes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -93,25 +93,22 @@ def _extents_by_image(entries: list[object], image_ids: IdTable) -> Mapping[int,
         image_id = image_ids.find(entry.get("image_id"))
         if image_id is None:
             continue
-        x, y = extents.get(image_id, (0.0, 0.0))
-        for new_x, new_y in _corners(entry):
-            x, y = max(x, new_x), max(y, new_y)
-        extents[image_id] = x, y
+        extent = extents.get(image_id, (0.0, 0.0))
+        for corner in _corners(entry):
+            if corner[0] > extent[0] or corner[1] > extent[1]:
+                extent = max(extent[0], corner[0]), max(extent[1], corner[1])
+        extents[image_id] = extent
     return extents
 
 
-def _corners(entry: Mapping[str, object]) -> Iterator[Extent]:
-    """Yield the far corner of the box of an annotation, or of its polygons if it has no box."""
+def _corners(entry: Mapping[str, object]) -> Sequence[Extent]:
+    """Return the far corner of the box of an annotation, or of its polygons if it has no box."""
     box, polygons = entry.get("bbox"), entry.get("segmentation")
     if box:
         numbers = _numbers(box)
-        if len(numbers) == 4:
-            yield numbers[0] + numbers[2], numbers[1] + numbers[3]
-        return
-    for polygon in polygons if isinstance(polygons, list) else ():
-        numbers = _numbers(polygon)
-        if numbers and len(numbers) % 2 == 0:
-            yield max(numbers[0::2]), max(numbers[1::2])
+        return [(numbers[0] + numbers[2], numbers[1] + numbers[3])] if len(numbers) == 4 else []
+    points = [_numbers(polygon) for polygon in polygons] if isinstance(polygons, list) else []
+    return [(max(p[0::2]), max(p[1::2])) for p in points if p and len(p) % 2 == 0]
 
 
 def _numbers(values: object) -> Sequence[float]:
