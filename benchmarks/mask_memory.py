@@ -1,9 +1,10 @@
-"""Measure the peak memory of evaluating masks on photos of 12 megapixels, in a process of its own.
+"""Measure the peak memory of masks on photos of 12 megapixels: in evaluate, predict and panoptic evaluation.
 
-    python benchmarks/mask_memory.py [--images 1 2] [--detections 100] [--output FILE]
+    python benchmarks/mask_memory.py [--tasks evaluate boundary predict panoptic] [--images 1 2] [--output FILE]
 
-The model is a stand-in that returns 28 x 28 masks and boxes, so the figure is that of pasting, encoding and evaluating.
-Pasting and encoding take about 0.2 seconds per detection, so a few photos are enough. Runs on Linux and macOS.
+Each measurement has a process of its own. The model is a stand-in that returns boxes, 28 x 28 masks and semantic scores
+at a quarter of the resolution, so the figure is that of pasting, encoding, drawing and evaluating. Pasting and encoding
+take about 0.2 seconds per detection, so a few photos are enough. Runs on Linux and macOS.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import datetime
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,18 +22,35 @@ import torch
 from machine import device_name
 from torch import Tensor, nn
 
-from hydet.data import Metadata
+from hydet.data import InputMapper, Metadata
 from hydet.engine.callbacks.evaluation import ExampleCollector
-from hydet.evaluation import CocoEvaluator, evaluate
-from hydet.structures import Boxes, Instances, ROIMasks
+from hydet.evaluation import CocoEvaluator, PanopticEvaluator, SemanticEvaluator, evaluate
+from hydet.modeling import combine_semantic_and_instance_outputs
+from hydet.runs.prediction import predict_files
+from hydet.runs.result_files import ResultFiles
+from hydet.structures import Boxes, Instances, ROIMasks, SemanticScores
+from hydet.visualization import draw_predictions, save_png
 
 HEIGHT, WIDTH = 3000, 4000
+NUM_STUFF = 54  # semantic labels, as many as COCO's panoptic models have
+TASKS = {
+    "evaluate": "boxes and masks",
+    "boundary": "boxes, masks and boundary IoU",
+    "predict": "masks: results and pictures",
+    "predict_panoptic": "panoptic: results and pictures",
+    "panoptic": "masks, semantic labels and panoptic segments",
+}
 
 
 class Photos:
     """Ground truth of one object per image; without records, because the model reads no images."""
 
-    metadata = Metadata(thing_classes=("thing",), thing_ids=(1,))
+    metadata = Metadata(
+        thing_classes=("thing",),
+        thing_ids=(1,),
+        stuff_classes=tuple(f"stuff {i}" for i in range(NUM_STUFF)),
+        stuff_ids=tuple(range(NUM_STUFF)),
+    )
 
     def __init__(self, num_images: int) -> None:
         self.num_images = num_images
@@ -57,31 +76,75 @@ class Photos:
 
 
 class StandIn(nn.Module):
-    """A model that returns random boxes with full masks."""
+    """A model that returns random boxes with full masks and, for panoptic segmentation, semantic scores."""
 
-    def __init__(self, detections: int) -> None:
+    def __init__(self, detections: int, *, panoptic: bool) -> None:
         super().__init__()
         self.detections = detections
+        self.panoptic = panoptic
 
     def detect_unpasted(self, batched_inputs: list[dict], *, with_losses: bool) -> tuple[dict, list[dict]]:
         """Return one result per image."""
+        return {}, [self._detect() for _ in batched_inputs]
+
+    def _detect(self) -> dict:
         n = self.detections
         corners = torch.rand(n, 2) * torch.tensor([WIDTH / 2, HEIGHT / 2])
         boxes = torch.cat([corners, corners + torch.tensor([WIDTH / 3, HEIGHT / 3])], dim=1)
-        fields = {"scores": torch.rand(n), "pred_classes": torch.zeros(n, dtype=torch.int64)}
+        fields = {"scores": 0.5 + 0.5 * torch.rand(n), "pred_classes": torch.zeros(n, dtype=torch.int64)}
         masks = ROIMasks(torch.full((n, 28, 28), 0.9))
         instances = Instances((HEIGHT, WIDTH), pred_boxes=Boxes(boxes), pred_masks=masks, **fields)
-        return {}, [{"instances": instances} for _ in batched_inputs]
+        if not self.panoptic:
+            return {"instances": instances}
+        # The steps of PanopticFPN after its network.
+        sem_seg = SemanticScores(torch.rand(NUM_STUFF, HEIGHT // 4, WIDTH // 4), (HEIGHT, WIDTH))
+        segments = combine_semantic_and_instance_outputs(instances, sem_seg.labels(), 0.5, 4096, 0.5)
+        return {"instances": instances, "sem_seg": sem_seg, "panoptic_seg": segments}
 
 
-def measure(num_images: int, detections: int) -> tuple[float, float, float]:
-    """Return the peak memory in GB of this process before and after an evaluation, and the seconds it took."""
+def measure(task: str, num_images: int, detections: int) -> tuple[float, float, float]:
+    """Return the peak memory in GB of this process before and after a task, and the seconds it took."""
     torch.manual_seed(0)
     before, started = _peak(), time.monotonic()
-    loader = [[{"image_id": i, "height": HEIGHT, "width": WIDTH}] for i in range(num_images)]
-    evaluators = [CocoEvaluator(Photos(num_images)), ExampleCollector(8)]
-    evaluate(StandIn(detections), loader, evaluators, progress=False)
+    model = StandIn(detections, panoptic="panoptic" in task)
+    if task.startswith("predict"):
+        with tempfile.TemporaryDirectory() as folder:
+            _predict(model, num_images, Path(folder))
+    else:
+        _evaluate(model, task, num_images)
     return before, _peak(), time.monotonic() - started
+
+
+def _evaluate(model: StandIn, task: str, num_images: int) -> None:
+    photos = Photos(num_images)
+    evaluators = [CocoEvaluator(photos, boundary=task == "boundary"), ExampleCollector(8)]
+    ground_truth = {}
+    if task == "panoptic":
+        evaluators += [SemanticEvaluator(photos), PanopticEvaluator(photos)]
+        ids = torch.ones(HEIGHT, WIDTH, dtype=torch.int32)
+        ground_truth = {
+            "sem_seg": torch.zeros(HEIGHT, WIDTH, dtype=torch.uint8),
+            "panoptic_seg": ids,
+            "segments_info": [{"id": 1, "category_id": 0, "isthing": True}],
+        }
+    entry = {"height": HEIGHT, "width": WIDTH, "ground_truth": ground_truth}
+    loader = [[{**entry, "image_id": i}] for i in range(num_images)]
+    evaluate(model, loader, evaluators, progress=False)
+
+
+def _predict(model: StandIn, num_images: int, folder: Path) -> None:
+    """Do what the predict command does for each photo."""
+    files = [
+        save_png(torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8), folder / f"{i}.png")
+        for i in range(num_images)
+    ]
+    metadata = Photos(num_images).metadata
+    results = ResultFiles(folder / "results", metadata, journal=True)
+    for prediction in predict_files(model, InputMapper(training=False, mask_format=None), files):
+        drawing = draw_predictions(prediction.record.image, prediction.output, metadata)
+        save_png(drawing, folder / "pictures" / Path(prediction.record.file_name).name)
+        results.update([prediction.model_input], [prediction.output])
+    results.compute()
 
 
 def _peak() -> float:
@@ -95,19 +158,22 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def format_table(rows: list[tuple[int, int, float, float, float]]) -> str:
-    """Return the Markdown report of rows of images, detections, two peaks in GB and seconds."""
+def format_table(rows: list[tuple[str, int, int, float, float, float]]) -> str:
+    """Return the Markdown report of rows of task, images, detections, two peaks in GB and seconds."""
     lines = [
-        "# Peak memory of evaluating masks",
+        "# Peak memory of masks on large photos",
         "",
         f"{datetime.datetime.now(datetime.UTC).date()}, {device_name('cpu')}, {torch.get_num_threads()} threads, "
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}.",
-        f"Photos of {WIDTH} x {HEIGHT}; a stand-in model returns boxes with 28 x 28 masks, which `CocoEvaluator` and the "
-        "collector of the example images receive. Each row is a process of its own.",
+        f"Photos of {WIDTH} x {HEIGHT}; a stand-in model returns boxes with 28 x 28 masks and, for panoptic segmentation, "
+        f"the scores of {NUM_STUFF} semantic labels at a quarter of the resolution. Each row is a process of its own.",
         "",
-        "| photos | detections per photo | peak after import (GB) | peak after evaluation (GB) | seconds |",
-        "| --- | --- | --- | --- | --- |",
-        *(f"| {i} | {d} | {before:.2f} | {after:.2f} | {s:.0f} |" for i, d, before, after, s in rows),
+        "| task | photos | detections per photo | peak after import (GB) | peak after the task (GB) | seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {task} ({TASKS[task]}) | {i} | {d} | {before:.2f} | {after:.2f} | {s:.0f} |"
+            for task, i, d, before, after, s in rows
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -115,6 +181,7 @@ def format_table(rows: list[tuple[int, int, float, float, float]]) -> str:
 def main() -> None:
     """Print the table, and write it to a file on request."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tasks", choices=TASKS, nargs="+", default=list(TASKS))
     parser.add_argument("--images", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--detections", type=int, default=100)
     parser.add_argument("--output", type=Path, help="Markdown file to write")
@@ -123,16 +190,19 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.measure:
-        print(*measure(arguments.images[0], arguments.detections))
+        print(*measure(arguments.tasks[0], arguments.images[0], arguments.detections))
         return
     rows = []
-    for images in arguments.images:
-        # The peak of a process never falls, so each measurement has a process of its own. A failure ends the script.
-        command = [sys.executable, __file__, "--measure", "--images", str(images)]
-        command += ["--detections", str(arguments.detections)]
-        numbers = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-        before, after, seconds = map(float, numbers)
-        rows.append((images, arguments.detections, before, after, seconds))
+    for task in arguments.tasks:
+        for images in arguments.images:
+            # The peak of a process never falls, so each measurement has its own. A failure ends the script.
+            command = [sys.executable, __file__, "--measure", "--tasks", task, "--images", str(images)]
+            command += ["--detections", str(arguments.detections)]
+            numbers = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            ).stdout.split()
+            before, after, seconds = map(float, numbers)
+            rows.append((task, images, arguments.detections, before, after, seconds))
     table = format_table(rows)
     print(table)
     if arguments.output:

@@ -6,7 +6,7 @@ from torch import nn
 
 from hydet.evaluation import coco_results, evaluate
 from hydet.evaluation.coco_results import mask_run_lengths
-from hydet.structures import Boxes, Instances, ROIMasks
+from hydet.structures import Boxes, Instances, ROIMasks, SemanticScores
 
 
 class Model(nn.Module):
@@ -131,14 +131,15 @@ class MaskModel(nn.Module):
         masks = ROIMasks(torch.rand(2, 28, 28, generator=torch.Generator().manual_seed(1)))
         fields = {"scores": torch.tensor([0.9, 0.8]), "pred_classes": torch.tensor([0, 1])}
         instances = Instances((50, 60), pred_boxes=boxes, pred_masks=masks, **fields)
-        return {}, [{"instances": instances} for _ in batched_inputs]
+        scores = SemanticScores(torch.rand(3, 5, 6), (50, 60))
+        return {}, [{"instances": instances, "sem_seg": scores} for _ in batched_inputs]
 
 
 class Masks:
     """An evaluator that keeps the masks that it receives."""
 
     def __init__(self):
-        self.masks, self.batch_sizes, self.codes = [], [], []
+        self.masks, self.batch_sizes, self.codes, self.scores = [], [], [], []
 
     def reset(self):
         pass
@@ -147,6 +148,7 @@ class Masks:
         self.batch_sizes.append(len(inputs))
         self.masks += [output["instances"].pred_masks for output in outputs]
         self.codes += [mask_run_lengths(output["instances"]) for output in outputs]
+        self.scores += [output["sem_seg"] for output in outputs]
 
     def compute(self):
         return {}
@@ -166,4 +168,6 @@ def test_only_evaluators_that_need_them_get_pasted_masks_image_by_image(monkeypa
     assert pasted.batch_sizes == [1, 1] and small.batch_sizes == [2]
     assert all(isinstance(masks, ROIMasks) and masks.tensor.shape == (2, 28, 28) for masks in small.masks)
     assert all(masks.shape == (2, 50, 60) and masks.dtype == torch.bool for masks in pasted.masks)
+    assert all(isinstance(scores, SemanticScores) for scores in small.scores)
+    assert all(scores.shape == (3, 50, 60) and isinstance(scores, torch.Tensor) for scores in pasted.scores)
     assert small.codes == pasted.codes and len(small.codes[0]) == 2

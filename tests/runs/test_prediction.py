@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from hydet.data import DataError, InputMapper
 from hydet.data.images.reading import ImageReader
 from hydet.runs.prediction import build_image_reader, predict_files
+from hydet.structures import Boxes, Instances, ROIMasks, SemanticScores
 
 
 class Counting(torch.nn.Module):
@@ -40,6 +41,26 @@ def test_batches_and_files_that_cannot_be_read(files):
     for prediction in predictions:
         assert prediction.output["sem_seg"] == prediction.record.image.float().mean()
     assert len(failed) == 1 and "broken.png" in failed[0]
+
+
+class Unpasted(torch.nn.Module):
+    """Returns small masks when it is asked to, as models of hydet do."""
+
+    def detect_unpasted(self, batched_inputs, *, with_losses):
+        assert not with_losses
+        size = (batched_inputs[0]["height"], batched_inputs[0]["width"])
+        fields = {"scores": torch.ones(1), "pred_classes": torch.zeros(1, dtype=torch.int64)}
+        boxes, masks = Boxes(torch.tensor([[0.0, 0.0, 9.0, 9.0]])), ROIMasks(torch.ones(1, 28, 28))
+        instances = Instances(size, pred_boxes=boxes, pred_masks=masks, **fields)
+        return {}, [{"instances": instances, "sem_seg": SemanticScores(torch.rand(2, 4, 4), size)}]
+
+
+def test_masks_and_scores_of_predictions_stay_small(files):
+    predictions = list(predict_files(Unpasted(), InputMapper(training=False, mask_format=None), files[:2]))
+    assert len(predictions) == 2
+    for prediction in predictions:
+        assert isinstance(prediction.output["instances"].pred_masks, ROIMasks)
+        assert prediction.output["sem_seg"].tensor.shape == (2, 4, 4)
 
 
 def test_a_broken_file_raises_by_default(files):

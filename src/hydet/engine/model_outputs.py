@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hydet.structures import Instances, ModelOutput
+from hydet.structures import Instances, ModelOutput, SemanticScores
 
 __all__ = ["move_to_cpu"]
 
@@ -17,7 +17,7 @@ def move_to_cpu(output: ModelOutput) -> ModelOutput:
     cpu = torch.device("cpu")
     moved: dict[str, object] = {}
     for name, value in output.items():
-        if isinstance(value, Tensor | Instances):
+        if isinstance(value, Tensor | Instances | SemanticScores):
             moved[name] = value.to(cpu)
         elif name == "panoptic_seg" and isinstance(value, tuple):
             segmentation, segments = value

@@ -12,14 +12,14 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from hydet.distributed import cuda_rng_devices, is_main_process, sum_over_processes
-from hydet.structures import Instances, Losses, ModelInput, ModelOutput, ROIMasks
+from hydet.structures import Instances, Losses, ModelInput, ModelOutput, ROIMasks, SemanticScores
 
 from .evaluator import Evaluator, TakesROIMasks
 
 if TYPE_CHECKING:
     from hydet.modeling.protocols import Detector
 
-__all__ = ["evaluate"]
+__all__ = ["DefersPasting", "evaluate"]
 
 SEED = 20170320
 
@@ -101,21 +101,25 @@ class _HasLossesAndInference(Protocol):
 
 
 @runtime_checkable
-class _DefersPasting(Protocol):
+class DefersPasting(Protocol):
+    """A model that can return masks and semantic scores that are not pasted or resized; see ``GeneralizedRCNN``."""
+
     def detect_unpasted(
         self, batched_inputs: Batch, *, with_losses: bool
-    ) -> tuple[Losses, Sequence[ModelOutput]]: ...
+    ) -> tuple[Losses, Sequence[ModelOutput]]:
+        """Return losses, if selected, and one result per image."""
+        ...
 
 
 def _update(evaluator: Evaluator, batch: Batch, outputs: Sequence[ModelOutput]) -> None:
-    """Pass results to an evaluator; one that does not take ``ROIMasks`` gets pasted masks, one image at a time."""
+    """Pass results to an evaluator; one that does not take small results gets full-sized ones, image by image."""
     if (isinstance(evaluator, TakesROIMasks) and evaluator.takes_roi_masks) or not any(
-        _has_roi_masks(output) for output in outputs
+        _has_roi_masks(output) or _has_small_scores(output) for output in outputs
     ):
         evaluator.update(batch, outputs)
     else:
         for entry, output in zip(batch, outputs, strict=True):
-            evaluator.update([entry], [_paste(output)])
+            evaluator.update([entry], [_resize(_paste(output))])
 
 
 def _has_roi_masks(output: ModelOutput) -> bool:
@@ -134,6 +138,15 @@ def _paste(output: ModelOutput) -> ModelOutput:
     return {**output, "instances": pasted}
 
 
+def _has_small_scores(output: ModelOutput) -> bool:
+    return isinstance(output, dict) and isinstance(output.get("sem_seg"), SemanticScores)
+
+
+def _resize(output: ModelOutput) -> ModelOutput:
+    scores = output.get("sem_seg") if isinstance(output, dict) else None
+    return {**output, "sem_seg": scores.resize()} if isinstance(scores, SemanticScores) else output
+
+
 def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
     """Return a function that computes the losses and results of a batch.
 
@@ -145,7 +158,7 @@ def _make_runner(model: Detector | nn.Module, with_losses: bool) -> RunBatch:
 
     def run(batch: Batch) -> tuple[Losses, Sequence[ModelOutput]]:
         has_ground_truth = all("instances" in entry or "sem_seg" in entry for entry in batch)
-        if isinstance(model, _DefersPasting):
+        if isinstance(model, DefersPasting):
             return model.detect_unpasted(batch, with_losses=with_losses and has_ground_truth)
         if with_losses and both is not None and has_ground_truth:
             return both(batch)

@@ -38,9 +38,10 @@ class Evaluator(Protocol):
 
 @runtime_checkable
 class TakesROIMasks(Protocol):
-    """An evaluator that reads ``pred_masks`` both as ``(n, H, W)`` masks and as ``ROIMasks`` relative to the boxes.
+    """An evaluator that also takes results that stay small for large images, if it reads them at all.
 
-    Masks of large photos take gigabytes once they are pasted. Other evaluators receive pasted masks, image by image.
+    ``pred_masks`` are then ``ROIMasks`` relative to the boxes, and ``sem_seg`` are ``SemanticScores``. For large photos,
+    masks of the image's size take gigabytes. Other evaluators receive pasted masks and resized scores, image by image.
     """
 
     @property

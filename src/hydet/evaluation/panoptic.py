@@ -67,6 +67,8 @@ class PanopticEvaluator:
         self.num_categories = self.num_things + len(self.metadata.stuff_classes)  # things first
         self.reset()
 
+    takes_roi_masks = True
+
     def reset(self) -> None:
         """Discard all results."""
         self._counts = _Counts(np.zeros((4, self.num_categories)))

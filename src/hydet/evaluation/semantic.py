@@ -13,7 +13,7 @@ from rich.table import Table
 
 from hydet.data.datasets.dataset import as_detection_dataset
 from hydet.distributed import compute_on_main
-from hydet.structures import ModelInput, ModelOutput
+from hydet.structures import ModelInput, ModelOutput, semantic_labels
 
 from .ground_truth_maps import ground_truth_map, image_name
 from .terminal_tables import BlockTable, compact_table, format_percent
@@ -67,6 +67,8 @@ class SemanticEvaluator:
         self._counts = _Counts()
         self._tables: list[RenderableType] = []
 
+    takes_roi_masks = True
+
     def reset(self) -> None:
         """Discard all results."""
         self._counts = _Counts()
@@ -77,7 +79,8 @@ class SemanticEvaluator:
 
         Args:
             inputs: model inputs with ``ground_truth["sem_seg"]``, ``(H, W)`` labels.
-            outputs: results with ``sem_seg``, ``(K, H, W)`` scores in the frame of the original image.
+            outputs: results with ``sem_seg``, ``(K, H, W)`` scores in the frame of the original image, or
+                ``SemanticScores``.
 
         Raises:
             ValueError: if either is missing, or sizes or numbers of classes differ.
@@ -89,7 +92,7 @@ class SemanticEvaluator:
                 )
             scores = output["sem_seg"]
             num_classes = self._check_classes(entry, scores.shape)
-            predicted = scores.argmax(dim=0).cpu().numpy()
+            predicted = semantic_labels(scores).cpu().numpy()
             labels = ground_truth_map(entry, "sem_seg", predicted.shape)
             self._count(entry, labels, predicted, num_classes)
 

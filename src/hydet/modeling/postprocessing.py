@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hydet.structures import Instances, ROIMasks
+from hydet.structures import Instances, ROIMasks, SemanticScores
 
 __all__ = ["detector_postprocess", "sem_seg_postprocess"]
 
@@ -81,6 +79,4 @@ def sem_seg_postprocess(
     Returns:
         ``(C, output_height, output_width)`` scores, resized bilinearly, at least float32.
     """
-    cropped = result[None, :, : img_size[0], : img_size[1]]
-    cropped = cropped.to(torch.promote_types(cropped.dtype, torch.float32))
-    return F.interpolate(cropped, size=(output_height, output_width), mode="bilinear", align_corners=False)[0]
+    return SemanticScores(result[:, : img_size[0], : img_size[1]], (output_height, output_width)).resize()

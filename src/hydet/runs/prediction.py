@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hydet.data import DataError, InputMapper, Record
 from hydet.data.images.reading import MAX_PIXELS, ImageReader
 from hydet.engine.model_outputs import move_to_cpu
+from hydet.evaluation.evaluate import DefersPasting
 from hydet.structures import ModelInput, ModelOutput
 
 __all__ = ["Prediction", "build_image_reader", "predict_files", "unlabeled_record"]
@@ -24,7 +25,8 @@ class Prediction(NamedTuple):
     Attributes:
         record: the image as it was read.
         model_input: what the model received.
-        output: the result, on the CPU.
+        output: the result, on the CPU. Masks and semantic scores of models of hydet stay small: ``ROIMasks`` and
+            ``SemanticScores``.
     """
 
     record: Record
@@ -72,7 +74,14 @@ def predict_files(
 
 
 def _run(model: nn.Module, batch: Sequence[tuple[Record, ModelInput]]) -> Iterator[Prediction]:
-    outputs: list[ModelOutput] = model([model_input for _, model_input in batch])
+    inputs = [model_input for _, model_input in batch]
+    # Masks of photos of 12 megapixels take gigabytes once they are pasted.
+    outputs: Sequence[ModelOutput]
+    outputs = (
+        model.detect_unpasted(inputs, with_losses=False)[1]
+        if isinstance(model, DefersPasting)
+        else model(inputs)
+    )
     for (record, model_input), output in zip(batch, outputs, strict=True):
         yield Prediction(record, model_input, move_to_cpu(output))
 

@@ -19,7 +19,7 @@ from hydet.distributed import gather_on_main, is_main_process
 from hydet.evaluation import results_to_coco_json
 from hydet.evaluation.coco_results import CocoResult
 from hydet.files import write_atomically
-from hydet.structures import ModelInput, ModelOutput, SegmentInfo
+from hydet.structures import ModelInput, ModelOutput, SegmentInfo, SemanticScores, semantic_labels
 
 from .result_journal import ResultJournal
 
@@ -217,7 +217,7 @@ def _journal_line(entry: ModelInput, results: _Collected) -> dict[str, object]:
     return line
 
 
-def _labels(logits: Tensor) -> np.ndarray:
+def _labels(logits: Tensor | SemanticScores) -> np.ndarray:
     """Return the ``(H, W)`` labels of the largest logits; uint8 if they fit, otherwise uint16."""
-    labels = logits.argmax(dim=0).cpu().numpy()
+    labels = semantic_labels(logits).cpu().numpy()
     return labels.astype(np.uint8 if logits.shape[0] <= 256 else np.uint16)

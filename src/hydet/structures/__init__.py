@@ -23,6 +23,7 @@ from hydet.structures.masks import (
 )
 from hydet.structures.model_io import Losses, ModelInput, ModelOutput, SegmentInfo
 from hydet.structures.rotated_boxes import RotatedBoxes, pairwise_iou_rotated
+from hydet.structures.semantic_scores import SemanticScores, semantic_labels
 
 __all__ = [
     "BitMasks",
@@ -38,6 +39,7 @@ __all__ = [
     "ROIMasks",
     "RotatedBoxes",
     "SegmentInfo",
+    "SemanticScores",
     "heatmaps_to_keypoints",
     "matched_pairwise_iou",
     "pairwise_intersection",
@@ -50,5 +52,6 @@ __all__ = [
     "rasterize_polygons_within_box",
     "resize_nearest",
     "resize_with_pillow",
+    "semantic_labels",
     "shortest_edge_size",
 ]

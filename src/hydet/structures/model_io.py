@@ -6,6 +6,7 @@ from typing import Any, NotRequired, TypedDict
 from torch import Tensor
 
 from .instances import Instances
+from .semantic_scores import SemanticScores
 
 __all__ = ["Losses", "ModelInput", "ModelOutput", "SegmentInfo"]
 
@@ -69,11 +70,11 @@ class ModelOutput(TypedDict, total=False):
         instances: detections in the output frame, with ``pred_boxes``, ``scores``, ``pred_classes`` and, as the
             model predicts them, ``pred_masks`` and ``pred_keypoints``.
         proposals: ``proposal_boxes`` and ``objectness_logits``.
-        sem_seg: ``(S, H, W)`` scores of the semantic labels.
+        sem_seg: ``(S, H, W)`` scores of the semantic labels; ``SemanticScores`` from ``detect_unpasted``.
         panoptic_seg: ``(H, W)`` int32 map of segment ids, and one :class:`SegmentInfo` per segment.
     """
 
     instances: Instances
     proposals: Instances
-    sem_seg: Tensor
+    sem_seg: Tensor | SemanticScores
     panoptic_seg: tuple[Tensor, list[SegmentInfo]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -23,6 +24,37 @@ __all__ = ["DrawnObjects", "objects_from_ground_truth", "objects_from_prediction
 Size = tuple[int, int]  # (height, width) in pixels
 
 
+class MasksToPaste:
+    """N masks relative to boxes, each pasted when it is drawn: all masks of a photo together take gigabytes.
+
+    Args:
+        masks: N masks on the CPU.
+        boxes: ``(N, 4)`` boxes in pixels of the drawn image.
+        size: (height, width) of the drawn image in pixels.
+    """
+
+    def __init__(self, masks: ROIMasks, boxes: Tensor, size: Size) -> None:
+        self.masks = masks
+        self.boxes = boxes
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: Tensor) -> MasksToPaste: ...
+
+    def __getitem__(self, index: int | Tensor) -> Tensor | MasksToPaste:
+        """Return the ``(H, W)`` bool mask of an object, or the masks at ``(M,)`` indices."""
+        if isinstance(index, Tensor):
+            return MasksToPaste(self.masks[index], self.boxes[index], self.size)
+        rows = slice(index, index + 1)
+        return self.masks[rows].to_bitmasks(self.boxes[rows], *self.size).tensor[0]
+
+
 @dataclasses.dataclass
 class DrawnObjects:
     """Drawable parts of N objects, on the CPU and in pixels of the drawn image; None for a part that they lack.
@@ -32,7 +64,7 @@ class DrawnObjects:
         boxes: ``(N, 4)`` xyxy, or ``(N, 5)`` as (cx, cy, w, h, degrees counterclockwise).
         classes: ``(N,)`` integers.
         scores: ``(N,)`` float32.
-        masks: ``(N, H, W)`` bool.
+        masks: ``(N, H, W)`` bool, or masks that are pasted when they are drawn.
         keypoints: ``(N, K, 3)`` as (x, y, visibility or score).
         keypoint_styles: ``(N, K)`` int64: 0 for a hidden keypoint, 1 for a ring, 2 for a dot.
         crowd: ``(N,)`` bool.
@@ -42,7 +74,7 @@ class DrawnObjects:
     boxes: Tensor | None = None
     classes: Tensor | None = None
     scores: Tensor | None = None
-    masks: Tensor | None = None
+    masks: Tensor | MasksToPaste | None = None
     keypoints: Tensor | None = None
     keypoint_styles: Tensor | None = None
     crowd: Tensor | None = None
@@ -116,15 +148,15 @@ def _rescale(
     box_tensor = boxes.tensor if isinstance(boxes, Boxes) else boxes
     if isinstance(masks, Tensor) and masks.ndim == 4:
         masks = ROIMasks(masks[:, 0])  # (N, 1, M, M) before postprocessing
-    bitmaps = None if isinstance(masks, ROIMasks) else _to_bitmaps(masks, height, width)
+    bitmaps: Tensor | MasksToPaste | None = None
+    if masks is not None and not isinstance(masks, ROIMasks):
+        bitmaps = resize_nearest(_to_bitmaps(masks, height, width).detach().cpu(), size)
     if box_tensor is not None:
         scaled = (RotatedBoxes if box_tensor.shape[1] == 5 else Boxes)(box_tensor.detach().cpu().clone())
         scaled.scale(scale_x, scale_y)
         box_tensor = scaled.tensor
-        if isinstance(
-            masks, ROIMasks
-        ):  # pasted at the drawn size, which is often far below that of the photo
-            bitmaps = masks.to("cpu").to_bitmasks(box_tensor, *size).tensor
+        if isinstance(masks, ROIMasks):
+            bitmaps = MasksToPaste(masks.to("cpu"), box_tensor, size)
     points = keypoints.tensor if isinstance(keypoints, Keypoints) else keypoints
     if points is not None:
         points = points.detach().cpu().float()[..., :3] * torch.tensor([scale_x, scale_y, 1.0])
@@ -133,15 +165,13 @@ def _rescale(
         boxes=box_tensor,
         classes=None if classes is None else classes.detach().cpu(),
         scores=None if scores is None else scores.detach().cpu().float(),
-        masks=None if bitmaps is None else resize_nearest(bitmaps.detach().cpu(), size),
+        masks=bitmaps,
         keypoints=points,
     )
 
 
-def _to_bitmaps(masks: BitMasks | PolygonMasks | Tensor | None, height: int, width: int) -> Tensor | None:
-    """Return ``(N, height, width)`` bool masks; None without masks."""
-    if masks is None:
-        return None
+def _to_bitmaps(masks: BitMasks | PolygonMasks | Tensor, height: int, width: int) -> Tensor:
+    """Return ``(N, height, width)`` bool masks."""
     if isinstance(masks, PolygonMasks):
         return BitMasks.from_polygon_masks(masks, height, width).tensor
     if isinstance(masks, BitMasks):

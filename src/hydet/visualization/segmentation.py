@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hydet.structures import SegmentInfo, resize_nearest
-from hydet.visualization.canvas import Canvas, as_rgb
+from hydet.structures import SegmentInfo, SemanticScores, resize_nearest
+from hydet.visualization.canvas import Canvas, Point, as_rgb
 from hydet.visualization.overlays import blend_map, center_of
 from hydet.visualization.palette import Color, palette, shade
 from hydet.visualization.vocabulary import Vocabulary
@@ -20,19 +20,25 @@ __all__ = ["draw_panoptic", "draw_semantic"]
 class _Region(NamedTuple):
     """A region of an image and its label."""
 
-    mask: Tensor  # (H, W) bool
+    area: int  # number of pixels
+    center: Point  # a point far inside
     text: str
     color: Color
 
 
 def draw_semantic(
-    image: Tensor, sem_seg: Tensor, metadata: object = None, *, alpha: float = 0.45, labels: bool = True
+    image: Tensor,
+    sem_seg: Tensor | SemanticScores,
+    metadata: object = None,
+    *,
+    alpha: float = 0.45,
+    labels: bool = True,
 ) -> Tensor:
     """Tint an image by semantic class.
 
     Args:
         image: uint8 ``(3, H, W)`` RGB; not changed.
-        sem_seg: ``(H, W)`` class indices, where 255 and negative numbers are unlabeled, or ``(C, H, W)`` logits.
+        sem_seg: ``(H, W)`` class indices, where 255 and negative numbers are unlabeled, or ``(C, H, W)`` logits or ``SemanticScores``.
         metadata: its ``stuff_classes`` name the classes; see :func:`draw_instances`.
         alpha: opacity of the tint, in [0, 1].
         labels: write class names.
@@ -42,7 +48,8 @@ def draw_semantic(
     """
     image = as_rgb(image)
     vocabulary = Vocabulary.from_metadata(metadata)
-    label_map = torch.as_tensor(sem_seg).detach().cpu()
+    label_map = sem_seg.labels() if isinstance(sem_seg, SemanticScores) else torch.as_tensor(sem_seg)
+    label_map = label_map.detach().cpu()
     if label_map.ndim == 3:
         label_map = label_map.argmax(dim=0)
     label_map = resize_nearest(label_map.long(), image.shape[1:])  # (H, W)
@@ -53,7 +60,7 @@ def draw_semantic(
     if not labels:
         return image
     return _write_labels(
-        image, [_Region(label_map == c, vocabulary.stuff_name(c), colors[c]) for c in classes]
+        image, [_region(label_map == c, vocabulary.stuff_name(c), colors[c]) for c in classes]
     )
 
 
@@ -100,15 +107,20 @@ def draw_panoptic(
         if segment.get("iscrowd"):
             text += " (crowd)"
         region_map[mask] = len(regions)
-        regions.append(_Region(mask, text, color))
+        regions.append(_region(mask, text, color))
     image = blend_map(image, region_map, [region.color for region in regions], alpha=alpha)
     return _write_labels(image, regions) if labels else image
+
+
+def _region(mask: Tensor, text: str, color: Color) -> _Region:
+    """Return the region of an ``(H, W)`` bool mask, which is not stored: a photo can have a hundred of them."""
+    return _Region(int(mask.sum()), center_of(mask), text, color)
 
 
 def _write_labels(image: Tensor, regions: Sequence[_Region]) -> Tensor:
     """Write the label of each region inside it; large regions come first, as the canvas drops labels without space."""
     canvas = Canvas(image)
-    for region in sorted(regions, key=lambda region: int(region.mask.sum()), reverse=True):
-        x, y = center_of(region.mask)
+    for region in sorted(regions, key=lambda region: region.area, reverse=True):
+        x, y = region.center
         canvas.label(region.text, (x, y, x, y), region.color)
     return canvas.finish()

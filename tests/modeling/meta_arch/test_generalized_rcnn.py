@@ -91,11 +91,12 @@ def test_unpasted_results_equal_pasted_ones_after_pasting(architecture):
     assert losses == {} and sum(len(output["instances"]) for output in expected) > 0
     for output, reference in zip(results, expected, strict=True):
         instances, pasted = output["instances"], reference["instances"]
-        masks = instances.pred_masks
-        if isinstance(masks, ROIMasks):
-            masks = masks.to_bitmasks(instances.pred_boxes, *instances.image_size).tensor
-        else:
-            assert "panoptic_seg" in output  # the panoptic map is made of pasted masks
+        assert isinstance(instances.pred_masks, ROIMasks)
+        masks = instances.pred_masks.to_bitmasks(instances.pred_boxes, *instances.image_size).tensor
         assert torch.equal(masks, pasted.pred_masks)
+        if "panoptic_seg" in reference:
+            assert torch.equal(output["panoptic_seg"][0], reference["panoptic_seg"][0])
+            assert output["panoptic_seg"][1] == reference["panoptic_seg"][1]
+            assert torch.equal(output["sem_seg"].resize(), reference["sem_seg"])
         assert torch.equal(instances.scores, pasted.scores)
         assert torch.equal(instances.pred_boxes.tensor, pasted.pred_boxes.tensor)

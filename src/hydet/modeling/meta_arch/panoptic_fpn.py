@@ -12,7 +12,16 @@ from torch import Tensor
 from hydet.modeling.joining import build_sem_seg_head
 from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.modeling.protocols import SemanticHead, Task
-from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput, SegmentInfo
+from hydet.structures import (
+    ImageList,
+    Instances,
+    Losses,
+    ModelInput,
+    ModelOutput,
+    ROIMasks,
+    SegmentInfo,
+    SemanticScores,
+)
 
 from .generalized_rcnn import GeneralizedRCNN
 from .model_inputs import output_size
@@ -132,10 +141,29 @@ class PanopticFPN(GeneralizedRCNN):
     def detect_unpasted(
         self, batched_inputs: Sequence[ModelInput], *, with_losses: bool
     ) -> tuple[Losses, list[ModelOutput]]:
-        """Compute losses, if selected, and results. Masks are pasted, since the panoptic map is made of them."""
+        """Compute losses, if selected, and results that stay small for large images; in any mode.
+
+        Args:
+            batched_inputs: see ``forward``.
+            with_losses: False returns no losses and does not read the ground truth.
+
+        Returns:
+            Losses, and one result per image. It is that of ``inference``, but ``pred_masks`` is ``ROIMasks`` and
+            ``sem_seg`` is ``SemanticScores``, which are resized when they are read.
+        """
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        losses: Losses = {}
         if with_losses:
-            return self.losses_and_inference(batched_inputs)
-        return {}, self.inference(batched_inputs)
+            losses = self._compute_semantic_losses(batched_inputs, features)
+            detection_losses, proposals = self._compute_losses(batched_inputs, images, features)
+            losses |= detection_losses
+        else:
+            proposals = self.get_proposals(batched_inputs, images, features)
+        with torch.no_grad():
+            logits = predict_logits(self.sem_seg_head, features)
+            detections, _ = self.roi_heads(images, features, proposals)
+            return losses, self._combine(detections, logits, batched_inputs, images, keep_small=True)
 
     def _compute_semantic_losses(
         self, batched_inputs: Sequence[ModelInput], features: Mapping[str, Tensor]
@@ -150,23 +178,42 @@ class PanopticFPN(GeneralizedRCNN):
         logits: Tensor,
         batched_inputs: Sequence[ModelInput],
         images: ImageList,
+        *,
+        keep_small: bool = False,
     ) -> list[ModelOutput]:
+        """Return the results of each image; ``keep_small`` leaves masks and scores unpasted and unresized."""
         results: list[ModelOutput] = []
-        final = self._postprocess(detections, batched_inputs, images.image_sizes)
+        final = self._postprocess(detections, batched_inputs, images.image_sizes, paste_masks=not keep_small)
         for output, scores, entry, size in zip(
             final, logits, batched_inputs, images.image_sizes, strict=True
         ):
-            sem_seg = sem_seg_postprocess(scores, size, *output_size(entry, size))
+            frame = output_size(entry, size)
+            sem_seg: Tensor | SemanticScores
+            if keep_small:
+                sem_seg = SemanticScores(scores[:, : size[0], : size[1]], frame)
+                labels = sem_seg.labels()
+            else:
+                sem_seg = sem_seg_postprocess(scores, size, *frame)
+                labels = sem_seg.argmax(dim=0)
             instances = output["instances"]
             panoptic_seg = combine_semantic_and_instance_outputs(
                 instances,
-                sem_seg.argmax(dim=0),
+                labels,
                 self.combine_overlap_thresh,
                 self.combine_stuff_area_thresh,
                 self.combine_instances_score_thresh,
             )
             results.append({"sem_seg": sem_seg, "instances": instances, "panoptic_seg": panoptic_seg})
         return results
+
+
+def _instance_mask(instances: Instances, i: int, size: tuple[int, int]) -> Tensor:
+    """Return the ``(H, W)`` bool mask of instance ``i``."""
+    masks = instances.pred_masks
+    if isinstance(masks, ROIMasks):
+        return masks[i : i + 1].to_bitmasks(instances.pred_boxes.tensor[i : i + 1], *size).tensor[0]
+    mask: Tensor = masks[i]
+    return mask.to(torch.bool)
 
 
 def combine_semantic_and_instance_outputs(
@@ -179,7 +226,8 @@ def combine_semantic_and_instance_outputs(
     """Assign each pixel to at most one segment: instances first, by descending score, then stuff.
 
     Args:
-        instance_results: with ``pred_masks`` (N, H, W) bool, ``scores`` and ``pred_classes``.
+        instance_results: with ``pred_masks``, (N, H, W) bool or ``ROIMasks`` that are pasted one at a time, ``scores``
+            and ``pred_classes``.
         semantic_results: ``(H, W)`` labels; 0 stands for things and gives no segment.
         overlap_threshold: an instance is dropped if better instances cover more than this fraction of it.
         stuff_area_thresh: a stuff segment needs at least this many free pixels.
@@ -196,17 +244,14 @@ def combine_semantic_and_instance_outputs(
     segments: list[SegmentInfo] = []
     scores = instance_results.scores.tolist()
     classes = instance_results.pred_classes.tolist()
-    masks = instance_results.pred_masks.to(torch.bool)
-    areas = masks.flatten(1).sum(dim=1).tolist()
     for i in instance_results.scores.argsort(descending=True, stable=True).tolist():
         if scores[i] < instances_score_thresh:
             break
-        if areas[i] == 0:
-            continue
-        free = masks[i] & (segmentation == 0)
-        covered = areas[i] - int(free.sum())
+        mask = _instance_mask(instance_results, i, (segmentation.shape[0], segmentation.shape[1]))
+        free = mask & (segmentation == 0)
+        area, num_free = torch.stack([mask.sum(), free.sum()]).tolist()
         # A fully covered instance has no pixel left, even if the threshold admits it.
-        if covered == areas[i] or covered / areas[i] > overlap_threshold:
+        if num_free == 0 or (area - num_free) / area > overlap_threshold:
             continue
         segments.append(
             {

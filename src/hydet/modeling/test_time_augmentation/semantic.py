@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hydet.structures import ModelInput, ModelOutput
+from hydet.structures import ModelInput, ModelOutput, SemanticScores
 
 from .with_tta import WithTTA, chunks
 
@@ -22,7 +22,9 @@ class SemanticSegmentorWithTTA(WithTTA):
         average = ProbabilityAverage()
         for chunk in chunks(self.tta_mapper(entry), self.batch_size):
             for augmented, output in zip(chunk, self.model.inference(chunk), strict=True):
-                average.add(output["sem_seg"], flipped=augmented["transforms"].flip)
+                scores = output["sem_seg"]
+                resized = scores.resize() if isinstance(scores, SemanticScores) else scores
+                average.add(resized, flipped=augmented["transforms"].flip)
         return {"sem_seg": average.log_mean()}
 
 
