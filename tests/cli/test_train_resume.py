@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from hydet.cli import train
+from hydet.engine import load_checkpoint
 
 CALLBACKS = """
 import os, signal
@@ -45,10 +46,15 @@ def options(shapes_overrides):
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(options, tmp_path_factory):
+def uninterrupted_folder(options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     assert train.main([*options, f"output_dir={folder}"]) == 0
-    return weights(folder, 4)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(uninterrupted_folder):
+    return weights(uninterrupted_folder, 4)
 
 
 def weights(folder, step):
@@ -84,3 +90,37 @@ def test_a_killed_run_continues_from_its_last_checkpoint(options, uninterrupted,
     (tmp_path / "run" / "checkpoints" / ".step_00000004.tmp").mkdir()  # killed while it wrote
     command("train", *run, "resume=auto")
     assert_same(weights(tmp_path / "run", 4), uninterrupted)
+
+
+def test_changed_settings_apply_and_are_named(options, uninterrupted_folder, tmp_path, command):
+    """The learning rate of the config is that of 16 images; the runs have two per step."""
+    changes = [
+        "optimizer.lr=0.08", "optimizer.weight_decay=0.3", "optimizer.betas=[0.8,0.99]", "schedule.warmup_steps=2",
+        "schedule.max_warmup_fraction=1.0", "trainer.clip_norm=0.5", "trainer.max_steps=5",
+    ]  # fmt: skip
+    out = command("train", *options, *changes, f"output_dir={tmp_path}", f"resume={uninterrupted_folder}")
+    lines = [line for line in out.splitlines() if line.startswith("resumed with")]
+    assert sorted(lines) == [
+        "resumed with optimizer.betas: [0.9, 0.999] -> [0.8, 0.99]",
+        "resumed with optimizer.lr: 0.002 -> 0.08",
+        "resumed with optimizer.weight_decay: 0.05 -> 0.3",
+        "resumed with schedule.max_steps: 4 -> 5",
+        "resumed with schedule.max_warmup_fraction: 0.1 -> 1.0",
+        "resumed with schedule.warmup_steps: 100 -> 2",
+        "resumed with trainer.clip_norm: 10.0 -> 0.5",
+        "resumed with trainer.max_steps: 4 -> 5",
+    ]
+    checkpoint = load_checkpoint(tmp_path)
+    groups = checkpoint.training_state()["optimizer"]["param_groups"]
+    assert {group["lr"] for group in groups} == {0.08 * 2 / 16} and checkpoint.config.optimizer.lr == 0.08
+    assert [list(group["betas"]) for group in groups] == [[0.8, 0.99]] * len(groups)
+    assert {group["weight_decay"] for group in groups} == {0.3, 0.0}
+
+
+def test_another_optimizer_is_refused(options, uninterrupted_folder, tmp_path, failure):
+    line = failure(
+        "train", *options, "optimizer=sgd", f"output_dir={tmp_path}", f"resume={uninterrupted_folder}"
+    )
+    assert "SGD instead of torch.optim.adamw.AdamW" in line
+    assert f"init_from={uninterrupted_folder}" in line
+    assert not (tmp_path / "checkpoints").exists()

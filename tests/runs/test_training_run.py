@@ -43,3 +43,19 @@ def test_resume_from_a_checkpoint_of_other_classes_is_refused(tiny_checkpoint, s
     config = hydet.compose(*shapes_overrides, "data.class_names=[ellipse]", f"resume={tiny_checkpoint}")
     with pytest.raises(ConfigError, match=r"cannot resume from .*\(3\).*\(1\) ellipse"):
         build_training_run(config, output_dir=tmp_path, device="cpu")
+
+
+def test_a_resumed_run_does_not_read_the_weights_of_init_from(
+    tiny_checkpoint, shapes_overrides, tmp_path, edit_config, checkpoint
+):
+    """The same command continues the run, even if the file is gone; another file is refused."""
+    gone = tmp_path / "gone.pth"
+    edit_config(lambda config: config.update(init_from=str(gone)))
+    common = [*shapes_overrides, "model=retinanet", f"resume={checkpoint}"]
+    config = hydet.compose(*common, f"init_from={gone}")
+    assert build_training_run(config, output_dir=tmp_path, device="cpu").initialization is None
+    config = hydet.compose(*common, f"init_from={tiny_checkpoint}")
+    with pytest.raises(
+        ConfigError, match=r"init_from=.* cannot apply.*started from init_from=.*gone\.pth.*leave"
+    ):
+        build_training_run(config, output_dir=tmp_path, device="cpu")

@@ -43,8 +43,13 @@ def to_loadable(value: Any, where: str) -> Any:
     """
     if isinstance(value, np.generic):  # before the numbers: np.float64 is a float, but is not loadable
         return value.item()
-    if value is None or isinstance(value, bool | int | float | str | bytes | complex):
+    if value is None or type(value) in (bool, int, float, str, bytes, complex):
         return value
+    if isinstance(value, str):  # enumerations and other subclasses, whose class is not loadable
+        return str.__str__(value)
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, np.ndarray):

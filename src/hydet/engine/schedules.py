@@ -8,13 +8,45 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-__all__ = ["constant", "limit_warmup", "scale_lr", "warmup_cosine", "warmup_multistep", "with_warmup"]
+from .protocols import StateDict
+
+__all__ = [
+    "FactorSchedule",
+    "constant",
+    "limit_warmup",
+    "scale_lr",
+    "warmup_cosine",
+    "warmup_multistep",
+    "with_warmup",
+]
+
+
+class FactorSchedule(LambdaLR):
+    """A learning rate that is the optimizer's times a factor of the step, with the settings of that factor.
+
+    ``state_dict`` leaves the settings out: a schedule that loads the state of another one keeps its own settings.
+
+    Args:
+        optimizer: optimizer whose learning rates are multiplied.
+        factor: function from the number of steps done to a factor.
+        settings: numbers and lists of numbers that determine the factor, by name.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, *, factor: Callable[[int], float], settings: Mapping[str, object]
+    ) -> None:
+        self.settings = dict(settings)
+        super().__init__(optimizer, factor)
+
+    def state_dict(self) -> StateDict:
+        """Return the step and the learning rates."""
+        return {key: value for key, value in super().state_dict().items() if key != "settings"}
 
 
 def scale_lr(lr: float, batch_size: int, reference_batch: int = 16) -> float:
@@ -50,7 +82,11 @@ def constant(
         max_steps: number of steps of the run; needed for fractions and for ``max_warmup_fraction``.
     """
     warmup = limit_warmup(warmup_steps, max_warmup_fraction=max_warmup_fraction, max_steps=max_steps)
-    return LambdaLR(optimizer, with_warmup(lambda step: 1.0, warmup, warmup_factor))
+    return FactorSchedule(
+        optimizer,
+        factor=with_warmup(lambda step: 1.0, warmup, warmup_factor),
+        settings={"warmup_steps": warmup, "warmup_factor": warmup_factor},
+    )
 
 
 def warmup_multistep(
@@ -81,8 +117,15 @@ def warmup_multistep(
     if any(a >= b for a, b in pairwise(milestones)):
         raise ValueError(f"milestones must increase, got {list(milestones)}")
     warmup = limit_warmup(warmup_steps, max_warmup_fraction=max_warmup_fraction, max_steps=max_steps)
-    return LambdaLR(
-        optimizer, with_warmup(lambda step: gamma ** bisect_right(steps, step), warmup, warmup_factor)
+    return FactorSchedule(
+        optimizer,
+        factor=with_warmup(lambda step: gamma ** bisect_right(steps, step), warmup, warmup_factor),
+        settings={
+            "milestones": steps,
+            "gamma": gamma,
+            "warmup_steps": warmup,
+            "warmup_factor": warmup_factor,
+        },
     )
 
 
@@ -118,7 +161,16 @@ def warmup_cosine(
         return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
 
     warmup = limit_warmup(warmup_steps, max_warmup_fraction=max_warmup_fraction, max_steps=max_steps)
-    return LambdaLR(optimizer, with_warmup(cosine, warmup, warmup_factor))
+    return FactorSchedule(
+        optimizer,
+        factor=with_warmup(cosine, warmup, warmup_factor),
+        settings={
+            "max_steps": max_steps,
+            "final_factor": final_factor,
+            "warmup_steps": warmup,
+            "warmup_factor": warmup_factor,
+        },
+    )
 
 
 def limit_warmup(

@@ -40,6 +40,7 @@ from .mixed_precision import MixedPrecision
 from .parallel_model import parallel_model, without_gradient_synchronization
 from .parameters import ParameterGroup, build_optimizer, parameter_groups
 from .protocols import Batch, Example, MetadataLike, NormalizesPerStep
+from .run_settings import describe_run
 from .seeding import RandomState, random_state, seed_everything, set_random_state
 from .terminal import Terminal
 from .training_state import StatefulParts
@@ -160,6 +161,19 @@ class Trainer:
         self.resumed_from: Path | None = None
         self.terminal = Terminal()
         self._stop_requested = False
+        self._settings = describe_run(
+            model=model,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+            callbacks=self.callbacks,
+            values={
+                "trainer.max_steps": max_steps,
+                "trainer.precision": self.precision.name,
+                "trainer.accumulate": accumulate,
+                **{f"trainer.{name}": limit for name, limit in limits.items()},
+                "seed": seed,
+            },
+        )
         self._watch = InterruptionWatch()
         self._batches = BatchStream((), device=self.device)
         self._parallel_model: nn.Module = model
@@ -169,11 +183,13 @@ class Trainer:
 
         Args:
             resume: ``"auto"`` or True continues from the last checkpoint in ``output_dir``, and starts a new run if
-                there is none; a path continues from that checkpoint; False starts a new run.
+                there is none; a path continues from that checkpoint; False starts a new run. Settings that differ from
+                those of the checkpoint apply from here on, and each is printed.
 
         Raises:
             TrainingInterrupted: after SIGTERM or Ctrl-C, when the step is complete and the checkpoint is written.
             FloatingPointError: if a callback or the model finds a non-finite loss.
+            ValueError: if the checkpoint does not fit the run.
         """
         with self._watch:
             try:
@@ -359,12 +375,23 @@ class Trainer:
             scaler=self.precision.scaler,
             loader=self.train_loader,
             callbacks=self.callbacks,
+            settings=self._settings,
+            config=self.config,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> RandomState | None:
-        """Restore everything except the random number generators, whose state is returned."""
-        state = self._parts().restore(checkpoint)
+        """Restore everything except the random number generators, whose state is returned.
+
+        Settings that differ from those of the checkpoint apply, and are printed. A seed that differs leaves the random
+        number generators as they are.
+        """
+        restored = self._parts().restore(checkpoint)
+        for line in restored.changes:
+            self.print(escape(line))
+        state = restored.state
         self.step = int(state["step"])
+        if self.step >= self.max_steps:
+            self.print(escape(f"{checkpoint.path}: all {self.max_steps} steps of trainer.max_steps are done"))
         self.metrics = dict(state["metrics"])
         random_states = state["random"]
         if len(random_states) != world_size():
@@ -373,7 +400,9 @@ class Trainer:
                 "it continues, but not exactly",
                 stacklevel=2,
             )
-        return random_states[rank()] if rank() < len(random_states) else None
+        if restored.seed_differs or rank() >= len(random_states):
+            return None
+        return random_states[rank()]
 
     def _checkpoint_metadata(self) -> CheckpointMetadata:
         metadata = self.metadata

@@ -18,6 +18,7 @@ from hydet.data import DetectionDataset, Metadata, TrainLoader, build_train_load
 from hydet.distributed import rank, world_size
 from hydet.engine import (
     Callback,
+    Checkpoint,
     LoadReport,
     Trainer,
     init_from,
@@ -118,7 +119,7 @@ def build_training_run(
     datasets = {"train": build_dataset(config, "train")}
     metadata = datasets["train"].metadata
     fill_names(config, metadata)
-    _check_resume(config.resume, Path(output_dir), metadata)
+    checkpoint = _find_resumed(config, Path(output_dir), metadata)
     if config.data.get("val") is not None:
         datasets["val"] = build_dataset(config, "val", metadata=metadata)
     model, replaced_default = _build_fitting_model(config, datasets, fitting_model)
@@ -148,9 +149,9 @@ def build_training_run(
         seed=config.seed,
         **{**_trainer_options(config), "device": device},
     )
-    initialization = (
-        None if config.init_from is None else init_from(model, config.init_from, allow_mismatch=True)
-    )
+    initialization = None
+    if config.init_from is not None and checkpoint is None:  # a resumed run has the weights of its checkpoint
+        initialization = init_from(model, config.init_from, allow_mismatch=True)
     return TrainingRun(
         trainer, config, datasets, loader, config.evaluation.metric, initialization, replaced_default
     )
@@ -222,13 +223,34 @@ def _scaled_lr(config: DictConfig) -> float | None:
     return None if lr is None else scale_lr(lr, _images_per_step(config))
 
 
-def _check_resume(resume: bool | str, output_dir: Path, metadata: Metadata) -> None:
-    """Refuse a checkpoint of other classes before the model is built."""
+def _find_resumed(config: DictConfig, output_dir: Path, metadata: Metadata) -> Checkpoint | None:
+    """Return the checkpoint from which the run continues; None for a new run.
+
+    Raises:
+        ConfigError: if the checkpoint has other classes, or started from other weights than ``init_from``.
+    """
     # The trainer reads the files and compares their hashes; here only the names count.
-    checkpoint = find_checkpoint_to_resume(resume, output_dir, verify=False)
-    class_names = checkpoint.class_names if checkpoint is not None else None
-    if checkpoint is not None and class_names is not None and class_names != metadata.thing_classes:
+    checkpoint = find_checkpoint_to_resume(config.resume, output_dir, verify=False)
+    if checkpoint is None:
+        return None
+    class_names = checkpoint.class_names
+    if class_names is not None and class_names != metadata.thing_classes:
         raise ConfigError(
             f"cannot resume from {checkpoint.path}: it was trained on classes {some_names(class_names)}, data.train has "
             f"{some_names(metadata.thing_classes)}; init_from takes only the weights"
         )
+    try:
+        started_from = checkpoint.config.get("init_from", config.init_from)
+    except ValueError:  # a damaged config, about which the trainer warns
+        return checkpoint
+    if config.init_from is not None and not _is_same_path(config.init_from, started_from):
+        raise ConfigError(
+            f"init_from={config.init_from} cannot apply: the run continues with the weights of {checkpoint.path}, which "
+            f"started from init_from={'null' if started_from is None else started_from}; leave init_from out, or "
+            "start a new run with resume=false and another output_dir"
+        )
+    return checkpoint
+
+
+def _is_same_path(a: str | int, b: str | int | None) -> bool:
+    return b is not None and (str(a) == str(b) or Path(str(a)).resolve() == Path(str(b)).resolve())

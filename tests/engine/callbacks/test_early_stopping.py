@@ -30,6 +30,18 @@ def test_the_count_continues_after_a_resume(tiny, tmp_path):
     assert rest.step == 3
 
 
+@pytest.mark.parametrize("change", [{"metric": "speed"}, {"mode": "min"}])
+def test_a_best_value_of_another_metric_or_mode_is_not_restored(change):
+    first = EarlyStopping(metric="quality", patience=2)
+    first.best_value, first.waited = 0.5, 1
+    second = EarlyStopping(**{"metric": "quality", "patience": 3, **change})
+    second.load_state_dict(first.state_dict())
+    assert (second.best_value, second.waited) == (None, 0)
+    third = EarlyStopping(metric="quality", patience=3)
+    third.load_state_dict({"best_value": 0.5, "waited": 1})  # of version 0.2
+    assert (third.best_value, third.waited) == (0.5, 1)
+
+
 def test_unknown_metrics_name_the_nearest(tiny, tmp_path):
     callbacks = [make_evaluation(tiny), EarlyStopping(metric="qualty")]
     with pytest.raises(ValueError, match="nearest: 'quality'"):

@@ -86,3 +86,15 @@ def test_the_best_value_of_another_metric_is_not_restored():
 def test_invalid_arguments_are_rejected(options):
     with pytest.raises(ValueError):
         Checkpoints(**{"every": 1, **options})
+
+
+@pytest.mark.parametrize("change", [{"best": "speed"}, {"mode": "min"}])
+def test_a_best_value_of_another_metric_or_mode_is_not_restored(change):
+    first = Checkpoints(every=1, best="quality")
+    first.best_value, first.best_step = 0.5, 3
+    second = Checkpoints(**{"every": 1, "best": "quality", **change})
+    second.load_state_dict(first.state_dict())
+    assert (second.best_value, second.best_step) == (None, None)
+    third = Checkpoints(every=1, best="quality")
+    third.load_state_dict({"best": "quality", "best_value": 0.5, "best_step": 3})  # of version 0.2
+    assert (third.best_value, third.best_step) == (0.5, 3)

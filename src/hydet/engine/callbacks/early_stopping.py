@@ -57,9 +57,19 @@ class EarlyStopping(Callback):
             )
 
     def state_dict(self) -> StateDict:
-        """Return the best value and the number of evaluations since then."""
-        return {"best_value": self.best_value, "waited": self.waited}
+        """Return the best value, the number of evaluations since then, and the metric and mode to which they belong."""
+        return {
+            "metric": self.metric,
+            "mode": self.mode,
+            "best_value": self.best_value,
+            "waited": self.waited,
+        }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Continue from a state that ``state_dict`` returned."""
-        self.best_value, self.waited = state["best_value"], state["waited"]
+        """Continue from a state that ``state_dict`` returned, unless it belongs to another metric or mode."""
+        metric, mode = (
+            state.get("metric", self.metric),
+            state.get("mode", self.mode),
+        )  # older states have none
+        if (metric, mode) == (self.metric, self.mode):
+            self.best_value, self.waited = state["best_value"], state["waited"]

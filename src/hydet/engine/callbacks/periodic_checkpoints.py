@@ -137,12 +137,18 @@ class Checkpoints(Callback):
                 discard_folder(checkpoint.path)
 
     def state_dict(self) -> StateDict:
-        """Return the best value and its step."""
-        return {"best": self.best, "best_value": self.best_value, "best_step": self.best_step}
+        """Return the best value, its step, and the metric and mode to which they belong."""
+        return {
+            "best": self.best,
+            "mode": self.mode,
+            "best_value": self.best_value,
+            "best_step": self.best_step,
+        }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Continue from a state that ``state_dict`` returned, unless it belongs to another metric."""
-        if state["best"] == self.best:
+        """Continue from a state that ``state_dict`` returned, unless it belongs to another metric or mode."""
+        mode = state.get("mode", self.mode)  # older states have none
+        if (state["best"], mode) == (self.best, self.mode):
             self.best_value, self.best_step = state["best_value"], state["best_step"]
 
 
