@@ -10,6 +10,7 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from hydet.data import ShapesDataset
+from hydet.data.loading import workers
 from hydet.data.loading.batch_packing import unpack_batch
 from hydet.data.loading.workers import ImageRequest, MappedDataset, WorkerSettings, load_batches
 
@@ -81,32 +82,37 @@ def test_an_error_is_the_same_with_and_without_workers(dataset, num_workers, err
 
 def test_workers_end_when_the_error_is_raised(dataset):
     """The traceback refers to the iterator, whose workers must not wait for the garbage collector."""
+    others = set(multiprocessing.active_children())
     batches = load_batches(
         MappedDataset(dataset, Failing(OSError)), [[ImageRequest(0, 1)]], WorkerSettings(num_workers=2)
     )
     with pytest.raises(OSError) as caught:
         next(batches)
-    assert caught.value.__traceback__ is not None and multiprocessing.active_children() == []
+    assert caught.value.__traceback__ is not None
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_an_abandoned_iterator_is_finalized_before_its_queues(dataset, mapper, monkeypatch):
     """In a cycle, the collector calls finalizers in any order, so torch's iterator must not be part of the cycle."""
     requests = [[ImageRequest(i, 1)] for i in range(4)]
     batches = load_batches(MappedDataset(dataset, mapper), requests, WorkerSettings(num_workers=2))
+    others = set(workers._running)
     next(batches)
+    (number,) = map(id, workers._running - others)
     cycle = [batches]
     cycle.append(cycle)
     shut_down = []
     shutdown = _MultiProcessingDataLoaderIter._shutdown_workers
 
     def record(self):
-        shut_down.append(gc.is_finalized(self))
+        if id(self) == number:  # the collector may find iterators of other tests
+            shut_down.append(gc.is_finalized(self))
         shutdown(self)
 
     monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_shutdown_workers", record)
     del batches, cycle
     gc.collect()
-    assert shut_down[0] is False and multiprocessing.active_children() == []
+    assert shut_down[0] is False
 
 
 def test_an_error_that_cannot_be_pickled_is_described(dataset):
