@@ -31,10 +31,10 @@ def gradients_and_buffers():
     x = torch.randn(4, 2)  # differs, too
     with without_gradient_synchronization(parallel):
         parallel(x).backward()
-    own = model.norm.bias.grad.tolist()
+    separate = model.norm.bias.grad.tolist()
     model.zero_grad()
     parallel(x).backward()
-    return own, model.norm.bias.grad.tolist(), float(model.constant), model.norm.running_mean.tolist()
+    return separate, model.norm.bias.grad.tolist(), float(model.constant), model.norm.running_mean.tolist()
 
 
 def test_gradients_are_averaged_and_forward_passes_leave_buffers_alone(on_two_processes):

@@ -242,7 +242,7 @@ def test_an_optimizer_and_scheduler_can_be_given_instead_of_factories(tiny, tmp_
 
 
 class DividedByCount(nn.Module):
-    """A model whose loss is divided by the number of samples of the whole step, which it knows at the end."""
+    """A model whose loss is divided by the number of samples of the whole step, which is complete at the end."""
 
     def __init__(self):
         super().__init__()
