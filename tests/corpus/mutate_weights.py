@@ -333,11 +333,11 @@ def make_payloads() -> dict[str, object]:
 def hostile_files() -> Iterator[Case]:
     """Yield files that were written with intent."""
     for name, payload in make_payloads().items():
-        for place, value in (
+        for position, value in (
             ("alone", payload),
             ("in a state dict", {"model": {"0.bias": payload}, "step": payload}),
         ):
-            label = f"{name} {place}"
+            label = f"{name} {position}"
             yield Case(label, "weights.pth", torch_file(value))
             yield Case(label, "legacy.pth", torch_file(value, legacy=True))
             yield Case(label, "training_state.pt", torch_file(value))
