@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydet.config import complete_command_line, compose_choices, explain, quote_paths, register_resolvers
 from hydet.data.loading.worker_errors import explain_worker_death
+from hydet.engine.terminal import discard_stream
+from hydet.files import WriteError
 
 from . import sweep
 from .help_page import asks_for_help, help_page
@@ -37,6 +39,7 @@ EXPECTED = (
     HydraException,
     OmegaConfBaseException,
 )
+CLOSED_OUTPUT = 141  # 128 + SIGPIPE, as shells report a program that wrote to a closed pipe
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -56,13 +59,13 @@ def run_command(
         prepare: turns the typed command line into the one that Hydra reads.
 
     Returns:
-        The exit status: 0, also after the page of ``--help``, or 1 after an error, which was printed in one line.
+        The exit status: 0, also after the page of ``--help``; 1 after an error, which was printed in one line; 141 if
+        standard output was closed.
         ``HYDRA_FULL_ERROR=1`` shows the traceback instead.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     if asks_for_help(typed):
-        print(help_page(config_name))
-        return 0
+        return _print_page(help_page(config_name))
     full_error = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"  # otherwise Hydra prints a traceback and exits
     failure: list[Exception] = []
@@ -96,8 +99,8 @@ def run_command(
     except EXPECTED as error:
         if full_error == "1":
             raise
-        print(f"error: {printable(_one_line(error, config_name, typed))}", file=sys.stderr)
-        return 1
+        _print_error(printable(_one_line(error, config_name, typed)))
+        return CLOSED_OUTPUT if isinstance(error, BrokenPipeError) else 1
     finally:
         sweep.print_finished()
         sys.argv = argv
@@ -106,6 +109,22 @@ def run_command(
         else:
             os.environ[FULL_ERROR] = full_error
     return 0
+
+
+def _print_page(text: str) -> int:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # read as far as `| head` wanted
+        discard_stream(sys.stdout)
+        return CLOSED_OUTPUT
+    return 0
+
+
+def _print_error(line: str) -> None:
+    try:
+        print(f"error: {line}", file=sys.stderr)
+    except OSError:  # closed, too, as in `2>&1 | head`
+        discard_stream(sys.stderr)
 
 
 def printable(text: str) -> str:
@@ -118,6 +137,11 @@ def _one_line(error: Exception, config_name: str, arguments: Sequence[str]) -> s
         return explain(error, compose_choices(arguments, config_name=config_name), arguments)
     if isinstance(error, OmegaConfBaseException):
         return explain(error)
+    if isinstance(error, BrokenPipeError):
+        discard_stream(sys.stdout)
+        return "standard output was closed before the command ended"
+    if isinstance(error, WriteError):
+        return " ".join(str(error).split())
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename}: no such file or folder"
     if isinstance(error, OSError) and error.filename:

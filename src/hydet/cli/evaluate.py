@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.markup import escape
 from torch import nn
 
 from hydet.config import ConfigError
 from hydet.distributed import broadcast_from_main, distributed_session, is_main_process
+from hydet.engine.terminal import OutputConsole
 from hydet.evaluation import evaluate as run_evaluation
 from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
 from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, plain
@@ -47,9 +47,13 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
     with distributed_session(config.device, timeout=config.distributed_timeout) as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
         output_dir = Path(broadcast_from_main(str(output_dir)))
-        console = Console(quiet=not is_main_process())
+        console = OutputConsole(quiet=not is_main_process())
         detector = open_checkpoint(
-            config.checkpoint, device=device, allowed=config.allow, changes=plain(config.changes)
+            config.checkpoint,
+            device=device,
+            allowed=config.allow,
+            changes=plain(config.changes),
+            verify=config.verify,
         )
         settings = evaluation_settings(config, detector)
         # Data that the command line names are the user's own; everything else was built by the checkpoint's config.
@@ -84,13 +88,14 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             )
         metric = primary_metric(model)
         notes = describe_ground_truth(merged_report(dataset.report()))
+        if is_main_process():  # before anything is printed, which can fail
+            file = write_metrics(output_dir, metrics, main_metric=metric, notes=notes)
         for evaluator in evaluators:
             for table in evaluator.tables():
                 console.print(table)
         if notes:
             console.print(escape("\n".join(notes)), highlight=False, soft_wrap=True)
         if is_main_process():
-            file = write_metrics(output_dir, metrics, main_metric=metric, notes=notes)
             console.print(escape("\n".join([f"metrics: {file}", *files.written])))
         return metrics.get(metric)
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 
 from hydet.config import ConfigError
 from hydet.data import DataError
 from hydet.data.datasets.coco_format import CocoImage, image_to_coco
-from hydet.files import write_atomically
+from hydet.engine.terminal import OutputConsole
+from hydet.files import WriteError, write_atomically
 from hydet.runs.build import build_mapper, plain
 from hydet.runs.config_values import PREDICT_VALUES, check_values
 from hydet.runs.image_files import drawing_names, find_images
@@ -46,11 +46,15 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     check_values(config, PREDICT_VALUES, required=["checkpoint", "input"])
     files = find_images(str(config.input))
     detector = open_checkpoint(
-        config.checkpoint, device=config.device, allowed=config.allow, changes=plain(config.changes)
+        config.checkpoint,
+        device=config.device,
+        allowed=config.allow,
+        changes=plain(config.changes),
+        verify=config.verify,
     )
     if traits_of(detector.model).needs_proposals:
         raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
-    console = Console()
+    console = OutputConsole()
     console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
     drawings = dict(zip(files, drawing_names(files), strict=True))
 
@@ -78,9 +82,11 @@ def predict(config: DictConfig, output_dir: Path) -> None:
                 save_png(drawing, output_dir / "pictures" / drawings[Path(record.file_name)])
                 results.update([prediction.model_input], [prediction.output])
                 images.append(image_to_coco(record))
-    except BaseException:  # also Ctrl-C; if the process is killed, the results so far are in results.jsonl
+    except (
+        BaseException
+    ) as error:  # also Ctrl-C; if the process is killed, results.jsonl has the results so far
         if images:
-            _write(results, images, output_dir)
+            _write_after(error, results, images, output_dir)
         raise
     _write(results, images, output_dir)
     console.print(escape(f"{len(images)} images: {output_dir / 'images.json'}"))
@@ -90,10 +96,26 @@ def predict(config: DictConfig, output_dir: Path) -> None:
         raise DataError(_describe_failed(failed, len(files), output_dir))
 
 
+def _write_after(
+    error: BaseException, results: ResultFiles, images: Sequence[CocoImage], output_dir: Path
+) -> None:
+    """Write the results of all images before an error, which stays the one that is reported."""
+    try:
+        _write(results, images, output_dir)
+    except WriteError:
+        if not isinstance(error, WriteError):
+            raise
+        consequence = f"the results of {len(images)} images are in {output_dir / 'results.jsonl'}"
+    else:
+        consequence = f"the results of {len(images)} images are in {output_dir}"
+    if isinstance(error, WriteError):
+        error.consequences.append(consequence)
+
+
 def _write(results: ResultFiles, images: Sequence[CocoImage], output_dir: Path) -> None:
     """Write the results of all images so far."""
-    results.compute()
     write_atomically(output_dir / "images.json", json.dumps(images))
+    results.compute()  # removes results.jsonl, so it comes last
 
 
 def _describe_failed(failed: Sequence[str], num_files: int, output_dir: Path) -> str:

@@ -46,7 +46,7 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
         )
         _print_start(run)
         known = dict(run.train_loader.dataset.report().counts)
-        run.trainer.fit(resume=config.resume)
+        run.trainer.fit(resume=config.resume, verify=config.verify)
         # Every process takes part in merging reports, since each of them reads its own share of the images.
         added = merged_report(run.train_loader.dataset.report()).added_since(known)
         validation = run.datasets.get("val")

@@ -8,16 +8,21 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-__all__ = ["InterruptionWatch", "TrainingInterrupted"]
+__all__ = ["SIGPIPE", "InterruptionWatch", "TrainingInterrupted"]
 
 # Ctrl-C, the signal that cluster schedulers send before they kill a job, and Ctrl-Break, which only Windows has.
 _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK")
 # A signal to a whole process group reaches this process directly and once more through a launcher such as torchrun.
 _SAME_REQUEST_SECONDS = 2.0
 
+SIGPIPE = 13  # Windows has no such signal, but closed pipes
+
 
 class TrainingInterrupted(SystemExit):
-    """A signal ended the run after a complete step. The exit status is 130 for Ctrl-C and 143 for SIGTERM."""
+    """A signal ended the run after a complete step. The exit status is 130 for Ctrl-C and 143 for SIGTERM.
+
+    The end of the program that reads standard output counts as the signal SIGPIPE, with the exit status 141.
+    """
 
     def __init__(self, signum: int, step: int) -> None:
         super().__init__(128 + signum)
@@ -25,6 +30,8 @@ class TrainingInterrupted(SystemExit):
         self.step = step
 
     def __str__(self) -> str:
+        if self.signum == SIGPIPE:
+            return f"standard output was closed; ended after step {self.step}"
         return f"interrupted by {signal.Signals(self.signum).name} after step {self.step}"
 
 

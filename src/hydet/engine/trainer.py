@@ -26,17 +26,19 @@ from hydet.distributed import (
     synchronize_buffers,
     world_size,
 )
+from hydet.files import WriteError, naming_write_errors
 from hydet.structures import Losses
 
 from .batch_stream import BatchStream
 from .callback_list import replaced_weights, sort_callbacks
 from .callbacks.callback import Callback
 from .checkpoint_folder import Checkpoint, CheckpointMetadata, save_checkpoint
-from .checkpoint_search import find_checkpoint_to_resume
+from .checkpoint_search import VerifyHashes, find_checkpoint_to_resume, restore_replaced_checkpoints
 from .checkpoint_values import ConfigLike
-from .interruption import InterruptionWatch, TrainingInterrupted
+from .interruption import SIGPIPE, InterruptionWatch, TrainingInterrupted
 from .loss_checks import check_losses
 from .mixed_precision import MixedPrecision
+from .output_failures import OutputFailures
 from .parallel_model import parallel_model, without_gradient_synchronization
 from .parameters import ParameterGroup, build_optimizer, parameter_groups
 from .protocols import Batch, Example, MetadataLike, NormalizesPerStep
@@ -175,25 +177,29 @@ class Trainer:
             },
         )
         self._watch = InterruptionWatch()
+        self._failures = OutputFailures()
         self._batches = BatchStream((), device=self.device)
         self._parallel_model: nn.Module = model
 
-    def fit(self, *, resume: bool | str | Path = False) -> None:
+    def fit(self, *, resume: bool | str | Path = False, verify: VerifyHashes = True) -> None:
         """Train until ``max_steps``.
 
         Args:
             resume: ``"auto"`` or True continues from the last checkpoint in ``output_dir``, and starts a new run if
                 there is none; a path continues from that checkpoint; False starts a new run. Settings that differ from
                 those of the checkpoint apply from here on, and each is printed.
+            verify: compare the hashes of the checkpoint's files; see ``load_checkpoint``.
 
         Raises:
-            TrainingInterrupted: after SIGTERM or Ctrl-C, when the step is complete and the checkpoint is written.
+            TrainingInterrupted: after SIGTERM, Ctrl-C or the end of the reader of standard output, when the step is
+                complete and the checkpoint is written.
+            WriteError: if a file cannot be written. The step is complete then, and a checkpoint written where possible.
             FloatingPointError: if a callback or the model finds a non-finite loss.
             ValueError: if the checkpoint does not fit the run.
         """
         with self._watch:
             try:
-                self._start(resume)
+                self._start(resume, verify)
                 for callback in self.callbacks:
                     callback.on_fit_start(self)
                 while self.step < self.max_steps and not self.should_stop:
@@ -202,10 +208,10 @@ class Trainer:
                         callback.on_step_start(self)
                     self._train_step()
                     self.step += 1
-                    for callback in self.callbacks:
-                        callback.on_step_end(self)
-                for callback in self.callbacks:
-                    callback.on_fit_end(self)
+                    self._call(lambda callback: callback.on_step_end(self))
+                self._failures.raise_on_all_processes()
+                self._call(lambda callback: callback.on_fit_end(self))
+                self._failures.raise_on_all_processes()
             except BaseException as error:
                 self._notify_of_error(error)
                 raise
@@ -227,13 +233,11 @@ class Trainer:
         """Set ``metrics`` and ``examples`` to the results of an evaluation, and notify the callbacks."""
         self.metrics = dict(metrics)
         self.examples = list(examples)
-        for callback in self.callbacks:
-            callback.on_evaluation_end(self, self.metrics)
+        self._call(lambda callback: callback.on_evaluation_end(self, self.metrics))
 
     def log_image(self, name: str, image: Tensor) -> None:
         """Pass an image, ``(3, H, W)`` uint8 RGB, to the callbacks that log."""
-        for callback in self.callbacks:
-            callback.on_image(self, name, image)
+        self._call(lambda callback: callback.on_image(self, name, image))
 
     def print(self, *objects: RenderableType) -> None:
         """Print on the main process, above the progress bar if there is one; see ``Terminal.print``."""
@@ -251,17 +255,28 @@ class Trainer:
 
     @property
     def interrupted(self) -> bool:
-        """True if this process received a signal to stop."""
-        return self._watch.signum is not None
+        """True if this process received a signal to stop, or nothing reads its standard output any more."""
+        return self._signum is not None
+
+    @property
+    def write_error(self) -> WriteError | None:
+        """Error of a file that could not be written, with which all processes end after this step."""
+        return self._failures.error
+
+    @property
+    def _signum(self) -> int | None:
+        return SIGPIPE if self._watch.signum is None and self.terminal.closed else self._watch.signum
 
     def raise_if_interrupted(self) -> None:
-        """Raise if any process received a signal to stop; every process must call this method.
+        """Raise if any process received a signal to stop or could not write; every process must call this method.
 
         Raises:
             TrainingInterrupted: on all processes, so that they end after the same step.
+            WriteError: on all processes, so that they end after the same step.
         """
-        if any_process(self.interrupted):
-            raise TrainingInterrupted(max(s or 0 for s in all_gather(self._watch.signum)), self.step)
+        if any_process(self.interrupted or self.write_error is not None):
+            self._failures.raise_on_all_processes()
+            raise TrainingInterrupted(max(s or 0 for s in all_gather(self._signum)), self.step)
 
     def save(self, folder: str | Path) -> Checkpoint | None:
         """Write a checkpoint; every process must call this method.
@@ -279,14 +294,18 @@ class Trainer:
             state = self._parts().state(step=self.step, metrics=self.metrics, random=random_states)
             if replaced:
                 state["model"] = self.model.state_dict()
-            checkpoint = save_checkpoint(
-                folder,
-                weights=weights,
-                training_state=state,
-                config=self.config,
-                metadata=self._checkpoint_metadata(),
-            )
-        barrier()
+            try:
+                checkpoint = save_checkpoint(
+                    folder,
+                    weights=weights,
+                    training_state=state,
+                    config=self.config,
+                    metadata=self._checkpoint_metadata(),
+                )
+            finally:  # the other processes wait, also if the disk is full
+                barrier()
+        else:
+            barrier()
         return checkpoint
 
     # The step.
@@ -348,12 +367,16 @@ class Trainer:
 
     # Start, end and state.
 
-    def _start(self, resume: bool | str | Path) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+    def _start(self, resume: bool | str | Path, verify: VerifyHashes) -> None:
+        with naming_write_errors(self.output_dir):
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        if resume and is_main_process():
+            restore_replaced_checkpoints(self.output_dir)
+        barrier()
         self._stop_requested = False
         seed_everything(self.seed, rank=rank())
         checkpoint = find_checkpoint_to_resume(
-            resume, self.output_dir, report=lambda line: self.print(escape(line))
+            resume, self.output_dir, verify=verify, report=lambda line: self.print(escape(line))
         )
         self.resumed_from = checkpoint.path if checkpoint is not None else None
         state = self._restore(checkpoint) if checkpoint is not None else None
@@ -414,6 +437,12 @@ class Trainer:
             "metrics": cast("dict[str, float | None]", self.metrics),
             "dataset": None if dataset is None else dict(dataset),
         }
+
+    def _call(self, hook: Callable[[Callback], None]) -> None:
+        """Call a hook of all callbacks. If one cannot write, the others still run, and the step ends completely."""
+        for callback in self.callbacks:
+            with self._failures.collect():
+                hook(callback)
 
     def _notify_of_error(self, error: BaseException) -> None:
         for callback in self.callbacks:

@@ -13,7 +13,7 @@ from hydet.data import DataError
 from hydet.modeling import inflate_input_weights
 
 from .checkpoint_folder import Checkpoint
-from .checkpoint_search import LINKS, load_checkpoint
+from .checkpoint_search import LINKS, VerifyHashes, load_checkpoint
 from .load_report import LoadReport, ShapePair, explain_names, explain_shapes, shorten_list
 from .stored_constants import compare_constants
 from .tensor_files import read_safetensors_file, read_torch_file
@@ -23,12 +23,15 @@ __all__ = ["LoadReport", "ShapePair", "init_from", "load_weights", "read_weights
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Checkpoint | None]:
+def read_weights(
+    path: str | Path, *, verify: VerifyHashes = True
+) -> tuple[dict[str, Tensor], Checkpoint | None]:
     """Read the state dict from a file or checkpoint without executing anything in it.
 
     Args:
         path: a checkpoint (see ``load_checkpoint``), a ``.safetensors`` file, or a ``.pth`` or ``.pt`` file with a
             state dict, either bare or under ``model``, ``state_dict`` or ``model_state_dict``.
+        verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
 
     Returns:
         The tensors by name, and the checkpoint if ``path`` is one.
@@ -47,11 +50,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], Checkpoint | None
         raise ValueError(
             f"{path}: expected a checkpoint folder, .safetensors or .pth; hydet.interop reads other formats"
         )
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, verify=verify)
     return checkpoint.weights(), checkpoint
 
 
-def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> LoadReport:
+def load_weights(
+    model: nn.Module, path: str | Path, *, strict: bool = True, verify: VerifyHashes = True
+) -> LoadReport:
     """Load weights that belong to this model.
 
     Args:
@@ -59,12 +64,13 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
         path: see ``read_weights``.
         strict: True requires equal names, and equal values of pixel statistics and anchors where an old file has them.
             Equal shapes are always required.
+        verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
 
     Raises:
         ValueError: if shapes or, under ``strict``, names differ. The message names them and, if that is the cause, the
             numbers of classes.
     """
-    weights, checkpoint = read_weights(path)
+    weights, checkpoint = read_weights(path, verify=verify)
     weights, differing = _drop_constants(model, weights, path, "strict=False" if strict else None)
     report = replace(_compare(model, weights, Path(path)), differing=differing)
     if report.mismatched:
@@ -80,7 +86,9 @@ def load_weights(model: nn.Module, path: str | Path, *, strict: bool = True) -> 
     return report
 
 
-def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = False) -> LoadReport:
+def init_from(
+    model: nn.Module, path: str | Path, *, allow_mismatch: bool = False, verify: VerifyHashes = True
+) -> LoadReport:
     """Initialize a model from other weights: load the tensors that both have, and leave the others.
 
     If the first convolution of the file is for RGB images and the model's for another number of channels, it is
@@ -91,6 +99,7 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
         path: see ``read_weights``.
         allow_mismatch: True skips tensors of another shape, such as those of heads for another number of classes, and
             lets pixel statistics and anchors in an old file differ from those of the model.
+        verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
 
     Returns:
         A report of the loaded and the missing weights; ``str(report)`` is a summary to print.
@@ -98,7 +107,7 @@ def init_from(model: nn.Module, path: str | Path, *, allow_mismatch: bool = Fals
     Raises:
         ValueError: if shapes differ without ``allow_mismatch``, or no tensor fits.
     """
-    weights, checkpoint = read_weights(path)
+    weights, checkpoint = read_weights(path, verify=verify)
     weights, differing = _drop_constants(
         model, weights, path, None if allow_mismatch else "allow_mismatch=true"
     )

@@ -80,6 +80,7 @@ _RESUME = ValueType(
     "true, false, auto or the path of a checkpoint",
     lambda value: isinstance(value, bool) or (isinstance(value, str) and value != ""),
 )
+_VERIFY = ValueType("full or off", lambda value: value in ("full", "off", True, False))
 _SIDES = ValueType(
     "a list of whole numbers",
     lambda value: (
@@ -168,11 +169,13 @@ TRAIN_VALUES: Mapping[str, ValueType] = {
     "seed": _COUNT,
     "init_from": _PATH.or_null(),
     "resume": _RESUME,
+    "verify": _VERIFY,
     "vis_period": _COUNT,
 }
 
 EVALUATE_VALUES: Mapping[str, ValueType] = {
     "checkpoint": _PATH,
+    "verify": _VERIFY,
     "split": _either("train", "val"),
     **{key: kind for key, kind in _PROPOSALS.items() if key != "proposals.topk"},
     "device": _TEXT,
@@ -194,6 +197,7 @@ EVALUATE_VALUES: Mapping[str, ValueType] = {
 
 PREDICT_VALUES: Mapping[str, ValueType] = {
     "checkpoint": _PATH,
+    "verify": _VERIFY,
     "input": _PATH,
     "score_threshold": _FRACTION,
     "batch_size": _POSITIVE_COUNT,

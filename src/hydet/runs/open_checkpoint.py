@@ -15,6 +15,7 @@ from torch import nn
 from hydet.config import ConfigError, literal_config
 from hydet.data import DataError, Metadata
 from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
+from hydet.engine.checkpoint_search import VerifyHashes
 
 from .build import build_model, some_names
 from .stored_config import read_stored_config
@@ -48,6 +49,7 @@ def open_checkpoint(
     device: str | torch.device = "auto",
     allowed: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
+    verify: VerifyHashes = True,
 ) -> LoadedDetector:
     """Build the model that a checkpoint's config describes, and load its weights.
 
@@ -59,6 +61,7 @@ def open_checkpoint(
         allowed: prefixes of importable names that the config may build as well.
         changes: merged into the checkpoint's config first, such as
             ``{"model": {"roi_heads": {"box_predictor": {"test_score_thresh": 0.3}}}}``.
+        verify: see ``hydet.engine.load_checkpoint``.
 
     Returns:
         The model in evaluation mode on ``device``.
@@ -68,7 +71,7 @@ def open_checkpoint(
         ValueError: if it is damaged, its config builds something that is not trusted, or its config does not fit its
             weights.
     """
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, verify=verify)
     plain = read_stored_config(checkpoint.path / CONFIG, allow=allowed, changes=changes)
     metadata = _metadata_of(checkpoint)
     count = plain.get("num_classes", metadata.num_classes)
@@ -80,7 +83,7 @@ def open_checkpoint(
     config = literal_config(plain)
     with faults_of(checkpoint):
         model = build_model(config, allowed=trusted("model", allowed))
-    load_weights(model, checkpoint.path)
+    load_weights(model, checkpoint.path, verify=verify)
     return LoadedDetector(model.to(select_device(device)).eval(), config, metadata, checkpoint)
 
 

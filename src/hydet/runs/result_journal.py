@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+
+from hydet.files import naming_write_errors
 
 __all__ = ["ResultJournal"]
 
@@ -19,19 +20,24 @@ class ResultJournal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stream: TextIO | None = None
+        self._has_begun = False
 
     def append(self, line: Mapping[str, object]) -> None:
-        """Write one line and hand it to the operating system, which keeps it if this process ends."""
-        if self._stream is None:
+        """Write one line and hand it to the operating system, which keeps it if this process ends.
+
+        Raises:
+            WriteError: if the line cannot be written.
+        """
+        with naming_write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("w", encoding="utf-8", newline="\n")
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+            mode = "a" if self._has_begun else "w"
+            # Opened for every line: a stream that stays open would keep what a full disk refused, and fail again later.
+            with self.path.open(mode, encoding="utf-8", newline="\n") as stream:
+                stream.write(json.dumps(line) + "\n")
+            self._has_begun = True
 
     def remove(self) -> None:
-        """Close and remove the file, once other files hold its content."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        """Remove the file, once other files hold its content."""
+        if self._has_begun:
             self.path.unlink(missing_ok=True)
+            self._has_begun = False

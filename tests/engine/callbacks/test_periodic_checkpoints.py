@@ -1,5 +1,7 @@
+import contextlib
 import math
 import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -98,3 +100,91 @@ def test_a_best_value_of_another_metric_or_mode_is_not_restored(change):
     third = Checkpoints(every=1, best="quality")
     third.load_state_dict({"best": "quality", "best_value": 0.5, "best_step": 3})  # of version 0.2
     assert (third.best_value, third.best_step) == (0.5, 3)
+
+
+def test_damaged_checkpoints_after_the_resumed_one_are_set_aside_with_one_line_each(tiny, tmp_path, capsys):
+    def build(steps):
+        return tiny.build_trainer(tmp_path, max_steps=steps, callbacks=[Checkpoints(every=1, keep_last=4)])
+
+    build(4).fit()
+    folder = tmp_path / "checkpoints"
+    (folder / "step_00000003" / "metadata.json").write_text("{")
+    (folder / "step_00000004" / "model.safetensors").write_bytes(b"")
+    capsys.readouterr()
+    build(2).fit(resume="auto")
+    assert [p for p in list_folder(tmp_path) if "step" in p and not p.startswith("set")] == [
+        "step_00000001",
+        "step_00000002",
+    ]
+    assert [p for p in list_folder(tmp_path) if p.startswith("set_aside")] == [
+        "set_aside_step_00000003",
+        "set_aside_step_00000004",
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "continuing from" in line and "damaged" in line]) == 2
+    assert len([line for line in lines if "kept as set_aside_" in line]) == 2
+
+
+def test_a_copy_of_a_run_with_links_followed_continues(tiny, tmp_path):
+    def build(folder, steps):
+        callbacks = [
+            Checkpoints(every=1, keep_last=2, best="quality"),
+            make_evaluation(tiny, [0.5, 0.9, 0.1, 0.2]),
+        ]
+        return tiny.build_trainer(tmp_path / folder, max_steps=steps, callbacks=callbacks)
+
+    build("run", 3).fit()
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")  # as `cp -rL`
+    last, best = (tmp_path / "copy" / "checkpoints" / name for name in ("last", "best"))
+    assert not last.is_symlink() and not best.is_symlink()
+    build("copy", 4).fit(resume="auto")
+    assert list_folder(tmp_path / "copy") == [
+        "best",
+        "last",
+        "step_00000002",
+        "step_00000003",
+        "step_00000004",
+    ]
+    assert link_of(tmp_path / "copy", "last") == "step_00000004"
+    assert link_of(tmp_path / "copy", "best") == "step_00000002"
+
+
+def test_a_folder_in_the_place_of_a_link_that_is_no_copy_is_set_aside(tiny, tmp_path):
+    tiny.build_trainer(tmp_path, max_steps=1, callbacks=[Checkpoints(every=1)]).fit()
+    last = tmp_path / "checkpoints" / "last"
+    last.unlink()
+    last.mkdir()
+    (last / "notes.txt").touch()
+    tiny.build_trainer(tmp_path, max_steps=2, callbacks=[Checkpoints(every=1)]).fit(resume=last)
+    assert (tmp_path / "checkpoints" / "set_aside_last" / "notes.txt").exists()
+    assert link_of(tmp_path, "last") == "step_00000002"
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_while_the_only_checkpoint_is_replaced_loses_nothing(renames, tiny, tmp_path, monkeypatch):
+    """With keep_last=1, the newest step is written again after a later evaluation improved on the best value."""
+
+    def build():
+        return tiny.build_trainer(tmp_path, max_steps=2, callbacks=[Checkpoints(every=2, keep_last=1)])
+
+    class Killed(BaseException):
+        pass
+
+    real_rename, calls = os.rename, []
+
+    def renaming(*paths):
+        calls.append(paths)
+        if len(calls) > renames:
+            raise Killed
+        real_rename(*paths)
+
+    trainer = build()
+    trainer.fit()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", renaming)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with contextlib.suppress(Killed):
+            trainer.save(tmp_path / "checkpoints" / "step_00000002")
+    resumed = build()
+    resumed.fit(resume="auto")
+    assert resumed.step == 2 and list_folder(tmp_path) == ["last", "step_00000002"]

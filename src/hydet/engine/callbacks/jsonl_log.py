@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from hydet.files import write_atomically
+from hydet.files import naming_write_errors, write_atomically
 
 from .logger import Logger
 
@@ -37,6 +38,10 @@ class JsonlLog(Logger):
     def open(self, trainer: Trainer) -> None:
         """Open the file to append lines."""
         path = trainer.output_dir / self.file
+        with naming_write_errors(path):
+            self._open(trainer, path)
+
+    def _open(self, trainer: Trainer, path: Path) -> None:
         if path.is_file() and trainer.resumed_from is not None:
             write_atomically(path, "".join(_lines_until(path, trainer.step)))
         elif path.is_file():
@@ -55,15 +60,17 @@ class JsonlLog(Logger):
     def close(self) -> None:
         """Close the file."""
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # what a full disk refused is still in the buffer
+                self._stream.close()
             self._stream = None
 
     def _write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         if self._stream is None:
             return
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._stream.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
-        self._stream.flush()
+        with naming_write_errors(self._stream.name):
+            self._stream.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
+            self._stream.flush()
 
 
 def _lines_until(path: Path, step: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from hydet.distributed import barrier, is_main_process
-from hydet.files import discard_folder, remove_leftovers
+from hydet.files import WriteError, discard_folder, naming_write_errors, remove_leftovers, set_aside
 
-from ..checkpoint_search import find_last_checkpoint, list_checkpoints
+from ..checkpoint_folder import METADATA
+from ..checkpoint_search import LINKS, find_last_checkpoint, list_checkpoints, list_step_folders
 from ..folder_links import link_folder, link_target
 from ..interruption import TrainingInterrupted
 from ..protocols import StateDict
@@ -53,6 +55,7 @@ class Checkpoints(Callback):
         self.best_step: int | None = None
         self._written_step: int | None = None
         self._is_new_best = False
+        self._had_folder = False
 
     def folder(self, trainer: Trainer) -> Path:
         """Return the folder of this run's checkpoints."""
@@ -74,9 +77,12 @@ class Checkpoints(Callback):
                     "resume=auto continues that run, another output_dir starts a new one"
                 )
         if is_main_process():
-            remove_leftovers(folder)
-            self._set_aside_later(trainer)
+            with naming_write_errors(folder):
+                remove_leftovers(folder)
+                _replace_copies_of_links(folder)
+                self._set_aside_later(trainer)
         barrier()
+        self._had_folder = folder.is_dir()
         if self._is_new_best:  # from an evaluation that the interrupted run had missed
             self.write(trainer)
 
@@ -100,35 +106,55 @@ class Checkpoints(Callback):
             self.write(trainer)
 
     def on_exception(self, trainer: Trainer, error: BaseException) -> None:
-        """Write a checkpoint if a signal ended the run."""
-        if not isinstance(error, TrainingInterrupted):
-            return
+        """Write a checkpoint if a signal, or another file that could not be written, ended the run."""
+        if isinstance(error, TrainingInterrupted):
+            self._write_unless_written(trainer)
+            saved = f"checkpoint: {self.folder(trainer) / _name(trainer.step)}; resume=auto continues"
+            trainer.terminal.print_ending(f"{error}; {saved if trainer.step else 'no step is complete yet'}")
+        elif isinstance(error, WriteError):
+            if error is trainer.write_error:  # all processes have it, after a complete step
+                with contextlib.suppress(OSError):  # the same disk may be full
+                    self._write_unless_written(trainer)
+            last = find_last_checkpoint(self.folder(trainer))
+            error.consequences.append(
+                "no checkpoint is complete"
+                if last is None
+                else f"resume=auto output_dir={trainer.output_dir} continues from {last.name}"
+            )
+
+    def _write_unless_written(self, trainer: Trainer) -> None:
         if trainer.step > 0 and self._written_step != trainer.step:
             self.write(trainer)
-        saved = f"checkpoint: {self.folder(trainer) / _name(trainer.step)}; resume=auto continues"
-        trainer.print(escape(f"{error}; {saved if trainer.step else 'no step is complete yet'}"))
 
     def write(self, trainer: Trainer) -> None:
-        """Write a checkpoint of the current step now; every process must call this method."""
+        """Write a checkpoint of the current step now; every process must call this method.
+
+        Raises:
+            WriteError: if it cannot be written, or if the folder of checkpoints is gone; it is then made anew.
+        """
         folder = self.folder(trainer)
         is_best, self._is_new_best = self._is_new_best, False
+        self._written_step = trainer.step  # before it fails on the main process alone
+        is_there = folder.is_dir() if self._had_folder else trainer.output_dir.is_dir()
         checkpoint = trainer.save(folder / _name(trainer.step))
-        self._written_step = trainer.step
         if checkpoint is not None:
             link_folder(folder / "last", checkpoint.path)
             if is_best:
                 link_folder(folder / "best", checkpoint.path)
             self._remove_old(folder)
+        self._had_folder = True
+        if is_main_process() and not is_there:
+            cause = (
+                "the folder was deleted or renamed during the run; it now holds the newest checkpoint only"
+            )
+            raise WriteError(errno.ENOENT, cause, str(folder))
 
     def _set_aside_later(self, trainer: Trainer) -> None:
         """Rename checkpoints of later steps: the run goes back, and rotation by step would keep them and not its own."""
-        for checkpoint in list_checkpoints(self.folder(trainer)):
-            if checkpoint.step > trainer.step:
-                new_path = checkpoint.path.with_name(f"set_aside_{checkpoint.path.name}_{time.time_ns()}")
-                checkpoint.path.rename(new_path)
-                trainer.print(
-                    escape(f"{checkpoint.path} is later than step {trainer.step}: kept as {new_path.name}")
-                )
+        for step_folder in list_step_folders(self.folder(trainer)):
+            if step_folder.step > trainer.step:
+                name = set_aside(step_folder.path).name
+                trainer.print(escape(f"{step_folder.path} is later than step {trainer.step}: kept as {name}"))
 
     def _remove_old(self, folder: Path) -> None:
         best = link_target(folder / "best")
@@ -150,6 +176,28 @@ class Checkpoints(Callback):
         mode = state.get("mode", self.mode)  # older states have none
         if (state["best"], mode) == (self.best, self.mode):
             self.best_value, self.best_step = state["best_value"], state["best_step"]
+
+
+def _replace_copies_of_links(folder: Path) -> None:
+    """Make links of the folders that a copy of a run has in their place.
+
+    Such a copy is removed if the checkpoint is there under its own name, too, and set aside otherwise.
+    """
+    for link in (folder / name for name in LINKS):
+        if link.is_symlink() or not link.is_dir():
+            continue
+        content = _metadata_of(link)
+        same = [c.path for c in list_checkpoints(folder) if content and _metadata_of(c.path) == content]
+        if same:
+            discard_folder(link)
+            link_folder(link, same[0])
+        else:
+            set_aside(link)
+
+
+def _metadata_of(folder: Path) -> bytes:
+    file = folder / METADATA
+    return file.read_bytes() if file.is_file() else b""
 
 
 def _name(step: int) -> str:

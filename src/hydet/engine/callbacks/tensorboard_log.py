@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+from hydet.files import naming_write_errors
 
 from .logger import Logger
 
@@ -41,8 +44,10 @@ class TensorBoardLog(Logger):
 
         folder = trainer.output_dir / self.folder
         purge_step = trainer.step + 1 if trainer.resumed_from is not None else None
-        _rename_later_files(folder)
-        self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+        _hide_write_errors_of_threads()
+        with naming_write_errors(folder):
+            _rename_later_files(folder)
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log_training(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """Add a point to each training curve."""
@@ -55,18 +60,37 @@ class TensorBoardLog(Logger):
     def log_image(self, trainer: Trainer, name: str, image: Tensor) -> None:
         """Add an image."""
         if self._writer is not None:
-            self._writer.add_image(name, image, trainer.step)
+            with naming_write_errors(self._writer.log_dir):
+                self._writer.add_image(name, image, trainer.step)
 
     def close(self) -> None:
         """Close the writer."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with naming_write_errors(writer.log_dir):
+                writer.close()
 
     def _write(self, values: Mapping[str, float], step: int) -> None:
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            with naming_write_errors(self._writer.log_dir):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
+                self._writer.flush()  # the thread that writes reports an error with the next call only
+
+
+def _hide_write_errors_of_threads() -> None:
+    """Print no traceback if TensorBoard's writer thread cannot write; its next call raises the error here."""
+    previous = threading.excepthook
+    if getattr(previous, "hides_write_errors", False):
+        return
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        is_writer = type(args.thread).__module__.startswith("tensorboard")
+        if not (is_writer and isinstance(args.exc_value, OSError)):
+            previous(args)
+
+    hook.hides_write_errors = True  # type: ignore[attr-defined]  # marks the hook
+    threading.excepthook = hook
 
 
 def _rename_later_files(folder: Path) -> None:
