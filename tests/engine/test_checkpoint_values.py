@@ -1,3 +1,4 @@
+import enum
 import json
 import math
 from collections import Counter, OrderedDict
@@ -50,3 +51,17 @@ def test_json_has_null_for_values_that_it_lacks():
 def test_yaml_of_any_config():
     assert to_yaml(None) == "{}\n"
     assert to_yaml({"a": [1]}) == to_yaml(OmegaConf.create({"a": [1]})) == "a:\n- 1\n"
+
+
+def test_enumerations_are_stored_as_their_values():
+    """Their class could be written, but not read again."""
+
+    class Color(enum.IntEnum):
+        RED = 3
+
+    class Name(enum.StrEnum):
+        RED = "red"
+
+    values = to_loadable({"a": Color.RED, "b": [Name.RED]}, "state")
+    assert values == {"a": 3, "b": ["red"]}
+    assert type(values["a"]) is int and type(values["b"][0]) is str

@@ -168,12 +168,12 @@ def is_same(a: object, b: object) -> bool:
 
 def _arguments(callback: Callback) -> dict[str, SettingValue]:
     """Return the arguments of a callback that are plain values and that it keeps as attributes of the same name."""
-    values = {name: getattr(callback, name, ...) for name in inspect.signature(type(callback)).parameters}
-    return {
-        name: value
-        for name, value in values.items()
-        if value is None or type(value) in (str, int, float, bool)  # no enumerations
-    }
+    arguments: dict[str, SettingValue] = {}
+    for name in inspect.signature(type(callback)).parameters:
+        value = getattr(callback, name, callback)  # the callback itself stands for no attribute
+        if value is None or type(value) in (str, int, float, bool):  # no enumerations
+            arguments[name] = value
+    return arguments
 
 
 def _class_name(value: object) -> str:
