@@ -87,6 +87,12 @@ def check_training_state(state: object, path: Path) -> TypeGuard[StateDict]:
     for key in ("model", "settings"):
         if state.get(key) is not None and not _is_mapping(state[key]):
             raise DataError(f"{path}: {key} must be a mapping, got {_shorten(state[key])}")
+    for index, values in state["optimizer"]["state"].items():
+        step = values.get("step", 0)
+        if not isinstance(step, int | float) and not (isinstance(step, Tensor) and step.numel() == 1):
+            raise DataError(
+                f"{path}: optimizer, parameter {index}: step must be a number, got {_shorten(step)}"
+            )
     for rank, states in enumerate(state["random"]):
         _check_random_state(states, path, f"random[{rank}]")
     return True
@@ -141,18 +147,10 @@ def check_optimizer_values(optimizer: Optimizer, names: Mapping[Tensor, str], pa
             if key not in values:
                 raise DataError(f"{where}: {key} is missing")
         for key, value in values.items():
-            if key == "step" and not (
-                _is_count(value) or (isinstance(value, float | Tensor) and _is_one(value))
-            ):
-                raise DataError(f"{where}: step must be a number, got {_shorten(value)}")
             shape = tuple(parameter.shape)
             is_shaped = isinstance(value, Tensor) and tuple(value.shape) == shape
             if key in _SHAPED_LIKE_PARAMETERS and value is not None and not is_shaped:
                 raise DataError(f"{where}: {key} must be a tensor of shape {shape}, got {_shorten(value)}")
-
-
-def _is_one(value: float | Tensor) -> bool:
-    return value.numel() == 1 if isinstance(value, Tensor) else True
 
 
 def _check_random_state(state: object, path: Path, where: str) -> None:
