@@ -25,7 +25,7 @@ LONG_FILES = (
     "parity/test_parity.py", "config/test_experiment_data.py", "config/test_experiments.py", "config/test_backbone_pixels.py",
     "config/test_tree.py", "cli/test_bad_input.py", "modeling/meta_arch/test_hard_inputs.py",
     "cli/test_sweep.py", "cli/test_wheel.py", "config/test_user_tree.py", "cli/test_portability.py", "cli/test_help_page.py",
-    "corpus/test_mutate_images.py", "config/test_composition.py", "config/test_tree.py", "runs/test_hostile_checkpoints.py",
+    "corpus/test_mutate_images.py", "config/test_composition.py", "runs/test_hostile_checkpoints.py",
 )  # fmt: skip
 
 
