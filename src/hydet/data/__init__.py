@@ -1,6 +1,6 @@
 """Datasets, augmentation and loaders: from files to the inputs of a model."""
 
-from hydet.data.coco.category_weights import frequency_weights
+from hydet.data.coco.category_weights import frequency_weights, get_fed_loss_cls_weights
 from hydet.data.coco.dataset import CocoDataset
 from hydet.data.coco.writer import write_coco
 from hydet.data.datasets.dataset import BaseDataset, DetectionDataset, RecordSource, as_detection_dataset
@@ -63,6 +63,7 @@ __all__ = [
     "build_evaluation_loader",
     "build_train_loader",
     "frequency_weights",
+    "get_fed_loss_cls_weights",
     "make_repeat_factor_sampler",
     "make_shuffle_sampler",
     "read_image",

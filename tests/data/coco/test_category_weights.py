@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from hydet.data import DataError, frequency_weights
+from hydet.data import DataError, frequency_weights, get_fed_loss_cls_weights
 
 
 def write(path, categories, annotations=()):
@@ -56,3 +56,18 @@ def test_broken_annotations_and_counts_do_not_count(tmp_path):
     annotations += [{"category_id": "2", "image_id": 4}, {"category_id": 2, "image_id": "4"}]
     path = write(tmp_path / "a.json", [{"id": 2, "image_count": "many"}, {"id": 9}], annotations)
     assert frequency_weights(json=path, num_classes=2, power=1).tolist() == [1, 0]
+
+
+def test_the_documented_call_takes_paths_and_a_power(tmp_path):
+    path = write(tmp_path / "a.json", [{"id": 9, "image_count": 25}, {"id": 2, "image_count": 4}])
+    other = write(tmp_path / "b.json", [{"id": 2, "image_count": 7}, {"id": 9, "image_count": 8}])
+    assert get_fed_loss_cls_weights(str(path), 0.5).tolist() == [2, 5]
+    assert get_fed_loss_cls_weights(path).tolist() == [4, 25]
+    assert get_fed_loss_cls_weights(dataset_names=[path, other], freq_weight_power=1.0).tolist() == [4, 25]
+    third = write(tmp_path / "c.json", [{"id": 3, "image_count": 1}])
+    with pytest.raises(DataError, match=r"c\.json: its categories differ"):
+        get_fed_loss_cls_weights([path, third], 0.5)
+    with pytest.raises(DataError, match="lvis_v1_train: no such file"):
+        get_fed_loss_cls_weights("lvis_v1_train", 0.5)
+    with pytest.raises(ValueError, match="at least one"):
+        get_fed_loss_cls_weights([], 0.5)

@@ -17,7 +17,7 @@ from hydet.data.coco.problems import ProblemHandler
 from hydet.data.datasets.report import DataReport
 from hydet.data.errors import DataError
 
-__all__ = ["frequency_weights"]
+__all__ = ["frequency_weights", "get_fed_loss_cls_weights"]
 
 
 def frequency_weights(*, json: str | Path, num_classes: int, power: float = 0.5) -> Tensor:
@@ -61,6 +61,47 @@ def frequency_weights(*, json: str | Path, num_classes: int, power: float = 0.5)
     if len(counts) < num_classes:
         counts = [len(images_of.get(category_id, ())) for category_id in categories]
     return torch.tensor(counts, dtype=torch.float64).pow(power).float()
+
+
+def get_fed_loss_cls_weights(
+    dataset_names: str | Path | Sequence[str | Path], freq_weight_power: float = 1.0
+) -> Tensor:
+    """Return the number of images with each class, raised to a power: the documented call of detectron2.
+
+    There is no catalog of datasets, so the "name" of a dataset is the path of its annotations. For a model, it has no
+    arguments left: ``get_fed_loss_cls_weights=partial(get_fed_loss_cls_weights, "lvis_v1_train.json", 0.5)``.
+
+    Args:
+        dataset_names: annotations of the training data, in LVIS format (categories with ``image_count``) or COCO format.
+            The classes of all files must be equal; as documented, the numbers are those of the first one.
+        freq_weight_power: 1 for the frequencies themselves, 0 for equal weights.
+
+    Returns:
+        ``(K,)`` float weights in ascending order of category ids.
+
+    Raises:
+        DataError: if a file does not exist, is not in one of these formats, or has other categories than the first one.
+        ValueError: if there is no name.
+    """
+    names = [dataset_names] if isinstance(dataset_names, str | Path) else list(dataset_names)
+    if not names:
+        raise ValueError("get_fed_loss_cls_weights takes the path of at least one annotation file, got none")
+    weights: list[Tensor] = []
+    ids: list[list[object]] = []
+    for name in names:
+        path = Path(name)
+        if not path.is_file():
+            raise DataError(
+                f"{path}: no such file; get_fed_loss_cls_weights takes paths of annotation files as dataset names"
+            )
+        content = read_json(path)
+        categories = _mappings(content.get("categories")) if isinstance(content, dict) else []
+        ids.append(sorted((category.get("id") for category in categories), key=str))
+        if ids[-1] != ids[0]:
+            raise DataError(f"{path}: its categories differ from those of {names[0]}")
+        if len(weights) == 0:
+            weights.append(frequency_weights(json=path, num_classes=len(categories), power=freq_weight_power))
+    return weights[0]
 
 
 def _images_of_categories(entries: Sequence[object], ids: IdTable) -> dict[int | None, set[object]]:
