@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.markup import escape
 from torch import nn
 
 from hydet.config import ConfigError
@@ -27,6 +26,7 @@ from hydet.runs.tasks import primary_metric, traits_of
 from .checkpoint_overrides import collect_overrides
 from .command import run_command
 from .metrics_file import write_metrics
+from .printing import print_lines
 
 __all__ = ["evaluate", "main"]
 
@@ -64,16 +64,19 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
                 f"the model needs proposals that come with the data: proposals.{config.split}=FILE"
             )
         require_labels(detector.model, dataset, config.split)
-        console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
-        console.print(
-            escape(f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images")
+        print_lines(
+            console,
+            f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})",
+            f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images",
         )
         with faults_of(detector.checkpoint):
             model: nn.Module = detector.model
             if config.get("tta") is not None:
                 model, mapper = add_tta(config.tta, settings, detector.model, dataset)
                 mirrored = ", each also mirrored" if mapper.flip else ""
-                console.print(f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}")
+                print_lines(
+                    console, f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}"
+                )
             files = ResultFiles(
                 output_dir,
                 result_metadata(dataset.metadata, detector.metadata),
@@ -93,10 +96,9 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
         for evaluator in evaluators:
             for table in evaluator.tables():
                 console.print(table)
-        if notes:
-            console.print(escape("\n".join(notes)), highlight=False, soft_wrap=True)
+        print_lines(console, *notes)
         if is_main_process():
-            console.print(escape("\n".join([f"metrics: {file}", *files.written])))
+            print_lines(console, f"metrics: {file}", *files.written)
         return metrics.get(metric)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.markup import escape
 from rich.progress import track
 
 from hydet.config import ConfigError
@@ -27,6 +26,7 @@ from hydet.visualization import draw_predictions, save_png
 
 from .checkpoint_overrides import collect_overrides
 from .command import run_command
+from .printing import print_lines
 
 __all__ = ["main", "predict"]
 
@@ -55,7 +55,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     if traits_of(detector.model).needs_proposals:
         raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
     console = OutputConsole()
-    console.print(escape(f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})"))
+    print_lines(console, f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})")
     drawings = dict(zip(files, drawing_names(files), strict=True))
 
     results = ResultFiles(output_dir, detector.metadata, journal=True)
@@ -89,9 +89,8 @@ def predict(config: DictConfig, output_dir: Path) -> None:
             _write_after(error, results, images, output_dir)
         raise
     _write(results, images, output_dir)
-    console.print(escape(f"{len(images)} images: {output_dir / 'images.json'}"))
-    console.print(escape("\n".join(results.written)))
-    console.print(escape(f"pictures: {output_dir / 'pictures'}"))
+    print_lines(console, f"{len(images)} images: {output_dir / 'images.json'}", *results.written)
+    print_lines(console, f"pictures: {output_dir / 'pictures'}")
     if failed:
         raise DataError(_describe_failed(failed, len(files), output_dir))
 

@@ -58,7 +58,8 @@ def print_finished() -> None:
             continue
         (folder / "sweep.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
         console = Console()
-        console.print(table_of(runs, title=f"Sweep in {folder}"))
+        console.print(Text(f"Sweep in {folder}"), soft_wrap=True)  # a title would break it at the width
+        console.print(table_of(runs))
         for run in runs:
             if run["failure"] is not None:
                 console.print(Text(f"run {run['run']} failed: {run['failure']}"), soft_wrap=True)
@@ -101,19 +102,19 @@ def _rank(run: SweepRun) -> float:
     return value if is_better(name, 0.0, 1.0) else -value
 
 
-def table_of(runs: list[SweepRun], *, title: str) -> Table:
+def table_of(runs: list[SweepRun]) -> Table:
     """Return a table with the overrides that differ between runs, and the main metrics."""
     keys = sorted({k for r in runs for k in r["overrides"]})
     varying = [k for k in keys if len({r["overrides"].get(k) for r in runs}) > 1] or keys
     deciding = {r["metrics"]["metric"] for r in runs if "metric" in r["metrics"]}
     names = sorted({k for r in runs for k in r["metrics"] if k.endswith("/AP") or k in deciding})
     names += [k for k in ("val_loss/total", "seconds") if any(k in r["metrics"] for r in runs)]
-    table = Table(title=Text(title, overflow="fold"))
-    table.add_column("run", justify="right")
+    table = Table()
+    table.add_column("run", justify="right", overflow="fold")
     for key in varying:
-        table.add_column(Text(key))
+        table.add_column(Text(key), overflow="fold")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name, overflow="fold"), justify="right", min_width=len("failed"))
     for r in runs:
         absent = "-" if r["metrics"] else "failed"
         numbers = [f"{r['metrics'][n]:.3f}" if n in r["metrics"] else absent for n in names]
