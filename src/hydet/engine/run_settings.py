@@ -10,7 +10,7 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypedDict, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +170,7 @@ def _arguments(callback: Callback) -> dict[str, SettingValue]:
     """Return the arguments of a callback that are plain values and that it keeps as attributes of the same name."""
     arguments: dict[str, SettingValue] = {}
     for name in inspect.signature(type(callback)).parameters:
-        value = getattr(callback, name, callback)  # the callback itself stands for no attribute
+        value: Any = getattr(callback, name, callback)  # the callback itself stands for no attribute
         if value is None or type(value) in (str, int, float, bool):  # no enumerations
             arguments[name] = value
     return arguments
