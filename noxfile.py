@@ -112,6 +112,7 @@ def learn(session: nox.Session) -> None:
     """Train every architecture on the generated dataset, about an hour; fails if one stays below its floor."""
     session.install("-e", ".")
     session.run("python", "benchmarks/learn_shapes.py", *session.posargs)
+    session.run("python", "benchmarks/learn_photos.py")
 
 
 @nox.session

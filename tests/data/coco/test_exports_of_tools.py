@@ -275,3 +275,52 @@ def test_broken_crowd_flags_are_reported(write, value):
     dataset = CocoDataset(**arguments, policy="drop")
     assert sum(map(len, dataset)) == NUM_OBJECTS and not any(record.iscrowd.any() for record in dataset)
     assert dataset.report().counts == {("bad_flag", "read as 0"): 1}
+
+
+def set_relative_boxes(a):
+    x, y, w, h = a["bbox"]
+    a.update(bbox=[x / SIZE[0], y / SIZE[1], w / SIZE[0], h / SIZE[1]], segmentation=[])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (for_all("annotations", set_relative_boxes), "all boxes lie between 0 and 1, so they are relative"),
+        (for_all("annotations", lambda a: a.update(category_id=27)), "id 27, only [1, 2]; add it to 'categories'"),
+        (for_all("annotations", lambda a: a.update(image_id="p 0.jpg")), "'p 0.jpg'; 'images' has ids such as 1"),
+        (lambda c: {**c, "annotations": []}, "no image has an annotation: the file has none; export the labels with the images"),
+        (lambda c: {"shapes": [], "imagePath": "p.jpg"}, "no list 'images'; export the annotations in COCO's format"),
+    ],
+)  # fmt: skip
+def test_files_without_objects_name_the_remedy(write, change, message):
+    with pytest.raises(DataError) as error:
+        CocoDataset(**write(change), policy="drop", keep_empty=False)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_plus_signs_of_urls_are_spaces(write):
+    change = for_all(
+        "images", lambda i: i.update(file_name="s3://bucket/" + i["file_name"].replace(" ", "+"))
+    )
+    assert len(CocoDataset(**write(change))) == NUM_IMAGES
+
+
+@pytest.mark.parametrize("value", [{}, ""])
+def test_other_forms_of_no_mask(write, value):
+    dataset = CocoDataset(**write(for_all("annotations", lambda a: a.update(segmentation=value))))
+    assert not dataset.report() and "masks" not in dataset.labels
+
+
+@pytest.mark.parametrize("form", [lambda i: f"img-{i}", lambda i: i + 2**64, str])
+def test_ids_of_the_file_are_known(write, form):
+    def change(content):
+        for image in content["images"]:
+            image["id"] = form(image["id"])
+        for a in content["annotations"]:
+            a["image_id"], a["category_id"] = form(a["image_id"]), str(a["category_id"])
+        for category in content["categories"]:
+            category["id"] = str(category["id"])
+
+    dataset = CocoDataset(**write(change))
+    assert [dataset.file_ids.image(i) for i in dataset.image_ids.tolist()] == [form(i) for i in range(1, 5)]
+    assert [dataset.file_ids.category(i) for i in dataset.metadata.thing_ids] == ["1", "2"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from hydet.data.coco.regions import Region, has_region, read_region, region_area
 from hydet.data.coco.repeated_ids import RepeatedIds
 from hydet.data.coco.rotated_shapes import is_upright, quadrilateral_of
 from hydet.data.datasets.report import DataReport
+from hydet.data.errors import DataError
 
 __all__ = ["read_annotations"]
 
@@ -43,6 +44,9 @@ def read_annotations(
         rotated_from_polygons: True to read polygons of four points as rotated boxes too; None to do so if all objects
             have such a polygon, and one of them is not an upright rectangle.
         problems: receives the problems.
+
+    Raises:
+        DataError: if all boxes are relative to the size of the image, or anything is broken and the policy is ``"raise"``.
     """
     if rotated_from_polygons is None:
         rotated_from_polygons = _are_rotated_quadrilaterals(file.annotation_entries)
@@ -60,7 +64,19 @@ def read_annotations(
         if annotation is not None:
             annotations.append(annotation)
     file.annotation_entries = []
+    if _are_relative(annotations):
+        raise DataError(
+            f"{file.path}: all boxes lie between 0 and 1, so they are relative to the size of the images; COCO's boxes "
+            "are (x, y, width, height) in pixels, so multiply them by the size, or export in COCO's format"
+        )
     return annotations
+
+
+def _are_relative(annotations: Sequence[Annotation]) -> bool:
+    """Return True if all boxes lie between 0 and 1 and are not whole pixels."""
+    if any(x + w > 1 or y + h > 1 for x, y, w, h in (annotation.box for annotation in annotations)):
+        return False
+    return any(number % 1 for annotation in annotations for number in annotation.box)
 
 
 def _are_rotated_quadrilaterals(entries: list[object]) -> bool:
@@ -138,9 +154,9 @@ class _AnnotationReader:
         image_index = self._image_index.get(image_id) if image_id is not None else None
         if image_index is None:
             if image_id not in self.file.skipped_image_ids:
-                message = (
-                    f"annotation {annotation_id}: there is no image with id {shorten(entry.get('image_id'))}"
-                )
+                known = self.file.images[:1]
+                hint = f"; 'images' has ids such as {known[0].image_id}" if known else ""
+                message = f"annotation {annotation_id}: there is no image with id {shorten(entry.get('image_id'))}{hint}"
                 self.problems.add("unknown_image", message, names_image=False)
             return None
         description = f"{self.file.images[image_index].file_name}, annotation {annotation_id}"
@@ -151,7 +167,11 @@ class _AnnotationReader:
         class_index = None if category_id is None else self.class_of.get(category_id)
         if class_index is None:
             if category_id not in self.file.categories:
-                message = f"{description}: there is no category with id {shorten(entry.get('category_id'))}"
+                known = shorten(list(self.file.categories))
+                message = (
+                    f"{description}: there is no category with id {shorten(entry.get('category_id'))}, only {known}; "
+                    "add it to 'categories' of the file"
+                )
                 self.problems.add("unknown_category", message)
             return None
         if annotation_id in self._used_ids:

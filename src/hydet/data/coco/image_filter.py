@@ -50,7 +50,12 @@ class ImageFilter:
         num_images, num_annotations = len(annotations.image_range) - 1, len(annotations.ids)
         reasons = [] if num_images else ["no image of the file can be used"]
         if num_images and not num_annotations:
-            reasons.append("no image has an annotation that can be used")
+            reasons.append(
+                "no image has an annotation that can be used"
+                if report
+                else "no image has an annotation: the file has none; export the labels with the images, or set keep_empty=true, as in "
+                "data.train.keep_empty=true, to use images without objects"
+            )
         elif num_images and annotations.iscrowd.all():
             reasons.append(
                 f"all {num_annotations} annotations are crowds (iscrowd is 1); crowd=objects reads them as objects"

@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, unquote_plus, urlsplit
 
 __all__ = ["ImageFinder"]
 
@@ -107,7 +107,7 @@ def _forms(name: str) -> Iterator[str]:
         paths = [value for values in parse_qs(url.query).values() for value in values] + [url.path]
     seen: set[str] = set()
     for path in paths:
-        for text in (path, unquote(path)):
+        for text in (path, unquote(path), unquote_plus(path)):
             parts = [part for part in text.replace("\\", "/").strip().split("/") if part not in ("", ".")]
             for start in range(len(parts)):
                 form = "/".join(parts[start:])

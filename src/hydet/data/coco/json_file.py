@@ -83,7 +83,9 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
     """
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise DataError(f"{path}: is not a COCO file: it has no list 'images'")
+        raise DataError(
+            f"{path}: is not a COCO file: it has no list 'images'; export the annotations in COCO's format"
+        )
     annotation_entries = content.get("annotations", [])
     if not isinstance(annotation_entries, list):
         raise DataError(f"{path}: is not a COCO file: 'annotations' is not a list")

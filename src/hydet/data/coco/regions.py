@@ -99,7 +99,7 @@ def region_area(region: Region, image: ImageEntry) -> float | None:
 
 def has_region(value: object) -> bool:
     """Return True if the value of ``segmentation`` is more than one of the forms in which tools write no region."""
-    return value is not None and value != [] and value != [[]]
+    return value not in (None, [], [[]], {}, "")
 
 
 def _read_polygons(
