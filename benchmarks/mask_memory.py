@@ -36,8 +36,8 @@ NUM_STUFF = 54  # semantic labels, as many as COCO's panoptic models have
 TASKS = {
     "evaluate": "boxes and masks",
     "boundary": "boxes, masks and boundary IoU",
-    "predict": "masks: results and pictures",
-    "predict_panoptic": "panoptic: results and pictures",
+    "predict": "masks: results and drawn images",
+    "predict_panoptic": "panoptic: results and drawn images",
     "panoptic": "masks, semantic labels and panoptic segments",
 }
 

@@ -47,7 +47,7 @@ class CleanProcess:
     """A copy of this process from before its first test, whose children run the tests that fork.
 
     Autograd refuses to work in the child of a process in which it started threads, so the result of these tests would
-    depend on the tests that the same xdist worker ran before. A child that starts from the copy knows none of them.
+    depend on the tests that the same xdist worker ran before. A child of the copy starts before all of them.
 
     Args:
         items: the tests that fork; children run them by their position.

@@ -44,7 +44,7 @@ def test_batches_and_files_that_cannot_be_read(files):
 
 
 class Unpasted(torch.nn.Module):
-    """Returns small masks when it is asked to, as models of hydet do."""
+    """Returns small masks from ``detect_unpasted``, as models of hydet do."""
 
     def detect_unpasted(self, batched_inputs, *, with_losses):
         assert not with_losses

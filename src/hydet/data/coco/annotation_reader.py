@@ -167,9 +167,9 @@ class _AnnotationReader:
         class_index = None if category_id is None else self.class_of.get(category_id)
         if class_index is None:
             if category_id not in self.file.categories:
-                known = shorten(list(self.file.categories))
+                listed = shorten(list(self.file.categories))
                 message = (
-                    f"{description}: there is no category with id {shorten(entry.get('category_id'))}, only {known}; "
+                    f"{description}: there is no category with id {shorten(entry.get('category_id'))}, only {listed}; "
                     "add it to 'categories' of the file"
                 )
                 self.problems.add("unknown_category", message)
