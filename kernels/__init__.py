@@ -17,7 +17,7 @@ from hydet.kernels.box_iou_rotated import box_iou_rotated
 from hydet.kernels.dispatch import triton_available
 from hydet.kernels.match_anchors import match_anchors
 from hydet.kernels.nms_padded import nms_padded
-from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated
+from hydet.kernels.nms_rotated import batched_nms_rotated, nms_rotated, nms_rotated_padded
 from hydet.kernels.paste_masks import paste_masks
 from hydet.kernels.preferences import backends, choose
 from hydet.kernels.roi_align import roi_align
@@ -32,6 +32,7 @@ __all__ = [
     "match_anchors",
     "nms_padded",
     "nms_rotated",
+    "nms_rotated_padded",
     "paste_masks",
     "roi_align",
     "roi_align_rotated",

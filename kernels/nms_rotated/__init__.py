@@ -1,5 +1,5 @@
 """Non-maximum suppression of rotated boxes."""
 
-from hydet.kernels.nms_rotated.op import batched_nms_rotated, nms_rotated
+from hydet.kernels.nms_rotated.op import batched_nms_rotated, nms_rotated, nms_rotated_padded
 
-__all__ = ["batched_nms_rotated", "nms_rotated"]
+__all__ = ["batched_nms_rotated", "nms_rotated", "nms_rotated_padded"]

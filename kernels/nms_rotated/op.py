@@ -1,4 +1,4 @@
-"""The op ``hydet::nms_rotated``: argument checks, dispatch and fake kernel. It has no gradient."""
+"""The ops ``hydet::nms_rotated`` and ``hydet::nms_rotated_padded``: checks, dispatch, fake kernels. No gradients."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from torch import Tensor
 
 from hydet.kernels.box_iou_rotated.op import check_rotated_boxes
 from hydet.kernels.dispatch import Preference
+from hydet.kernels.nms_padded.ranking import pack_survivors, sort_by_score
 from hydet.kernels.nms_rotated.torch_impl import forward_torch
 
-__all__ = ["PREFERENCE", "batched_nms_rotated", "nms_rotated"]
+__all__ = ["PREFERENCE", "batched_nms_rotated", "nms_rotated", "nms_rotated_padded"]
 
 PREFERENCE = Preference("nms_rotated", cpu=("torch",), cuda=("triton", "torch"))
 
 
 @torch.library.custom_op("hydet::nms_rotated", mutates_args=())
 def _nms_rotated(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float) -> Tensor:
+    return _suppress(boxes, scores, groups, iou_threshold)
+
+
+def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float) -> Tensor:
     if PREFERENCE.choose(boxes.device) == "triton":
         from hydet.kernels.nms_rotated.triton_impl import launch_forward
 
@@ -80,3 +85,74 @@ def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_thresho
     _check(boxes, scores, idxs)
     keep: Tensor = _nms_rotated(boxes.detach(), scores.detach(), idxs, iou_threshold)
     return keep
+
+
+@torch.library.custom_op("hydet::nms_rotated_padded", mutates_args=())
+def _nms_rotated_padded(
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, max_outputs: int
+) -> tuple[Tensor, Tensor]:
+    # The boxes of all images are suppressed together, in groups of their own. Invalid boxes are left out before, since
+    # each of them would be compared with all others.
+    image, position = valid.nonzero(as_tuple=True)
+    flat_groups = groups[image, position]
+    if scores.shape[0] > 1 and flat_groups.shape[0] > 0:
+        flat_groups = flat_groups + image * (flat_groups.amax() + 1)
+    survivors = _suppress(boxes[image, position], scores[image, position], flat_groups, iou_threshold)
+    keep = torch.zeros_like(valid)
+    keep[image[survivors], position[survivors]] = True
+    order = sort_by_score(scores)
+    return pack_survivors(order, keep.gather(1, order), max_outputs)
+
+
+@_nms_rotated_padded.register_fake
+def _(
+    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, max_outputs: int
+) -> tuple[Tensor, Tensor]:
+    indices = scores.new_empty(scores.shape[0], max_outputs, dtype=torch.int64)
+    return indices, scores.new_empty(scores.shape[0], dtype=torch.int64)
+
+
+def nms_rotated_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    *,
+    groups: Tensor,
+    valid: Tensor,
+    max_outputs: int,
+) -> tuple[Tensor, Tensor]:
+    """Apply ``nms_rotated`` to several images at once. Shapes do not depend on the result; see ``nms_padded``.
+
+    Args:
+        boxes: ``(B, N, 5)`` as in ``nms_rotated``, padded to N boxes per image.
+        scores: ``(B, N)``. Boxes of equal score rank by position.
+        iou_threshold: a box is dropped if its IoU with a kept box of better rank exceeds this value.
+        groups: ``(B, N)`` integers from 0. Boxes of different groups never suppress each other.
+        valid: ``(B, N)`` bool, False for padding.
+        max_outputs: number of outputs K per image, the best ones.
+
+    Returns:
+        ``(B, K)`` int64 indices of the kept boxes by descending score, 0 behind the last one, and ``(B,)`` int64
+        counts.
+
+    Raises:
+        ValueError: if the shapes do not match, or ``max_outputs`` is negative.
+        TypeError: if ``boxes`` are integers, or ``valid`` is not bool.
+    """
+    if boxes.ndim != 3 or boxes.shape[2] != 5:
+        raise ValueError(f"boxes must be (B, N, 5), got {tuple(boxes.shape)}")
+    if not boxes.is_floating_point():
+        raise TypeError(f"boxes must be floating point, got {boxes.dtype}")
+    for name, value in (("scores", scores), ("groups", groups), ("valid", valid)):
+        if value.shape != boxes.shape[:2]:
+            raise ValueError(
+                f"{name} must be {tuple(boxes.shape[:2])}, one per box, got {tuple(value.shape)}"
+            )
+    if valid.dtype != torch.bool:
+        raise TypeError(f"valid must be bool, got {valid.dtype}")
+    if max_outputs < 0:
+        raise ValueError(f"max_outputs must not be negative, got {max_outputs}")
+    result: tuple[Tensor, Tensor] = _nms_rotated_padded(
+        boxes.detach(), scores.detach(), groups, valid, iou_threshold, max_outputs
+    )
+    return result

@@ -55,6 +55,11 @@ def suppress_rotated(boxes, scores, groups):
     return kernels.batched_nms_rotated(boxes, scores, groups, 0.3)
 
 
+def suppress_rotated_padded(boxes, scores, groups):
+    valid = scores > 0.1
+    return kernels.nms_rotated_padded(boxes, scores, 0.3, groups=groups, valid=valid, max_outputs=4)
+
+
 def make_cases():
     torch.manual_seed(0)
     maps = torch.randn(1, 4, 13, 17), torch.randn(1, 4, 7, 9)
@@ -65,6 +70,9 @@ def make_cases():
         "box_iou_rotated": (kernels.box_iou_rotated, (rotated(5), rotated(4))),
         "nms_rotated": (suppress_rotated, (rotated(9), torch.rand(9), groups)),
         "nms_padded": (suppress, (upright(18).view(2, 9, 4), torch.rand(2, 9), groups.expand(2, -1))),
+        "nms_rotated_padded": (
+            suppress_rotated_padded, (rotated(18).view(2, 9, 5), torch.rand(2, 9), groups.expand(2, -1)),
+        ),
         "match_anchors": (match, (upright(30), upright(4))),
         "sigmoid_focal_loss": (loss, (torch.randn(2, 6, 3), torch.randn(2, 2, 3), torch.randint(-1, 4, (2, 8)))),
         "paste_masks": (paste, (torch.rand(3, 7, 7), upright(3))),

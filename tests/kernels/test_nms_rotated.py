@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hydet.kernels import batched_nms_rotated, nms_rotated
+from hydet.kernels import batched_nms_rotated, nms_rotated, nms_rotated_padded
 from hydet.kernels.nms_rotated.op import _nms_rotated
 from hydet.kernels.nms_rotated.reference import forward_reference
 
@@ -147,3 +147,37 @@ def test_compiles_and_exports():
     dynamic = {0: torch.export.Dim.DYNAMIC}
     program = torch.export.export(Model(), args, dynamic_shapes=(dynamic, dynamic, dynamic))
     torch.testing.assert_close(program.module()(*args), expected)
+
+
+def test_padded_batches_match_single_images():
+    boxes, scores = make_boxes(3 * 40).view(3, 40, 5), torch.rand(3, 40)
+    groups, valid = torch.randint(0, 3, (3, 40)), torch.rand(3, 40) > 0.3
+    valid[2] = False
+    indices, counts = nms_rotated_padded(boxes, scores, 0.3, groups=groups, valid=valid, max_outputs=12)
+    for i in range(3):
+        rows = valid[i].nonzero().squeeze(1)
+        keep = rows[batched_nms_rotated(boxes[i, rows], scores[i, rows], groups[i, rows], 0.3)][:12]
+        assert indices[i, : counts[i]].tolist() == keep.tolist()
+        assert not indices[i, counts[i] :].any()
+    assert counts[2] == 0
+
+
+def test_padded_arguments_are_checked():
+    boxes, scores = torch.rand(2, 5, 5), torch.rand(2, 5)
+    groups, valid = torch.zeros(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.bool)
+
+    def call(**changes):
+        arguments = {"boxes": boxes, "scores": scores, "groups": groups, "valid": valid, "max_outputs": 3}
+        arguments |= changes
+        return nms_rotated_padded(iou_threshold=0.5, **arguments)
+
+    with pytest.raises(ValueError, match=r"boxes must be \(B, N, 5\)"):
+        call(boxes=boxes[..., :4])
+    with pytest.raises(TypeError, match="floating point"):
+        call(boxes=boxes.long())
+    with pytest.raises(ValueError, match="groups must be"):
+        call(groups=groups[:1])
+    with pytest.raises(TypeError, match="valid must be bool"):
+        call(valid=groups)
+    with pytest.raises(ValueError, match="max_outputs"):
+        call(max_outputs=-1)
