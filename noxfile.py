@@ -75,6 +75,13 @@ def corpus(session: nox.Session) -> None:
         session.run("python", f"tests/corpus/{script}", *session.posargs)
 
 
+@nox.session(name="compile")
+def compile_models(session: nox.Session) -> None:
+    """Compile the tensor core of every architecture and count graph breaks and recompilations, about five minutes."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *PARALLEL, "-m", "compile", "tests/modeling", *session.posargs)
+
+
 @nox.session
 def mmdet(session: nox.Session) -> None:
     """Test hydet with models of mmdet, which pins versions of its own; other sessions skip these tests."""

@@ -55,12 +55,16 @@ class FrozenBatchNorm2d(nn.Module):
         """Normalize ``(N, C, H, W)``."""
         if x.requires_grad:
             # F.batch_norm saves x for gradients of statistics that are constant here; this form saves the scale alone.
-            scale = self.weight * (self.running_var + self.eps).rsqrt()
-            shift = self.bias - self.running_mean * scale
+            scale, shift = self.scale_and_shift()
             return torch.addcmul(shift.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Return the ``(C,)`` factor and summand of each channel."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name, default in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):

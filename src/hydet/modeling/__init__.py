@@ -9,6 +9,8 @@ from . import (
     box_regression,
     matcher,
     meta_arch,
+    optimization,
+    padded,
     poolers,
     postprocessing,
     proposal_generators,
@@ -23,6 +25,8 @@ from .backbones import *
 from .box_regression import *
 from .matcher import *
 from .meta_arch import *
+from .optimization import *
+from .padded import *
 from .poolers import *
 from .postprocessing import *
 from .proposal_generators import *
@@ -40,6 +44,8 @@ __all__ = [
     *meta_arch.__all__,
     "MMDetBackbone",
     "MMDetDetector",
+    *optimization.__all__,
+    *padded.__all__,
     *poolers.__all__,
     *postprocessing.__all__,
     *proposal_generators.__all__,

@@ -44,6 +44,12 @@ def assign_boxes_to_levels(
     Source: Lin et al. 2017 (arXiv:1612.03144), equation 1.
     """
     area = torch.cat([boxes.area() for boxes in box_lists])
+    return _levels_of_area(area, min_level, max_level, canonical_box_size, canonical_level)
+
+
+def _levels_of_area(
+    area: Tensor, min_level: int, max_level: int, canonical_box_size: int, canonical_level: int
+) -> Tensor:
     side = area.nan_to_num(nan=0.0).clamp(min=0).sqrt()
     level = torch.floor(canonical_level + torch.log2(side / canonical_box_size + 1e-8))
     return level.clamp(min_level, max_level).to(torch.int64) - min_level
@@ -135,12 +141,25 @@ class ROIPooler(nn.Module):
             )
         if len(box_lists) == 0:
             return sum((level.sum() * 0 for level in x), x[0].new_zeros(0, x[0].shape[1], *self.output_size))
-        rois = convert_boxes_to_pooler_format(box_lists)
+        return self.pool(x, convert_boxes_to_pooler_format(box_lists))
+
+    def pool(self, x: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Pool the features of each region.
+
+        Args:
+            x: feature maps ``(N, C, H_l, W_l)``, one per scale.
+            rois: ``(M, 5)`` as (image, x1, y1, x2, y2) in pixels of the input, or ``(M, 6)`` rotated.
+
+        Returns:
+            ``(M, C, *output_size)``.
+        """
         if len(x) == 1:
             pooled: Tensor = self.level_poolers[0](x[0], rois)
             return pooled
-        levels = assign_boxes_to_levels(
-            box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
+        boxes = rois[:, 1:]
+        sides = boxes[:, 2:] - boxes[:, :2] if boxes.shape[1] == 4 else boxes[:, 2:4]
+        levels = _levels_of_area(
+            sides.prod(dim=1), self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
         # Exported programs run without hydet's multi-level ops; ROIPool has none.
         if self.pooler_type == "ROIPool" or torch.compiler.is_exporting():

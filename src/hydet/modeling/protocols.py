@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from hydet.layers import ShapeSpec
+from hydet.modeling.padded import PaddedDetections, PaddedRegions, RegionLogits
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
 __all__ = [
@@ -127,6 +129,16 @@ class RegionHeads(Protocol):
         targets: Sequence[Instances] | None = None,
     ) -> tuple[list[Instances], Losses]:
         """Return sampled proposals and losses if ``targets`` are given, else detections and no losses."""
+        ...
+
+    def detect_padded(
+        self, features: Mapping[str, Tensor], regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> PaddedDetections:
+        """Detect boxes in a padded batch, without waiting for the device."""
+        ...
+
+    def predict_padded(self, features: Mapping[str, Tensor], detections: PaddedDetections) -> RegionLogits:
+        """Predict masks and keypoints of the detections of a padded batch."""
         ...
 
     def detect_boxes(

@@ -17,10 +17,12 @@ from hydet.distributed import sum_tensor_over_processes, world_size
 from hydet.modeling.anchors import DefaultAnchorGenerator
 from hydet.modeling.box_regression import BoxTransform
 from hydet.modeling.joining import build_dense_head
+from hydet.modeling.padded import PaddedResults, results_to_instances, to_detections
 from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.protocols import BackboneProtocol
 from hydet.modeling.selection.dense import gather_anchors, top_anchors, top_pairs
 from hydet.modeling.selection.detections import select_labeled_boxes, to_instances
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
 from .dense_heads import check_head, get_level_shapes
@@ -38,8 +40,8 @@ Predictions = Sequence[Sequence[Tensor]]
 class DenseDetector(MetaArchitecture):
     """Base class of one-stage detectors: a backbone, and a head on some of its feature maps.
 
-    Subclasses such as ``RetinaNet`` and ``FCOS`` define ``forward_training`` and ``forward_inference``, which take the
-    outputs of the head.
+    Subclasses such as ``RetinaNet`` and ``FCOS`` define ``forward_training`` and ``select``, which take the outputs of
+    the head. A subclass without ``select`` overrides ``forward_inference``; it has no tensor core.
 
     Args:
         backbone: computes feature maps from images.
@@ -197,8 +199,11 @@ class DenseDetector(MetaArchitecture):
             One ``{"instances": Instances}`` per image, with ``pred_boxes``, ``scores`` and ``pred_classes``; without
             post-processing, one ``Instances`` per image in the frame of the input, not clipped.
         """
-        images, features, predictions = self._predict(batched_inputs)
-        results = self.forward_inference(images, features, predictions)
+        if self.is_compiled:
+            images = self.preprocess_image(batched_inputs)
+            results = results_to_instances(self.run_core(images), images.image_sizes)
+        else:
+            results = self.forward_inference(*self._predict(batched_inputs))
         return self._postprocess(results, batched_inputs) if do_postprocess else results
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
@@ -226,7 +231,13 @@ class DenseDetector(MetaArchitecture):
             gt_instances: per image, with ``gt_boxes`` and ``gt_classes``.
         """
 
-    @abstractmethod
+    def inference_padded(self, images: Tensor, image_sizes: ImageSizes) -> PaddedResults:
+        """Detect objects as padded tensors; see ``MetaArchitecture.inference_padded``."""
+        features = self.backbone(images)
+        levels = [features[name] for name in self.head_in_features]
+        detections = to_detections(self.select(levels, self.head(levels)))
+        return PaddedResults(*detections)
+
     def forward_inference(
         self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
     ) -> list[Instances]:
@@ -237,6 +248,19 @@ class DenseDetector(MetaArchitecture):
             features: per level, ``(N, C, H, W)``.
             predictions: outputs of the head.
         """
+        return to_instances(self.select(features, predictions), images.image_sizes)
+
+    def select(self, features: Sequence[Tensor], predictions: Predictions) -> SelectedBoxes:
+        """Select the detections of all images from the outputs of the head, without waiting for the device.
+
+        Args:
+            features: per level, ``(N, C, H, W)``.
+            predictions: outputs of the head.
+
+        Raises:
+            TypeError: if this class defines only ``forward_inference``.
+        """
+        raise TypeError(f"{type(self).__name__} has no tensor core: it does not define select")
 
     def inference_single_image(
         self,
@@ -259,7 +283,8 @@ class DenseDetector(MetaArchitecture):
         scores = [x[None] for x in box_cls]
         rows = [top_anchors(x.amax(dim=-1), self.test_topk_candidates) for x in scores]
         top_scores = [gather_anchors(x, row).float() for x, row in zip(scores, rows, strict=True)]
-        return self._detect(anchors, rows, top_scores, [x[None] for x in box_delta], [image_size])[0]
+        selected = self._select(anchors, rows, top_scores, [x[None] for x in box_delta])
+        return to_instances(selected, [image_size])[0]
 
     def visualize_training(
         self, batched_inputs: Sequence[ModelInput], results: Sequence[Instances]
@@ -311,14 +336,13 @@ class DenseDetector(MetaArchitecture):
             for detections, entry in zip(results, batched_inputs, strict=True)
         ]
 
-    def _detect(
+    def _select(
         self,
         anchors: Sequence[Boxes],
         rows: Sequence[Tensor],
         scores: Sequence[Tensor],
         deltas: Sequence[Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-    ) -> list[Instances]:
+    ) -> SelectedBoxes:
         """Select detections from the scores at the best anchors of each level.
 
         Args:
@@ -326,7 +350,6 @@ class DenseDetector(MetaArchitecture):
             rows: per level, ``(N, k)`` indices of its best anchors.
             scores: per level, ``(N, k, K)`` at these anchors.
             deltas: per level, at all anchors: ``(N, H, W, A, 4)`` or ``(N, R_i, 4)``.
-            image_sizes: N pairs (height, width).
         """
         top_scores, sources, top_deltas, classes = [], [], [], []
         for anchor, row, score, delta in zip(anchors, rows, scores, deltas, strict=True):
@@ -337,7 +360,7 @@ class DenseDetector(MetaArchitecture):
             sources.append(anchor.tensor[row])  # (N, k, 4)
             top_deltas.append(gather_anchors(delta, row))
         boxes = self.box2box_transform.apply_deltas(torch.cat(top_deltas, dim=1), torch.cat(sources, dim=1))
-        selected = select_labeled_boxes(
+        return select_labeled_boxes(
             boxes,
             torch.cat(top_scores, dim=1),
             torch.cat(classes, dim=1),
@@ -345,4 +368,3 @@ class DenseDetector(MetaArchitecture):
             nms_threshold=self.test_nms_thresh,
             max_detections=self.max_detections_per_image,
         )
-        return to_instances(selected, image_sizes)

@@ -49,6 +49,8 @@ class RetinaNetHead(nn.Module):
     Source: Lin et al. 2017 (arXiv:1708.02002), section 4.
     """
 
+    float32_layers: tuple[str, ...] = ("bbox_pred",)  # reduced precision would move boxes
+
     def __init__(
         self,
         *,
@@ -130,6 +132,8 @@ class FCOSHead(RetinaNetHead):
 
     Source: Tian et al. 2019 (arXiv:1904.01355), figure 2, with centerness on the branch of the boxes.
     """
+
+    float32_layers = ("bbox_pred", "ctrness")
 
     def __init__(self, *, input_shape: Sequence[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any) -> None:
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)

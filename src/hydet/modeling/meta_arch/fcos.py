@@ -23,6 +23,7 @@ from hydet.modeling.selection.dense import (
     gather_anchors,
     top_anchors,
 )
+from hydet.modeling.selection.suppression import SelectedBoxes
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 from .dense_detector import DenseDetector, Predictions
@@ -262,13 +263,10 @@ class FCOS(DenseDetector):
             ratios.append((torch.minimum(near, far) / torch.maximum(near, far).clamp(min=1e-6)).clamp(min=0))
         return (ratios[0] * ratios[1]).sqrt()
 
-    def forward_inference(
-        self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
-    ) -> list[Instances]:
+    def select(self, features: Sequence[Tensor], predictions: Predictions) -> SelectedBoxes:
         """Select the detections of all images.
 
         Args:
-            images: the batch.
             features: per level, ``(N, C, H, W)``.
             predictions: logits, deltas and centerness from the head.
         """
@@ -284,4 +282,4 @@ class FCOS(DenseDetector):
             scores.append(
                 (gather_anchors(level, row).float().sigmoid() * gather_anchors(central, row)).sqrt()
             )  # (N, k, K)
-        return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)
+        return self._select(self.anchor_generator(features), rows, scores, deltas)

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from hydet.modeling.joining import build_proposal_generator, build_roi_heads
+from hydet.modeling.padded import PaddedResults, results_to_instances, to_regions
 from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.protocols import BackboneProtocol, ProposalGenerator, RegionHeads, Task
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
 from .meta_architecture import MetaArchitecture
 from .model_inputs import get_gt_instances, get_proposals, output_size
-from .proposals import generate_proposals
+from .proposals import generate_proposals, propose_padded
 from .training_image import draw_proposals
 
 __all__ = ["GeneralizedRCNN"]
@@ -129,9 +131,22 @@ class GeneralizedRCNN(MetaArchitecture):
             frame of the input.
         """
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        results = self._detect(batched_inputs, images, features, detected_instances)
+        if self.is_compiled and detected_instances is None:
+            results = results_to_instances(self.run_core(images), images.image_sizes)
+        else:
+            features = self.backbone(images.tensor)
+            results = self._detect(batched_inputs, images, features, detected_instances)
         return self._postprocess(results, batched_inputs, images.image_sizes) if do_postprocess else results
+
+    def inference_padded(self, images: Tensor, image_sizes: ImageSizes) -> PaddedResults:
+        """Detect objects as padded tensors; see ``MetaArchitecture.inference_padded``."""
+        return self._predict_padded(self.backbone(images), image_sizes)
+
+    def _predict_padded(self, features: Mapping[str, Tensor], image_sizes: ImageSizes) -> PaddedResults:
+        regions = to_regions(propose_padded(self.proposal_generator, features, image_sizes))
+        detections = self.roi_heads.detect_padded(features, regions, image_sizes)
+        logits = self.roi_heads.predict_padded(features, detections)
+        return PaddedResults(*detections, mask_logits=logits.masks, keypoint_logits=logits.keypoints)
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
         """Compute losses and results from one pass through the backbone and one set of proposals, in any mode."""
@@ -157,14 +172,17 @@ class GeneralizedRCNN(MetaArchitecture):
             Losses, and one result per image. It is that of ``inference``, but ``pred_masks`` is ``ROIMasks``.
         """
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
         losses: Losses = {}
-        if with_losses:
-            losses, proposals = self._compute_losses(batched_inputs, images, features)
+        if self.is_compiled and not with_losses:
+            results = results_to_instances(self.run_core(images), images.image_sizes)
         else:
-            proposals = self.get_proposals(batched_inputs, images, features)
-        with torch.no_grad():
-            results, _ = self.roi_heads(images, features, proposals)
+            features = self.backbone(images.tensor)
+            if with_losses:
+                losses, proposals = self._compute_losses(batched_inputs, images, features)
+            else:
+                proposals = self.get_proposals(batched_inputs, images, features)
+            with torch.no_grad():
+                results, _ = self.roi_heads(images, features, proposals)
         return losses, self._postprocess(results, batched_inputs, images.image_sizes, paste_masks=False)
 
     def visualize_training(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hydet.modeling.computed_buffers import ComputedBuffers
+from hydet.modeling.padded import PaddedResults
 from hydet.modeling.protocols import BackboneProtocol, Task
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import ImageList, Losses, ModelInput, ModelOutput
 
 from .model_inputs import check_image, check_image_type
@@ -43,6 +46,7 @@ class MetaArchitecture(ComputedBuffers):
     pixel_mean: Tensor
     pixel_std: Tensor
     input_format: str | None
+    _compiled_core: Callable[[Tensor, Tensor], PaddedResults] | None = None
 
     def __init__(
         self,
@@ -115,6 +119,47 @@ class MetaArchitecture(ComputedBuffers):
     @abstractmethod
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
         """Compute losses and results from one pass through the backbone, in any mode."""
+
+    def inference_padded(self, images: Tensor, image_sizes: ImageSizes) -> PaddedResults:
+        """Compute results as tensors, padded to a common number per image.
+
+        This is the tensor core of inference. It does not wait for the device, and no shape depends on the data, so it
+        compiles to one graph (``fullgraph=True``), exports, and runs in CUDA graphs.
+
+        Args:
+            images: ``(N, C, H, W)`` normalized images, padded as ``preprocess_image`` does.
+            image_sizes: N pairs (height, width) before padding, or an ``(N, 2)`` tensor of them. A compiled program
+                should take the tensor, which serves all sizes.
+
+        Returns:
+            Results in the frame of the network input.
+
+        Raises:
+            TypeError: if a part of the model has no tensor core.
+        """
+        raise TypeError(f"{type(self).__name__} has no tensor core: it does not define inference_padded")
+
+    def compile_core(self) -> None:
+        """Compile ``inference_padded`` as one graph at its first use, and use it for ``inference``.
+
+        Each padded size compiles once; image sizes within a padded size do not matter.
+        """
+        # Not a module attribute: pickles and state dicts of the model stay as they are.
+        self.__dict__["_compiled_core"] = torch.compile(self.inference_padded, fullgraph=True, dynamic=False)
+
+    @property
+    def is_compiled(self) -> bool:
+        """True after ``compile_core``."""
+        return self._compiled_core is not None
+
+    def run_core(self, images: ImageList) -> PaddedResults:
+        """Run the tensor core on a batch; compiled after ``compile_core``."""
+        core = self._compiled_core or self.inference_padded
+        return core(images.tensor, torch.tensor(images.image_sizes, device=images.device))
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_compiled_core"}
 
     def preprocess_image(self, batched_inputs: Sequence[ModelInput]) -> ImageList:
         """Normalize images, pad them with zeros at the right and bottom, and batch them.

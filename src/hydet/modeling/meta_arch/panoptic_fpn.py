@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from hydet.modeling.joining import build_sem_seg_head
+from hydet.modeling.padded import PaddedResults, results_to_instances
 from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.modeling.protocols import SemanticHead, Task
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import (
     ImageList,
     Instances,
@@ -120,12 +122,24 @@ class PanopticFPN(GeneralizedRCNN):
             do_postprocess = detected_instances
             detected_instances = None
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        logits = predict_logits(self.sem_seg_head, features)
-        detections = self._detect(batched_inputs, images, features, detected_instances)
+        if self.is_compiled and detected_instances is None:
+            padded = self.run_core(images)
+            assert padded.semantic_logits is not None
+            logits = padded.semantic_logits
+            detections = results_to_instances(padded, images.image_sizes)
+        else:
+            features = self.backbone(images.tensor)
+            logits = predict_logits(self.sem_seg_head, features)
+            detections = self._detect(batched_inputs, images, features, detected_instances)
         if not do_postprocess:
             return detections, logits
         return self._combine(detections, logits, batched_inputs, images)
+
+    def inference_padded(self, images: Tensor, image_sizes: ImageSizes) -> PaddedResults:
+        """Predict instances and semantic logits as padded tensors; see ``MetaArchitecture.inference_padded``."""
+        features = self.backbone(images)
+        logits = predict_logits(self.sem_seg_head, features)
+        return self._predict_padded(features, image_sizes)._replace(semantic_logits=logits)
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
         """Compute losses and results from one pass through the backbone and one set of proposals, in any mode."""
@@ -240,19 +254,14 @@ def combine_semantic_and_instance_outputs(
 
     Source: Kirillov et al. 2019 (arXiv:1801.00868), section 5 and the appendix on heuristics.
     """
-    segmentation = torch.zeros_like(semantic_results, dtype=torch.int32)
     segments: list[SegmentInfo] = []
-    scores = instance_results.scores.tolist()
-    classes = instance_results.pred_classes.tolist()
-    for i in instance_results.scores.argsort(descending=True, stable=True).tolist():
-        if scores[i] < instances_score_thresh:
-            break
-        mask = _instance_mask(instance_results, i, (segmentation.shape[0], segmentation.shape[1]))
-        free = mask & (segmentation == 0)
-        area, num_free = torch.stack([mask.sum(), free.sum()]).tolist()
-        # A fully covered instance has no pixel left, even if the threshold admits it.
-        if num_free == 0 or (area - num_free) / area > overlap_threshold:
-            continue
+    segmentation, rows = _place_instances(
+        instance_results, semantic_results, overlap_threshold, instances_score_thresh
+    )
+    labels, areas = _count_free_pixels(segmentation, semantic_results)
+    # One transfer for all instances and one for all labels, whatever their number.
+    scores, classes = instance_results.scores.tolist(), instance_results.pred_classes.tolist()
+    for i in rows:
         segments.append(
             {
                 "id": len(segments) + 1,
@@ -262,13 +271,51 @@ def combine_semantic_and_instance_outputs(
                 "instance_id": i,
             }
         )
-        segmentation[free] = len(segments)
-    is_free = segmentation == 0
-    for label in semantic_results.unique().tolist():
-        stuff = (semantic_results == label) & is_free
-        area = int(stuff.sum())
-        if label == 0 or area < stuff_area_thresh:
+    ids = torch.zeros_like(labels, dtype=torch.int32)
+    for label, area in enumerate(areas.tolist()):
+        if label == 0 or area == 0 or area < stuff_area_thresh:
             continue
         segments.append({"id": len(segments) + 1, "isthing": False, "category_id": label, "area": area})
-        segmentation[stuff] = len(segments)
-    return segmentation, segments
+        ids[label] = len(segments)
+    return torch.where(segmentation == 0, ids[semantic_results], segmentation), segments
+
+
+def _place_instances(
+    instances: Instances, labels: Tensor, overlap_threshold: float, score_threshold: float
+) -> tuple[Tensor, list[int]]:
+    """Give each instance the pixels that better instances have left, or drop it if they cover too much of it.
+
+    The device decides about each instance; the host waits twice, for the scores and for the decisions.
+
+    Returns:
+        ``(H, W)`` int32 ids from 1 in the order of the kept instances, and the rows of these instances.
+    """
+    segmentation = torch.zeros_like(labels, dtype=torch.int32)
+    size = (labels.shape[0], labels.shape[1])
+    scores = instances.scores.tolist()
+    order = [
+        i
+        for i in instances.scores.argsort(descending=True, stable=True).tolist()
+        if scores[i] >= score_threshold
+    ]
+    decisions = []
+    last_id = segmentation.new_zeros(())
+    for i in order:
+        mask = _instance_mask(instances, i, size)
+        free = mask & (segmentation == 0)
+        area, num_free = mask.sum(), free.sum()
+        covered = (area - num_free).double() / area.clamp(min=1)
+        # A fully covered instance has no pixel left, even if the threshold admits it.
+        is_kept = (num_free > 0) & (covered <= overlap_threshold)
+        last_id = last_id + is_kept
+        segmentation = torch.where(free & is_kept, last_id, segmentation)
+        decisions.append(is_kept)
+    flags = torch.stack(decisions).tolist() if decisions else []
+    return segmentation, [i for i, is_kept in zip(order, flags, strict=True) if is_kept]
+
+
+def _count_free_pixels(segmentation: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(C,)`` zeros with one entry per label, and the number of pixels of each label outside the segments."""
+    num_labels = int(labels.max()) + 1 if labels.numel() > 0 else 1
+    zeros = torch.zeros(num_labels, dtype=torch.int64, device=labels.device)
+    return zeros, zeros.scatter_add(0, labels.flatten(), (segmentation == 0).flatten().long())

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from hydet.modeling.joining import build_proposal_generator
+from hydet.modeling.padded import PaddedResults, results_to_instances, to_regions
 from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.protocols import BackboneProtocol, ProposalGenerator, Task
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
 from .meta_architecture import MetaArchitecture
 from .model_inputs import get_gt_instances, output_size
-from .proposals import generate_proposals
+from .proposals import generate_proposals, propose_padded
 from .training_image import draw_proposals
 
 __all__ = ["ProposalNetwork"]
@@ -72,8 +74,17 @@ class ProposalNetwork(MetaArchitecture):
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
         """Propose regions in each image, in any mode."""
         images = self.preprocess_image(batched_inputs)
-        proposals, _ = self.proposal_generator(images, self.backbone(images.tensor))
+        if self.is_compiled:
+            proposals = results_to_instances(self.run_core(images), images.image_sizes)
+        else:
+            proposals, _ = self.proposal_generator(images, self.backbone(images.tensor))
         return self._postprocess(proposals, batched_inputs, images)
+
+    def inference_padded(self, images: Tensor, image_sizes: ImageSizes) -> PaddedResults:
+        """Propose regions as padded tensors; see ``MetaArchitecture.inference_padded``."""
+        selected = propose_padded(self.proposal_generator, self.backbone(images), image_sizes)
+        boxes, counts = to_regions(selected)
+        return PaddedResults(boxes=boxes, scores=selected.scores, counts=counts)
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
         """Compute losses and proposals from one pass through the backbone, in any mode."""

@@ -23,6 +23,7 @@ from hydet.modeling.selection.dense import (
     gather_anchors,
     top_anchors,
 )
+from hydet.modeling.selection.suppression import SelectedBoxes
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 from .dense_detector import DenseDetector, Predictions
@@ -194,13 +195,10 @@ class RetinaNet(DenseDetector):
             boxes.append(matched_boxes)
         return labels, boxes
 
-    def forward_inference(
-        self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
-    ) -> list[Instances]:
+    def select(self, features: Sequence[Tensor], predictions: Predictions) -> SelectedBoxes:
         """Select the detections of all images.
 
         Args:
-            images: the batch.
             features: per level, ``(N, C, H, W)``.
             predictions: logits and deltas from the head.
         """
@@ -209,4 +207,4 @@ class RetinaNet(DenseDetector):
         best = [best_of_classes(x, self.num_classes) for x in predictions[0]]  # (N, R_i)
         rows = [top_anchors(x, self.test_topk_candidates) for x in best]
         scores = [gather_anchors(x, row).float().sigmoid() for x, row in zip(logits, rows, strict=True)]
-        return self._detect(self.anchor_generator(features), rows, scores, deltas, images.image_sizes)
+        return self._select(self.anchor_generator(features), rows, scores, deltas)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from hydet.modeling.joining import build_sem_seg_head
+from hydet.modeling.padded import PaddedResults
 from hydet.modeling.postprocessing import sem_seg_postprocess
 from hydet.modeling.protocols import BackboneProtocol, SemanticHead, Task
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import ImageList, Losses, ModelInput, ModelOutput
 
 from .meta_architecture import MetaArchitecture
@@ -68,8 +70,13 @@ class SemanticSegmentor(MetaArchitecture):
     def inference(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
         """Compute the class logits of every pixel, in any mode."""
         images = self.preprocess_image(batched_inputs)
-        logits = predict_logits(self.sem_seg_head, self.backbone(images.tensor))
+        logits = self.run_core(images).semantic_logits
+        assert logits is not None
         return self._postprocess(logits, batched_inputs, images)
+
+    def inference_padded(self, images: Tensor, image_sizes: ImageSizes) -> PaddedResults:
+        """Compute the class logits of every pixel; see ``MetaArchitecture.inference_padded``."""
+        return PaddedResults(semantic_logits=predict_logits(self.sem_seg_head, self.backbone(images)))
 
     def losses_and_inference(self, batched_inputs: Sequence[ModelInput]) -> tuple[Losses, list[ModelOutput]]:
         """Compute losses and logits from one pass through the backbone, in any mode."""

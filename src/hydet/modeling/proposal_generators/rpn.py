@@ -16,7 +16,8 @@ from hydet.modeling.box_regression import BoxTransform, dense_box_regression_los
 from hydet.modeling.matcher import Matcher, match_boxes
 from hydet.modeling.protocols import AnchorGenerator
 from hydet.modeling.sampling import sample_balanced
-from hydet.modeling.selection.proposals import select_proposals
+from hydet.modeling.selection.proposals import select_proposal_boxes, to_proposals
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.modeling.selection.top_k import gather_rows, top_k
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
@@ -138,22 +139,42 @@ class RPN(nn.Module):
             ValueError: if a feature map is missing.
             NonFiniteProposalsError: in training mode, if boxes or scores are infinite or NaN.
         """
-        missing = [name for name in self.in_features if name not in features]
-        if missing:
-            raise ValueError(f"RPN: in_features has {missing}; the backbone produces {list(features)}")
-        levels = [features[name] for name in self.in_features]
-        anchors = self.anchor_generator(levels)
-        logits, deltas = self.rpn_head(levels)
-        logits = [x.permute(0, 2, 3, 1).flatten(1) for x in logits]  # (N, A, H, W) -> (N, R_i)
-        dim = self.anchor_generator.box_dim
-        deltas = [  # (N, A * D, H, W) -> (N, R_i, D)
-            x.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in deltas
-        ]
+        anchors, logits, deltas = self._predict(features)
         losses: Losses = {}
         if gt_instances is not None:
             labels, boxes = self.label_and_sample_anchors(anchors, gt_instances)
             losses = self.losses(anchors, logits, labels, deltas, boxes)
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
+
+    @torch.no_grad()
+    def propose_padded(
+        self, features: Mapping[str, Tensor], image_sizes: ImageSizes
+    ) -> tuple[SelectedBoxes, Tensor]:
+        """Propose regions without waiting for the device; no shape depends on the data.
+
+        Args:
+            features: feature maps by name, ``(N, C, H, W)``.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them.
+
+        Returns:
+            The proposals, whose ``scores`` are logits, and the ``(N,)`` number of candidates per image that were
+            dropped because their box or score is not finite.
+        """
+        return self._select(*self._predict(features), image_sizes)
+
+    def _predict(self, features: Mapping[str, Tensor]) -> tuple[Sequence[Boxes], list[Tensor], list[Tensor]]:
+        """Return the anchors, ``(N, R_i)`` logits and ``(N, R_i, D)`` deltas of each level."""
+        missing = [name for name in self.in_features if name not in features]
+        if missing:
+            raise ValueError(f"RPN: in_features has {missing}; the backbone produces {list(features)}")
+        levels = [features[name] for name in self.in_features]
+        logits, deltas = self.rpn_head(levels)
+        dim = self.anchor_generator.box_dim
+        return (
+            self.anchor_generator(levels),
+            [x.permute(0, 2, 3, 1).flatten(1) for x in logits],  # (N, A, H, W) -> (N, R_i)
+            [x.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in deltas],
+        )
 
     @torch.no_grad()
     def label_and_sample_anchors(
@@ -256,19 +277,32 @@ class RPN(nn.Module):
         Returns:
             Per image, ``Instances`` with ``proposal_boxes`` and ``objectness_logits``, without gradient.
         """
-        top = [top_k(level, self.pre_nms_topk[self.training]) for level in pred_objectness_logits]
-        scores = [level.gather(1, index) for level, index in zip(pred_objectness_logits, top, strict=True)]
-        deltas = [gather_rows(level, index) for level, index in zip(pred_anchor_deltas, top, strict=True)]
+        selected, num_non_finite = self._select(
+            anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes
+        )
+        return to_proposals(selected, num_non_finite, image_sizes, training=self.training)
+
+    def _select(
+        self,
+        anchors: Sequence[Boxes],
+        logits: Sequence[Tensor],
+        deltas: Sequence[Tensor],
+        image_sizes: ImageSizes,
+    ) -> tuple[SelectedBoxes, Tensor]:
+        """Decode the best anchors of each level, and select among them; see ``propose_padded``."""
+        top = [top_k(level, self.pre_nms_topk[self.training]) for level in logits]
+        scores = [level.gather(1, index) for level, index in zip(logits, top, strict=True)]
+        best_deltas = [gather_rows(level, index) for level, index in zip(deltas, top, strict=True)]
         sources = [level.tensor[index] for level, index in zip(anchors, top, strict=True)]  # (N, k_i, D)
-        boxes = self.box2box_transform.apply_deltas(torch.cat(deltas, dim=1), torch.cat(sources, dim=1))
-        return select_proposals(
-            boxes.split([index.shape[1] for index in top], dim=1),
-            scores,
+        boxes = self.box2box_transform.apply_deltas(torch.cat(best_deltas, dim=1), torch.cat(sources, dim=1))
+        return select_proposal_boxes(
+            boxes,
+            torch.cat(scores, dim=1),
+            torch.cat([torch.full_like(index, i) for i, index in enumerate(top)], dim=1),
             image_sizes,
             nms_thresh=self.nms_thresh,
             post_nms_topk=self.post_nms_topk[self.training],
             min_box_size=self.min_box_size,
-            training=self.training,
         )
 
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from hydet.modeling.matcher import Matcher
+from hydet.modeling.padded import PaddedDetections, PaddedRegions, to_detections, to_rois
 from hydet.modeling.selection import fast_rcnn_inference
+from hydet.modeling.selection.suppression import ImageSizes, clip_to_images
 from hydet.structures import Boxes, Instances, Losses
 
 from .interfaces import BoxPredictions, BoxPredictor, Features, RegionPooler
+from .region_calls import as_padded
 from .standard_roi_heads import StandardROIHeads
 
 __all__ = ["CascadeROIHeads"]
@@ -120,6 +123,22 @@ class CascadeROIHeads(StandardROIHeads):
             predictor.test_topk_per_image,
         )
         return detections
+
+    def detect_padded(
+        self, features: Features, regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> PaddedDetections:
+        """Detect boxes without waiting for the device; see ``ROIHeads.detect_padded``."""
+        maps = [features[name] for name in self.box_in_features]
+        boxes, probabilities = regions.boxes, []
+        for stage, head in enumerate(self.box_head):
+            predictor = as_padded(self._box_predictors()[stage])
+            scores, deltas = self._box_predictors()[stage](head(self.box_pooler.pool(maps, to_rois(boxes))))
+            probabilities.append(predictor.to_probabilities(scores))
+            decoded = predictor.decode(deltas, boxes)  # (N, R, G, D)
+            if stage + 1 < self.num_cascade_stages:
+                boxes = clip_to_images(decoded[:, :, 0], image_sizes)
+        mean = torch.stack(probabilities).mean(dim=0).unflatten(0, regions.boxes.shape[:2])
+        return to_detections(predictor.select_from(decoded, mean, regions.counts, image_sizes))
 
     def _run_stage(
         self, features: Features, proposals: Sequence[Instances], stage: int, *, scale_gradient: bool = False

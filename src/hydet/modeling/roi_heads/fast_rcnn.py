@@ -15,7 +15,10 @@ from hydet.modeling.box_regression import (
     Box2BoxTransformRotated,
     box_regression_loss,
 )
+from hydet.modeling.padded import PaddedRegions
 from hydet.modeling.selection import fast_rcnn_inference
+from hydet.modeling.selection.detections import select_region_boxes
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.structures import Instances, Losses
 
 from .interfaces import BoxPredictions
@@ -54,6 +57,7 @@ class FastRCNNOutputLayers(nn.Module):
     Source: Girshick 2015 (arXiv:1504.08083); federated loss, Zhou et al. 2021 (arXiv:2103.07461), section 3.1.
     """
 
+    float32_layers = ("cls_score", "bbox_pred")  # reduced precision would move boxes and reorder scores
     fed_loss_cls_weights: Tensor  # (K,), only with use_fed_loss
 
     def __init__(
@@ -266,6 +270,66 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_topk_per_image,
         )
 
+    def select(
+        self, predictions: tuple[Tensor, Tensor], regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
+        """Select detections without waiting for the device; no shape depends on the data.
+
+        Args:
+            predictions: output of ``forward`` for all N * R regions, padding included.
+            regions: R regions of each of N images.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them.
+
+        Returns:
+            See ``select_class_boxes``.
+        """
+        return self.select_from(
+            self.decode(predictions[1], regions.boxes),
+            self.to_probabilities(predictions[0]).unflatten(0, regions.boxes.shape[:2]),
+            regions.counts,
+            image_sizes,
+        )
+
+    def select_from(
+        self, boxes: Tensor, probabilities: Tensor, counts: Tensor, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
+        """Select detections among decoded boxes.
+
+        Args:
+            boxes: ``(N, R, G, D)``, one box per class, or G = 1.
+            probabilities: ``(N, R, K + 1)``, background last.
+            counts: ``(N,)`` number of regions per image.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them.
+        """
+        return select_region_boxes(
+            boxes,
+            probabilities,
+            counts,
+            image_sizes,
+            score_threshold=self.test_score_thresh,
+            nms_threshold=self.test_nms_thresh,
+            max_detections=self.test_topk_per_image,
+        )
+
+    def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """Decode the boxes of all classes, not clipped.
+
+        Args:
+            deltas: ``(N * R, G * D)``, G is K or 1.
+            boxes: ``(N, R, D)``.
+
+        Returns:
+            ``(N, R, G, D)``.
+        """
+        decoded = self.box2box_transform.apply_deltas(_at_least_float32(deltas), boxes.flatten(0, 1))
+        split: Tensor = decoded.unflatten(0, boxes.shape[:2]).unflatten(2, (-1, self.box_dim))
+        return split
+
+    def to_probabilities(self, scores: Tensor) -> Tensor:
+        """Return the ``(R, K + 1)`` class probabilities of ``(R, K + 1)`` logits."""
+        logits = _at_least_float32(scores)
+        return logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
+
     def predict_boxes_for_gt_classes(
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> list[Tensor]:
@@ -313,9 +377,7 @@ class FastRCNNOutputLayers(nn.Module):
         Returns:
             Per image, ``(R_i, K + 1)``, background last.
         """
-        scores = _at_least_float32(predictions[0])
-        probabilities = scores.sigmoid() if self.use_sigmoid_ce else scores.softmax(dim=-1)
-        return list(probabilities.split([len(p) for p in proposals]))
+        return list(self.to_probabilities(predictions[0]).split([len(p) for p in proposals]))
 
     def _decode(self, deltas: Tensor, proposals: Sequence[Instances]) -> list[Tensor]:
         boxes = self.box2box_transform.apply_deltas(_at_least_float32(deltas), _cat_boxes(proposals))

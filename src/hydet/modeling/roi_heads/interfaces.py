@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from hydet.modeling.padded import PaddedRegions
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.structures import Boxes, Instances, Losses
 
-__all__ = ["BoxPredictions", "BoxPredictor", "Features", "RegionHead", "RegionPooler"]
+__all__ = [
+    "BoxPredictions",
+    "BoxPredictor",
+    "Features",
+    "PaddedBoxPredictor",
+    "RegionHead",
+    "RegionPooler",
+]
 
 # Feature maps by name, (N, C_l, H_l, W_l) each.
 Features = Mapping[str, Tensor]
@@ -34,6 +43,10 @@ class RegionPooler(Protocol):
 
     def __call__(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
         """Return ``(R, C, H, W)`` features of all boxes, image by image, from one feature map per level."""
+        ...
+
+    def pool(self, x: list[Tensor], rois: Tensor) -> Tensor:
+        """Return ``(R, C, H, W)`` features of ``(R, 1 + D)`` regions, which start with the index of their image."""
         ...
 
 
@@ -84,6 +97,34 @@ class BoxPredictor(Protocol):
         self, predictions: tuple[Tensor, Tensor], proposals: Sequence[Instances]
     ) -> list[Tensor]:
         """Return ``(R_i, K + 1)`` class probabilities per image, background last."""
+        ...
+
+
+@runtime_checkable
+class PaddedBoxPredictor(Protocol):
+    """A box predictor that works on padded batches, such as ``FastRCNNOutputLayers``.
+
+    The methods do not wait for the device, and no shape depends on the data.
+    """
+
+    def select(
+        self, predictions: tuple[Tensor, Tensor], regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
+        """Select detections from the predictions for all regions, padding included."""
+        ...
+
+    def select_from(
+        self, boxes: Tensor, probabilities: Tensor, counts: Tensor, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
+        """Select detections among ``(N, R, G, D)`` boxes with ``(N, R, K + 1)`` class probabilities."""
+        ...
+
+    def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:
+        """Return ``(N, R, G, D)`` boxes for ``(N * R, G * D)`` deltas of ``(N, R, D)`` regions."""
+        ...
+
+    def to_probabilities(self, scores: Tensor) -> Tensor:
+        """Return the class probabilities of ``(R, K + 1)`` logits."""
         ...
 
 

@@ -78,6 +78,7 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: Sequen
     counts = [instances_i.pred_boxes.tensor.shape[0] for instances_i in pred_instances]
     boxes = torch.cat([instances_i.pred_boxes.tensor for instances_i in pred_instances])
     heatmaps = pred_keypoint_logits.detach()
+    heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
     # heatmaps_to_keypoints returns (x, y, logit, score).
     keypoints = heatmaps_to_keypoints(heatmaps, boxes.detach())[:, :, [0, 1, 3]]
     per_image = zip(pred_instances, keypoints.split(counts), heatmaps.split(counts), strict=True)

@@ -125,6 +125,10 @@ class BaseMaskRCNNHead(nn.Module, ABC):
         mask_rcnn_inference(x, results)
         return results
 
+    def predict_logits(self, x: Tensor, classes: Tensor) -> Tensor:
+        """Compute the mask logits of one class per region: ``(R, C, H, W)`` features to ``(R, M, M)`` logits."""
+        return _select_class(self.layers(x), [classes])[:, 0]
+
     @abstractmethod
     def layers(self, x: Tensor) -> Tensor:
         """Compute ``(R, C, M, M)`` mask logits from ``(R, channels, H, W)`` features, C being classes or 1."""

@@ -1,4 +1,4 @@
-"""Calls of mask and keypoint heads, for losses or for predictions."""
+"""Calls of the parts of ROI heads, for losses, for predictions, and on padded batches."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from copy import copy
 
 from torch import Tensor
 
+from hydet.modeling.padded import PaddedDetections
 from hydet.structures import Instances, Losses
 
-from .interfaces import Features, RegionHead
+from .interfaces import BoxPredictor, Features, PaddedBoxPredictor, RegionHead
+from .keypoint_head import BaseKeypointRCNNHead
+from .mask_head import BaseMaskRCNNHead
 
-__all__ = ["compute_region_losses", "predict_regions"]
+__all__ = [
+    "as_padded",
+    "compute_region_losses",
+    "predict_keypoint_logits",
+    "predict_mask_logits",
+    "predict_regions",
+]
 
 
 def compute_region_losses(head: RegionHead, x: Tensor | Features, proposals: Sequence[Instances]) -> Losses:
@@ -65,3 +74,47 @@ def _without_ground_truth(detections: Instances) -> Instances:
     return Instances(
         detections.image_size, **{name: fields[name] for name in fields if not name.startswith("gt_")}
     )
+
+
+def as_padded(predictor: BoxPredictor) -> PaddedBoxPredictor:
+    """Return the box predictor, if it works on padded batches.
+
+    Raises:
+        TypeError: if it does not.
+    """
+    if not isinstance(predictor, PaddedBoxPredictor):
+        raise TypeError(
+            f"{type(predictor).__name__} has no tensor core: it needs the methods of PaddedBoxPredictor; FastRCNNOutputLayers "
+            "has them"
+        )
+    return predictor
+
+
+def predict_mask_logits(head: RegionHead, x: Tensor, detections: PaddedDetections) -> Tensor:
+    """Return the ``(N, K, M, M)`` mask logits of the detected classes.
+
+    Args:
+        head: a mask head.
+        x: ``(N * K, C, H, W)`` features.
+        detections: N images with K detections each, padding included.
+
+    Raises:
+        TypeError: if the head is not a ``BaseMaskRCNNHead``.
+    """
+    if not isinstance(head, BaseMaskRCNNHead):
+        raise TypeError(f"{type(head).__name__} has no tensor core: derive it from BaseMaskRCNNHead")
+    logits = head.predict_logits(x, detections.classes.flatten())
+    by_image: Tensor = logits.unflatten(0, detections.scores.shape)
+    return by_image
+
+
+def predict_keypoint_logits(head: RegionHead, x: Tensor, detections: PaddedDetections) -> Tensor:
+    """Return the ``(N, K, P, S, S)`` heatmap logits of detections; see ``predict_mask_logits``.
+
+    Raises:
+        TypeError: if the head is not a ``BaseKeypointRCNNHead``.
+    """
+    if not isinstance(head, BaseKeypointRCNNHead):
+        raise TypeError(f"{type(head).__name__} has no tensor core: derive it from BaseKeypointRCNNHead")
+    by_image: Tensor = head.layers(x).unflatten(0, detections.scores.shape)
+    return by_image

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.padded import PaddedDetections, PaddedRegions, RegionLogits, to_detections, to_rois
 from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.selection import select_foreground_proposals
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 from .checks import check_box_predictor, check_given_boxes, check_mask_head
 from .interfaces import BoxPredictor, Features, RegionHead, RegionPooler
-from .region_calls import compute_region_losses, predict_regions
+from .region_calls import as_padded, compute_region_losses, predict_mask_logits, predict_regions
 from .roi_heads import ROIHeads
 
 __all__ = ["Res5ROIHeads"]
@@ -105,6 +107,27 @@ class Res5ROIHeads(ROIHeads):
             return list(instances)
         regions = self._shared_roi_transform(features, [p.pred_boxes for p in instances])
         return predict_regions(self.mask_head, regions, instances)
+
+    def detect_padded(
+        self, features: Features, regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> PaddedDetections:
+        """Detect boxes without waiting for the device; see ``ROIHeads.detect_padded``."""
+        predictor = as_padded(self.box_predictor)
+        x = self._transform_padded(features, regions.boxes)
+        predictions = self.box_predictor(x.mean(dim=(2, 3)))
+        return to_detections(predictor.select(predictions, regions, image_sizes))
+
+    def predict_padded(self, features: Features, detections: PaddedDetections) -> RegionLogits:
+        """Predict masks of all detections, padding included; see ``ROIHeads.predict_padded``."""
+        if not self.mask_on:
+            return RegionLogits()
+        x = self._transform_padded(features, detections.boxes)
+        return RegionLogits(masks=predict_mask_logits(self.mask_head, x, detections))
+
+    def _transform_padded(self, features: Features, boxes: Tensor) -> Tensor:
+        maps = [features[name] for name in self.in_features]
+        regions: Tensor = self.res5(self.pooler.pool(maps, to_rois(boxes)))
+        return regions
 
     def _shared_roi_transform(self, features: Features, boxes: list[Boxes]) -> Tensor:
         regions: Tensor = self.res5(self.pooler([features[name] for name in self.in_features], boxes))

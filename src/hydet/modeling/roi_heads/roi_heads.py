@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hydet.modeling.matcher import Matcher
+from hydet.modeling.padded import PaddedDetections, PaddedRegions, RegionLogits
 from hydet.modeling.proposal_generators import add_ground_truth_to_proposals
 from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.sampling import subsample_labels
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import BitMasks, ImageList, Instances, Losses, pairwise_iou
 
 from .interfaces import Features
@@ -96,6 +98,32 @@ class ROIHeads(nn.Module, ABC):
             With targets, the sampled proposals and the losses. Without, the detections and no losses. Detections have
             ``pred_boxes`` in pixels of the input, ``scores``, ``pred_classes``, and the fields that the heads add.
         """
+
+    def detect_padded(
+        self, features: Features, regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> PaddedDetections:
+        """Detect boxes in a padded batch, without waiting for the device; no shape depends on the data.
+
+        Args:
+            features: feature maps by name, ``(N, C, H, W)`` each.
+            regions: proposals of N images.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them.
+
+        Raises:
+            TypeError: if this class does not implement it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no tensor core: it needs detect_padded and predict_padded"
+        )
+
+    def predict_padded(self, features: Features, detections: PaddedDetections) -> RegionLogits:
+        """Predict masks and keypoints of detections; those of padding have no meaning.
+
+        Args:
+            features: feature maps by name, ``(N, C, H, W)`` each.
+            detections: of N images, from ``detect_padded``.
+        """
+        return RegionLogits()
 
     def detect_boxes(
         self, images: ImageList, features: Features, proposals: Sequence[Instances]

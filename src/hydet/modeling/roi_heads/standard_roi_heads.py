@@ -9,13 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hydet.modeling.padded import PaddedDetections, PaddedRegions, RegionLogits, to_detections, to_rois
 from hydet.modeling.protocols import DetectionLimits, Task
 from hydet.modeling.selection import select_foreground_proposals, select_proposals_with_visible_keypoints
+from hydet.modeling.selection.suppression import ImageSizes
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 from .checks import check_box_predictor, check_given_boxes, check_mask_head
 from .interfaces import BoxPredictions, BoxPredictor, Features, RegionHead, RegionPooler
-from .region_calls import compute_region_losses, predict_regions
+from .region_calls import (
+    as_padded,
+    compute_region_losses,
+    predict_keypoint_logits,
+    predict_mask_logits,
+    predict_regions,
+)
 from .roi_heads import ROIHeads
 
 __all__ = ["StandardROIHeads"]
@@ -188,6 +196,27 @@ class StandardROIHeads(ROIHeads):
         detections, _ = self.box_predictor.inference(self._predict(features, proposals), proposals)
         return detections
 
+    def detect_padded(
+        self, features: Features, regions: PaddedRegions, image_sizes: ImageSizes
+    ) -> PaddedDetections:
+        """Detect boxes without waiting for the device; see ``ROIHeads.detect_padded``."""
+        predictor = as_padded(self.box_predictor)
+        x = self.box_pooler.pool([features[name] for name in self.box_in_features], to_rois(regions.boxes))
+        predictions = self.box_predictor(self.box_head(x))
+        return to_detections(predictor.select(predictions, regions, image_sizes))
+
+    def predict_padded(self, features: Features, detections: PaddedDetections) -> RegionLogits:
+        """Predict masks and keypoints of all detections, padding included; see ``ROIHeads.predict_padded``."""
+        rois = to_rois(detections.boxes)
+        masks = keypoints = None
+        if self.mask_on:
+            x = _pool_padded(features, self.mask_in_features, self.mask_pooler, rois)
+            masks = predict_mask_logits(self.mask_head, x, detections)
+        if self.keypoint_on:
+            x = _pool_padded(features, self.keypoint_in_features, self.keypoint_pooler, rois)
+            keypoints = predict_keypoint_logits(self.keypoint_head, x, detections)
+        return RegionLogits(masks, keypoints)
+
     def _predict(self, features: Features, proposals: Sequence[Instances]) -> BoxPredictions:
         pooled = self.box_pooler(
             [features[name] for name in self.box_in_features], [p.proposal_boxes for p in proposals]
@@ -218,6 +247,14 @@ class StandardROIHeads(ROIHeads):
         boxes = [p.pred_boxes for p in instances]
         x = _pool(features, self.keypoint_in_features, self.keypoint_pooler, boxes)
         return predict_regions(self.keypoint_head, x, instances)
+
+
+def _pool_padded(
+    features: Features, names: Sequence[str], pooler: RegionPooler | None, rois: Tensor
+) -> Tensor:
+    if pooler is None:
+        raise TypeError("a head without a pooler reads feature maps itself; it has no tensor core")
+    return pooler.pool([features[name] for name in names], rois)
 
 
 def _pool(

@@ -15,10 +15,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from hydet.structures import Boxes, Instances, RotatedBoxes
 
-from .suppression import SelectedBoxes, clip_to_images, select_boxes
+from .suppression import ImageSizes, SelectedBoxes, clip_to_images, select_boxes
 from .top_k import top_k
 
 __all__ = ["fast_rcnn_inference", "fast_rcnn_inference_rotated"]
+
+# An R-CNN with 80 classes and a threshold of 0.05 has a few hundred candidates in a crowded image.
+MAX_CANDIDATES = 4096
 
 
 def fast_rcnn_inference(
@@ -77,11 +80,55 @@ def fast_rcnn_inference_rotated(
     return _select(boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image, RotatedBoxes)
 
 
+def select_region_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    counts: Tensor | None,
+    image_sizes: ImageSizes,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    max_detections: int,
+) -> SelectedBoxes:
+    """Select detections among the regions of a batch; regions with a non-finite number give none.
+
+    A compiled or exported program admits at most ``MAX_CANDIDATES`` pairs of region and class per image to the
+    suppression, because it cannot count them.
+
+    Args:
+        boxes: ``(N, R, G, D)``.
+        scores: ``(N, R, K + 1)``, background last.
+        counts: ``(N,)`` number of regions per image, the others are padding; None if there is no padding.
+        image_sizes: N pairs (height, width); boxes are clipped to them.
+        score_threshold: only pairs with a higher score are candidates.
+        nms_threshold: a box is dropped if its IoU with a better box of its image and class is greater.
+        max_detections: number of detections per image; negative for all.
+
+    Returns:
+        See ``select_class_boxes``.
+    """
+    boxes, scores = boxes.float(), scores.to(torch.promote_types(scores.dtype, torch.float32))
+    valid = boxes.isfinite().all(dim=3).all(dim=2) & scores.isfinite().all(dim=2)
+    if counts is not None:
+        valid &= torch.arange(valid.shape[1], device=valid.device) < counts[:, None]
+    is_counted = not torch.compiler.is_compiling()
+    return select_class_boxes(
+        boxes,
+        scores[..., :-1],
+        valid,
+        image_sizes,
+        score_threshold=score_threshold,
+        nms_threshold=nms_threshold,
+        max_detections=max_detections,
+        max_candidates=None if is_counted else MAX_CANDIDATES,
+    )
+
+
 def select_class_boxes(
     boxes: Tensor,
     scores: Tensor,
     valid: Tensor,
-    image_sizes: Sequence[tuple[int, int]],
+    image_sizes: ImageSizes,
     *,
     score_threshold: float,
     nms_threshold: float,
@@ -202,16 +249,11 @@ def _select(
     if len(widths) > 1:  # only some images have one box per class
         boxes = [rows.repeat(1, num_classes) if rows.shape[1] == dim else rows for rows in boxes]
 
-    all_boxes, all_scores = _to_batch(boxes).float(), _to_batch(scores)  # (N, R, G * D), (N, R, K + 1)
-    all_scores = all_scores.to(torch.promote_types(all_scores.dtype, torch.float32))
-    valid = all_boxes.isfinite().all(dim=2) & all_scores.isfinite().all(dim=2)
-    if any(count != counts[0] for count in counts):
-        region = torch.arange(valid.shape[1], device=valid.device)
-        valid &= region < torch.tensor(counts, device=valid.device)[:, None]
-    selected = select_class_boxes(
-        all_boxes.unflatten(2, (-1, dim)),
-        all_scores[..., :-1],
-        valid,
+    has_padding = any(count != counts[0] for count in counts)
+    selected = select_region_boxes(
+        _to_batch(boxes).unflatten(2, (-1, dim)),
+        _to_batch(scores),
+        torch.tensor(counts, device=boxes[0].device) if has_padding else None,
         image_shapes,
         score_threshold=score_thresh,
         nms_threshold=nms_thresh,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hydet.structures import Boxes, Instances, RotatedBoxes
 
-from .suppression import SelectedBoxes, clip_to_images, select_boxes
+from .suppression import ImageSizes, SelectedBoxes, clip_to_images, select_boxes
 from .top_k import gather_rows, top_k
 
 __all__ = ["NonFiniteProposalsError", "find_top_rpn_proposals", "find_top_rrpn_proposals"]
@@ -61,15 +61,16 @@ def find_top_rpn_proposals(
     top = [top_k(level, pre_nms_topk) for level in pred_objectness_logits]
     boxes = [gather_rows(level, index) for level, index in zip(proposals, top, strict=True)]
     scores = [level.gather(1, index) for level, index in zip(pred_objectness_logits, top, strict=True)]
-    return select_proposals(
-        boxes,
-        scores,
+    selected, num_non_finite = select_proposal_boxes(
+        torch.cat(boxes, dim=1),
+        torch.cat(scores, dim=1),
+        torch.cat([torch.full_like(index, i) for i, index in enumerate(top)], dim=1),
         image_sizes,
         nms_thresh=nms_thresh,
         post_nms_topk=post_nms_topk,
         min_box_size=min_box_size,
-        training=training,
     )
+    return to_proposals(selected, num_non_finite, image_sizes, training=training)
 
 
 def find_top_rrpn_proposals(
@@ -113,62 +114,11 @@ def find_top_rrpn_proposals(
     )
 
 
-def select_proposals(
-    boxes: Sequence[Tensor],
-    scores: Sequence[Tensor],
-    image_sizes: Sequence[tuple[int, int]],
-    *,
-    nms_thresh: float,
-    post_nms_topk: int,
-    min_box_size: float,
-    training: bool,
-) -> list[Instances]:
-    """Select proposals among the candidates of all levels; waits for the device once, for the counts.
-
-    Args:
-        boxes: per level, ``(N, C_i, D)``, D is 4 or 5 (rotated).
-        scores: per level, ``(N, C_i)``.
-        image_sizes: N pairs (height, width).
-        nms_thresh: a box is dropped if its IoU with a better box of its image and level is greater.
-        post_nms_topk: number of boxes per image.
-        min_box_size: in pixels; after clipping, both sides of a box must be strictly longer.
-        training: True makes a non-finite prediction an error; False drops it.
-
-    Returns:
-        See ``find_top_rpn_proposals``.
-
-    Raises:
-        NonFiniteProposalsError: in training, if a prediction is infinite or NaN; it names the images.
-    """
-    levels = [torch.full_like(level, i, dtype=torch.int64) for i, level in enumerate(scores)]
-    selected, num_non_finite = select_proposal_boxes(
-        torch.cat(list(boxes), dim=1),
-        torch.cat(list(scores), dim=1),
-        torch.cat(levels, dim=1),
-        image_sizes,
-        nms_thresh=nms_thresh,
-        post_nms_topk=post_nms_topk,
-        min_box_size=min_box_size,
-    )
-    counts, num_bad = torch.stack([selected.counts, num_non_finite]).tolist()
-    if training and any(num_bad):
-        raise _non_finite_error(num_bad)
-    container = Boxes if selected.boxes.shape[2] == 4 else RotatedBoxes
-    return [
-        Instances(
-            size,
-            proposal_boxes=container(selected.boxes[i, : counts[i]]),
-            objectness_logits=selected.scores[i, : counts[i]],
-        )
-        for i, size in enumerate(image_sizes)
-    ]
-
-
 def select_proposal_boxes(
     boxes: Tensor,
     scores: Tensor,
     levels: Tensor,
-    image_sizes: Sequence[tuple[int, int]],
+    image_sizes: ImageSizes,
     *,
     nms_thresh: float,
     post_nms_topk: int,
@@ -199,6 +149,37 @@ def select_proposal_boxes(
         boxes, scores.float(), levels, valid, iou_threshold=nms_thresh, max_outputs=post_nms_topk
     )
     return selected, (~is_finite).sum(dim=1)
+
+
+def to_proposals(
+    selected: SelectedBoxes, num_non_finite: Tensor, image_sizes: Sequence[tuple[int, int]], *, training: bool
+) -> list[Instances]:
+    """Convert selected boxes to ``Instances`` without padding; waits for the device once, for the counts.
+
+    Args:
+        selected: boxes of N images, and their logits.
+        num_non_finite: ``(N,)`` number of candidates that were dropped because they are not finite.
+        image_sizes: N pairs (height, width).
+        training: True makes a non-finite candidate an error.
+
+    Returns:
+        See ``find_top_rpn_proposals``.
+
+    Raises:
+        NonFiniteProposalsError: in training, if a candidate is infinite or NaN; it names the images.
+    """
+    counts, num_bad = torch.stack([selected.counts, num_non_finite]).tolist()
+    if training and any(num_bad):
+        raise _non_finite_error(num_bad)
+    container = Boxes if selected.boxes.shape[2] == 4 else RotatedBoxes
+    return [
+        Instances(
+            size,
+            proposal_boxes=container(selected.boxes[i, : counts[i]]),
+            objectness_logits=selected.scores[i, : counts[i]],
+        )
+        for i, size in enumerate(image_sizes)
+    ]
 
 
 def _non_finite_error(num_bad: Sequence[int]) -> NonFiniteProposalsError:

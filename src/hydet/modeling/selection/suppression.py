@@ -11,13 +11,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hydet.layers import batched_nms, batched_nms_rotated
-from hydet.layers.dense_ops import nms_padded
+from hydet.layers import batched_nms
+from hydet.layers.dense_ops import nms_padded, nms_rotated_padded
 from hydet.structures.box_ops import clip_boxes, clip_rotated_boxes
 
 from .top_k import gather_rows, smaller
 
 __all__: list[str] = []
+
+
+# N pairs (height, width), or an (N, 2) tensor of them. A compiled program takes the tensor: it serves images of all sizes,
+# while pairs of numbers would become constants.
+ImageSizes = Sequence[tuple[int, int]] | Tensor
 
 
 class SelectedBoxes(NamedTuple):
@@ -60,7 +65,7 @@ def select_boxes(
     )
 
 
-def clip_to_images(boxes: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+def clip_to_images(boxes: Tensor, image_sizes: ImageSizes) -> Tensor:
     """Clip the boxes of each image to it; of rotated boxes, only those within a degree of upright.
 
     Args:
@@ -68,9 +73,13 @@ def clip_to_images(boxes: Tensor, image_sizes: Sequence[tuple[int, int]]) -> Ten
         image_sizes: N pairs (height, width).
     """
     clip = clip_boxes if boxes.shape[2] == 4 else clip_rotated_boxes
-    if len(set(image_sizes)) == 1:  # plain numbers spare a copy to the device
+    if isinstance(image_sizes, Tensor):
+        sizes = image_sizes.to(boxes)
+    elif len(set(image_sizes)) == 1:  # plain numbers spare a copy to the device
         return clip(boxes, *image_sizes[0])
-    height, width = boxes.new_tensor(image_sizes).view(-1, 2, 1).unbind(1)  # (N, 1)
+    else:
+        sizes = boxes.new_tensor(image_sizes)
+    height, width = sizes[:, :, None].unbind(1)  # (N, 1)
     return clip(boxes, height, width)
 
 
@@ -91,7 +100,9 @@ def suppress(
         ``(N, K)`` indices by descending score, and ``(N,)`` counts; indices beyond the count are padding.
     """
     limit = boxes.shape[1] if max_outputs < 0 else smaller(max_outputs, boxes.shape[1])
-    if boxes.shape[2] == 4 and not torch.compiler.is_exporting():  # exported programs run without hydet's ops
+    if boxes.shape[2] == 5:
+        return nms_rotated_padded(boxes, scores, iou_threshold, groups=groups, valid=valid, max_outputs=limit)
+    if not torch.compiler.is_exporting():  # exported programs run without hydet's ops
         return nms_padded(boxes, scores, iou_threshold, groups=groups, valid=valid, max_outputs=limit)
     return _suppress_flat(boxes, scores, groups, valid, iou_threshold, limit)
 
@@ -100,7 +111,7 @@ def _suppress_flat(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, limit: int
 ) -> tuple[Tensor, Tensor]:
     """Suppress the boxes of all images in one call; invalid candidates become empty boxes that rank last."""
-    num_images, _, dim = boxes.shape
+    num_images = boxes.shape[0]
     scores = torch.where(valid, scores, -torch.inf)
     boxes = torch.where(valid[..., None], boxes, 0.0)
     image = torch.arange(num_images, device=boxes.device)[:, None]
@@ -108,8 +119,7 @@ def _suppress_flat(
         torch.cat([groups.flatten(), groups.new_zeros(1)]).amax() + 1
     )  # amax needs at least one number
     groups = image * num_groups + groups
-    nms = batched_nms if dim == 4 else batched_nms_rotated
-    survivors = nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), iou_threshold)
+    survivors = batched_nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), iou_threshold)
     survives = torch.zeros_like(valid).flatten().index_fill(0, survivors, True).view_as(valid) & valid
     ranked = torch.where(survives, scores, -torch.inf)
     order = ranked.sort(dim=1, descending=True, stable=True).indices[:, :limit]

@@ -1,0 +1,56 @@
+import pytest
+import torch
+from torch import nn
+
+from hydet.layers import FrozenBatchNorm2d
+from hydet.modeling import optimize
+
+from .conftest import ARCHITECTURES
+
+pytestmark = pytest.mark.filterwarnings("ignore:the cpu of this machine has no bfloat16:UserWarning")
+
+
+def run(model, batch):
+    with torch.no_grad():
+        return model.inference(batch)
+
+
+def compare(actual, expected, *, pixels, score):
+    """Compare results in which no two scores are so close that rounding may change their order."""
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        if "instances" in ours:
+            a, b = ours["instances"], theirs["instances"]
+            assert abs(len(a) - len(b)) <= max(1, len(b) // 10)
+            count = min(len(a), len(b), 5)
+            torch.testing.assert_close(a.scores[:count], b.scores[:count], rtol=0, atol=score)
+        if "sem_seg" in ours:
+            difference = (ours["sem_seg"] - theirs["sem_seg"]).abs().max()
+            assert difference <= pixels * theirs["sem_seg"].abs().max()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, indirect=True)
+def test_fast_inference_equals_exact_inference(architecture):
+    batch = architecture.batch()
+    exact, fast = architecture.model().eval(), optimize(architecture.model(), "fast")
+    images = exact.preprocess_image(batch).tensor
+    with torch.no_grad():
+        ours, theirs = fast.backbone(images), exact.backbone(images)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=2e-4 * float(value.abs().max()))
+    assert not any(isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) for m in fast.backbone.modules())
+    compare(run(fast, batch), run(exact, batch), pixels=1e-4, score=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, indirect=True)
+def test_bfloat16_inference_stays_near_exact_inference(architecture):
+    batch = architecture.batch()
+    exact, fast = architecture.model().eval(), optimize(architecture.model(), "bf16")
+    actual, expected = run(fast, batch), run(exact, batch)
+    compare(actual, expected, pixels=0.05, score=0.05)
+    for ours in actual:
+        for name in ("instances", "proposals"):
+            if name in ours:
+                fields = ours[name].get_fields().values()
+                tensors = [getattr(field, "tensor", field) for field in fields]
+                assert all(t.dtype != torch.bfloat16 for t in tensors)
