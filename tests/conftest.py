@@ -278,10 +278,10 @@ def trained(tmp_path_factory):
 
 
 def _run_command(name, arguments):
-    from hydet.cli import evaluate, predict, train
+    from hydet.cli import benchmark, evaluate, predict, train
 
-    commands = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main}
-    return commands[name]([str(argument) for argument in arguments])
+    main = {m.__name__.rpartition(".")[2]: m.main for m in (benchmark, evaluate, predict, train)}[name]
+    return main([str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -54,6 +54,8 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             allowed=config.allow,
             changes=plain(config.changes),
             verify=config.verify,
+            inference=config.inference,
+            compile=config.compile,
         )
         settings = evaluation_settings(config, detector)
         # Data that the command line names are the user's own; everything else was built by the checkpoint's config.
@@ -87,7 +89,10 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
                 settings, detector.model, dataset, augment=config.get("tta") is None
             )
             metrics = run_evaluation(
-                model, loader, [*evaluators, files], with_losses=settings.evaluation.with_losses
+                model,
+                loader,
+                [*evaluators, files],
+                with_losses=settings.evaluation.with_losses and not config.compile,
             )
         metric = primary_metric(model)
         notes = describe_ground_truth(merged_report(dataset.report()))

@@ -16,6 +16,7 @@ PURPOSES = {
     "train": "Train a detector, evaluate it, and store checkpoints, metrics and drawn images.",
     "evaluate": "Compute the metrics of a checkpoint again, or of the same model on other data.",
     "predict": "Run a checkpoint on image files; store drawn images and results in COCO's format.",
+    "benchmark": "Measure time, memory and size of a model on random images.",
 }
 # Arguments after ``python -m src.NAME``, and the effect.
 USES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -61,6 +62,18 @@ USES: dict[str, tuple[tuple[str, str], ...]] = {
         ("checkpoint=runs/a input=photos output_dir=runs/b", "where the results are stored"),
         ("checkpoint=runs/a input=photos --cfg job", "print the config, run nothing"),
     ),
+    "benchmark": (
+        ("model=mask_rcnn_fpn backbone=r50", "inference of a model"),
+        ("model=retinanet against=exact", "fast inference beside the exact one"),
+        ("model=retinanet against=torchvision", "the same architecture of torchvision"),
+        ("model=fcos work=training batch_size=2", "a training step"),
+        ("model=fcos image_size=[480,640] runs=20", "image size and number of runs"),
+        ("model=fcos inference=bf16 device=cuda", "bfloat16 on a GPU"),
+        ("model=fcos compile=true", "the compiled tensor core"),
+        ("model=mask_rcnn_fpn graph=true", "graph breaks and recompilations"),
+        ("model=fcos threads=1", "one thread of the processor"),
+        ("model=fcos --cfg job", "print the config, run nothing"),
+    ),
 }
 
 
@@ -70,7 +83,7 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 
 
 def help_page(config_name: str) -> str:
-    """Return the page of the command ``config_name``: ``train``, ``evaluate`` or ``predict``."""
+    """Return the page of the command ``config_name``, such as ``train``."""
     lines = [PURPOSES[config_name], "", "Common uses:"]
     for arguments, comment in USES[config_name]:
         lines += [f"  # {comment}", f"  python -m src.{config_name} {arguments}".rstrip()]

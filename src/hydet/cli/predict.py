@@ -51,6 +51,8 @@ def predict(config: DictConfig, output_dir: Path) -> None:
         allowed=config.allow,
         changes=plain(config.changes),
         verify=config.verify,
+        inference=config.inference,
+        compile=config.compile,
     )
     if traits_of(detector.model).needs_proposals:
         raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")

@@ -15,7 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydet.config import ConfigError, explain
 
-__all__ = ["EVALUATE_VALUES", "PREDICT_VALUES", "STORED_VALUES", "TRAIN_VALUES", "ValueType", "check_values"]
+__all__ = [
+    "BENCHMARK_VALUES",
+    "EVALUATE_VALUES",
+    "PREDICT_VALUES",
+    "STORED_VALUES",
+    "TRAIN_VALUES",
+    "ValueType",
+    "check_values",
+]
 
 _MISSING = "???"
 _LARGEST = 2**63 - 1  # of a 64-bit integer; torch and NumPy take no larger seed or size
@@ -76,6 +84,11 @@ _TWO_COUNTS = ValueType(
         isinstance(value, list) and len(value) == 2 and all(_POSITIVE_COUNT.accepts(v) for v in value)
     ),
 )
+_SIZE = ValueType(
+    "a height and a width from 64",
+    lambda value: isinstance(value, list) and len(value) == 2 and all(_whole(64).accepts(v) for v in value),
+)
+_INFERENCE = _either("exact", "fast", "bf16")
 _RESUME = ValueType(
     "true, false, auto or the path of a checkpoint",
     lambda value: isinstance(value, bool) or (isinstance(value, str) and value != ""),
@@ -141,6 +154,7 @@ STORED_VALUES: Mapping[str, ValueType] = {
 }
 
 TRAIN_VALUES: Mapping[str, ValueType] = {
+    "training": _either("exact", "fast"),
     **STORED_VALUES,
     "augment.train": _SECTION,
     "optimizer": _SECTION,
@@ -176,6 +190,8 @@ TRAIN_VALUES: Mapping[str, ValueType] = {
 EVALUATE_VALUES: Mapping[str, ValueType] = {
     "checkpoint": _PATH,
     "verify": _VERIFY,
+    "inference": _INFERENCE,
+    "compile": _SWITCH,
     "split": _either("train", "val"),
     **{key: kind for key, kind in _PROPOSALS.items() if key != "proposals.topk"},
     "device": _TEXT,
@@ -195,10 +211,26 @@ EVALUATE_VALUES: Mapping[str, ValueType] = {
     "tta.batch_size": _POSITIVE_COUNT,
 }
 
+BENCHMARK_VALUES: Mapping[str, ValueType] = {
+    "image_size": _SIZE,
+    "batch_size": _POSITIVE_COUNT,
+    "inference": _INFERENCE,
+    "compile": _SWITCH,
+    "work": _either("inference", "training"),
+    "against": _either("exact", "torchvision").or_null(),
+    "graph": _SWITCH,
+    "runs": _POSITIVE_COUNT,
+    "warmup": _COUNT,
+    "threads": _POSITIVE_COUNT.or_null(),
+    "device": _TEXT,
+}
+
 PREDICT_VALUES: Mapping[str, ValueType] = {
     "checkpoint": _PATH,
     "verify": _VERIFY,
     "input": _PATH,
+    "inference": _INFERENCE,
+    "compile": _SWITCH,
     "score_threshold": _FRACTION,
     "batch_size": _POSITIVE_COUNT,
     "value_range": _VALUE_RANGE.or_null(),

@@ -16,6 +16,7 @@ from hydet.config import ConfigError, literal_config
 from hydet.data import DataError, Metadata
 from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
 from hydet.engine.checkpoint_search import VerifyHashes
+from hydet.modeling import InferenceMode, optimize
 
 from .build import build_model, some_names
 from .stored_config import read_stored_config
@@ -50,6 +51,8 @@ def open_checkpoint(
     allowed: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
     verify: VerifyHashes = True,
+    inference: InferenceMode = "exact",
+    compile: bool = False,
 ) -> LoadedDetector:
     """Build the model that a checkpoint's config describes, and load its weights.
 
@@ -62,6 +65,8 @@ def open_checkpoint(
         changes: merged into the checkpoint's config first, such as
             ``{"model": {"roi_heads": {"box_predictor": {"test_score_thresh": 0.3}}}}``.
         verify: see ``hydet.engine.load_checkpoint``.
+        inference: see ``hydet.modeling.optimize``.
+        compile: see ``hydet.modeling.optimize``.
 
     Returns:
         The model in evaluation mode on ``device``.
@@ -84,7 +89,8 @@ def open_checkpoint(
     with faults_of(checkpoint):
         model = build_model(config, allowed=trusted("model", allowed))
     load_weights(model, checkpoint.path, verify=verify)
-    return LoadedDetector(model.to(select_device(device)).eval(), config, metadata, checkpoint)
+    model.to(select_device(device))
+    return LoadedDetector(optimize(model, inference, compile=compile), config, metadata, checkpoint)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from hydet.engine import (
 from hydet.engine.callbacks import Evaluation
 from hydet.engine.checkpoint_search import find_checkpoint_to_resume
 from hydet.engine.schedules import limit_warmup
+from hydet.modeling import optimize_training
 
 from .build import (
     build_dataset,
@@ -123,6 +124,8 @@ def build_training_run(
     if config.data.get("val") is not None:
         datasets["val"] = build_dataset(config, "val", metadata=metadata)
     model, replaced_default = _build_fitting_model(config, datasets, fitting_model)
+    if config.get("training") == "fast":  # configs of older checkpoints lack the key
+        optimize_training(model)
     if config.evaluation.metric is None:
         config.evaluation.metric = primary_metric(model)
 
