@@ -62,7 +62,7 @@ def test_predict_on_a_full_disk_keeps_its_journal(file, prediction, failure, tmp
     disk_full_for(monkeypatch, file)
     line = failure("predict", *prediction)
     assert line.startswith(f"error: cannot write {tmp_path}/out/{file}: No space left on device")
-    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 3
+    assert len((tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_predict_writes_the_results_before_an_image_that_does_not_fit(
@@ -71,7 +71,7 @@ def test_predict_writes_the_results_before_an_image_that_does_not_fit(
     disk_full_for(monkeypatch, "000002.png", "000001.png")
     line = failure("predict", *prediction)
     assert "pictures" in line and f"the results of 1 images are in {tmp_path}/out" in line
-    assert len(json.loads((tmp_path / "out" / "images.json").read_text())) == 1
+    assert len(json.loads((tmp_path / "out" / "images.json").read_text(encoding="utf-8"))) == 1
 
 
 def test_a_limit_of_the_file_size_stops_a_journal(tmp_path, limit_file_size):

@@ -108,7 +108,7 @@ def test_damaged_checkpoints_after_the_resumed_one_are_set_aside_with_one_line_e
 
     build(4).fit()
     folder = tmp_path / "checkpoints"
-    (folder / "step_00000003" / "metadata.json").write_text("{")
+    (folder / "step_00000003" / "metadata.json").write_text("{", encoding="utf-8")
     (folder / "step_00000004" / "model.safetensors").write_bytes(b"")
     capsys.readouterr()
     build(2).fit(resume="auto")

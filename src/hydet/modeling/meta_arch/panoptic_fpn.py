@@ -123,10 +123,7 @@ class PanopticFPN(GeneralizedRCNN):
             detected_instances = None
         images = self.preprocess_image(batched_inputs)
         if self.is_compiled and detected_instances is None:
-            padded = self.run_core(images)
-            assert padded.semantic_logits is not None
-            logits = padded.semantic_logits
-            detections = results_to_instances(padded, images.image_sizes)
+            detections, logits = self._run_compiled(images)
         else:
             features = self.backbone(images.tensor)
             logits = predict_logits(self.sem_seg_head, features)
@@ -166,6 +163,8 @@ class PanopticFPN(GeneralizedRCNN):
             ``sem_seg`` is ``SemanticScores``, which are resized when they are read.
         """
         images = self.preprocess_image(batched_inputs)
+        if self.is_compiled and not with_losses:
+            return {}, self._combine(*self._run_compiled(images), batched_inputs, images, keep_small=True)
         features = self.backbone(images.tensor)
         losses: Losses = {}
         if with_losses:
@@ -178,6 +177,12 @@ class PanopticFPN(GeneralizedRCNN):
             logits = predict_logits(self.sem_seg_head, features)
             detections, _ = self.roi_heads(images, features, proposals)
             return losses, self._combine(detections, logits, batched_inputs, images, keep_small=True)
+
+    def _run_compiled(self, images: ImageList) -> tuple[list[Instances], Tensor]:
+        """Return the detections and the semantic logits of the compiled core."""
+        padded = self.run_core(images)
+        assert padded.semantic_logits is not None
+        return results_to_instances(padded, images.image_sizes), padded.semantic_logits
 
     def _compute_semantic_losses(
         self, batched_inputs: Sequence[ModelInput], features: Mapping[str, Tensor]
