@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-SMALL = ["backbone=r18_slim", "size=slim", "image_size=[64,96]", "runs=2", "warmup=0", "num_classes=3"]
+SMALL = [
+    "backbone=r18_slim",
+    "size=slim",
+    "image_size=[64,96]",
+    "runs=2",
+    "warmup=0",
+    "num_classes=3",
+    "peak_memory=here",
+]
 
 
 @pytest.fixture

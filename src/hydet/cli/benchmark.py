@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor, nn
 
 from hydet._version import __version__
-from hydet.config import ConfigError
-from hydet.engine import select_device
-from hydet.modeling import MetaArchitecture, optimize, optimize_training
-from hydet.runs.benchmark_inputs import calibrate, random_batch
-from hydet.runs.benchmark_run import Contestant, GraphCounts, Measurement, count_flops, count_graphs, measure
-from hydet.runs.build import build_model
+from hydet.runs.benchmark_memory import peak_bytes, peak_bytes_apart
+from hydet.runs.benchmark_run import GraphCounts, Measurement, count_flops, count_graphs, measure
+from hydet.runs.benchmark_works import Variant, Work, build_subject, build_work
 from hydet.runs.config_values import BENCHMARK_VALUES, check_values
-from hydet.runs.torchvision_models import build_torchvision, calibrate_torchvision, to_torchvision
-from hydet.structures import ModelInput
 
 from .command import run_command
 
 __all__ = ["benchmark", "main"]
 
 FILE = "benchmark.json"
-
-
-@dataclass
-class _Work:
-    """A model, and the call that is measured."""
-
-    name: str
-    model: nn.Module
-    arguments: tuple[Any, ...]
-    training: bool
-    bf16: bool
-    device: torch.device
-
-    def run(self) -> object:
-        if not self.training:
-            with torch.inference_mode():
-                return self.model(*self.arguments)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            losses = cast(dict[str, Tensor], self.model(*self.arguments))
-            total = torch.stack(list(losses.values())).sum()
-        total.backward()
-        for parameter in self.model.parameters():
-            parameter.grad = None
-        return total
 
 
 def benchmark(config: DictConfig, output_dir: Path) -> float | None:
@@ -73,30 +42,21 @@ def benchmark(config: DictConfig, output_dir: Path) -> float | None:
     check_values(config, BENCHMARK_VALUES)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = select_device(config.device)
-    torch.manual_seed(0)
-    exact = build_model(config)
-    if not isinstance(exact, MetaArchitecture):
-        raise ConfigError(f"{type(exact).__name__} is not a model of hydet")
-    exact.to(device)
-    if exact.needs_proposals:
-        raise ConfigError("a model without proposal generator cannot be measured: choose another model=")
-    batch = random_batch(
-        exact,
-        config.batch_size,
-        (int(config.image_size[0]), int(config.image_size[1])),
-        num_classes=config.num_classes,
-        num_keypoints=config.num_keypoints,
-        num_labels=config.num_stuff_classes,
-    )
-    calibrate(exact, batch)
-    contestants = _contestants(config, exact, batch, device)
+    subject = build_subject(config)
+    variants = _variants(config)
+    works = [build_work(config, subject, variant) for variant in variants]
     facts: dict[str, Any] = {
-        "parameters": sum(p.numel() for p in exact.parameters()),
-        "flops": count_flops(exact, batch),
+        "parameters": sum(p.numel() for p in subject.model.parameters()),
+        "flops": count_flops(subject.model, subject.batch),
     }
-    graphs = count_graphs(exact, batch) if config.graph else None
-    results = measure(contestants, runs=config.runs, warmup=config.warmup)
+    graphs = count_graphs(subject.model, subject.batch) if config.graph else None
+    results = [
+        dataclasses.replace(result, peak_bytes=_peak(config, variant, work))
+        for result, variant, work in zip(
+            measure(works, runs=config.runs, warmup=config.warmup), variants, works, strict=True
+        )
+    ]
+    device = subject.device
     console = Console()
     for line in _describe(config, facts, graphs, device):
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -108,29 +68,21 @@ def benchmark(config: DictConfig, output_dir: Path) -> float | None:
     return None
 
 
-def _contestants(
-    config: DictConfig, exact: MetaArchitecture, batch: list[ModelInput], device: torch.device
-) -> list[Contestant]:
-    mode, training = config.inference, config.work == "training"
-    candidate = copy.deepcopy(exact)
-    if training:
-        candidate = candidate if mode == "exact" else optimize_training(candidate)
-    else:
-        candidate = optimize(candidate, mode, compile=config.compile)
-    settings: dict[str, Any] = {"training": training, "device": device}
-    name = f"hydet, {mode}{', compiled' if config.compile else ''}"
-    works = [_Work(name, candidate.train(training), (batch,), bf16=mode == "bf16", **settings)]
+def _variants(config: DictConfig) -> list[Variant]:
+    variants = [Variant(config.inference, compile=config.compile)]
     if config.against == "exact":
-        works.append(_Work("hydet, exact", exact.train(training), (batch,), bf16=False, **settings))
+        variants.append(Variant())
     if config.against == "torchvision":
-        theirs = build_torchvision(
-            exact, num_classes=config.num_classes, num_keypoints=config.num_keypoints
-        ).to(device)
-        images, targets = to_torchvision(batch, device)
-        calibrate_torchvision(theirs, images)
-        arguments = (images, targets) if training else (images,)
-        works.append(_Work("torchvision", theirs.train(training), arguments, bf16=False, **settings))
-    return list(works)
+        variants.append(Variant(torchvision=True))
+    return variants
+
+
+def _peak(config: DictConfig, variant: Variant, work: Work) -> int | None:
+    if config.peak_memory is None:
+        return None
+    # The peak of a GPU is exact in any process.
+    apart = config.peak_memory == "apart" and work.device.type == "cpu"
+    return peak_bytes_apart(config, variant) if apart else peak_bytes(work)
 
 
 def _describe(

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -18,8 +16,6 @@ from hydet.modeling import DenseDetector, GeneralizedRCNN, MetaArchitecture, Pro
 from hydet.structures import ModelInput
 
 __all__ = ["Contestant", "GraphCounts", "Measurement", "count_flops", "count_graphs", "measure"]
-
-_INTERVAL = 0.002  # seconds between two readings of the memory of the process
 
 
 class Contestant(Protocol):
@@ -41,13 +37,14 @@ class Measurement:
         name: name of the model.
         seconds: duration of each run.
         stages: median seconds of each stage, in order of execution; empty if the model is not hydet's.
-        peak_bytes: largest memory that a run needed on top of that before it; None if it cannot be measured.
+        peak_bytes: largest memory that a run needed on top of that before it; None if it was not
+            measured.
     """
 
     name: str
     seconds: list[float]
     stages: dict[str, float]
-    peak_bytes: int | None
+    peak_bytes: int | None = None
 
     def percentile(self, percent: float) -> float:
         """Return the duration in seconds that ``percent`` of the runs do not exceed."""
@@ -94,10 +91,9 @@ def measure(contestants: Sequence[Contestant], *, runs: int, warmup: int) -> lis
             times.append(duration)
             for name, value in timed(duration).items():
                 parts.setdefault(name, []).append(value)
-    peaks = [_peak_bytes(contestant) for contestant in contestants]
     return [
-        Measurement(c.name, times, {k: statistics.median(v) for k, v in parts.items()}, peak)
-        for c, times, parts, peak in zip(contestants, seconds, stages, peaks, strict=True)
+        Measurement(c.name, times, {k: statistics.median(v) for k, v in parts.items()})
+        for c, times, parts in zip(contestants, seconds, stages, strict=True)
     ]
 
 
@@ -169,41 +165,6 @@ def _timing_stages(contestant: Contestant) -> Iterator[Callable[[float], dict[st
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _peak_bytes(contestant: Contestant) -> int | None:
-    """Return the memory that one run needs on top of what is allocated before it."""
-    if contestant.device.type == "cuda":
-        torch.cuda.synchronize(contestant.device)
-        before = torch.cuda.memory_allocated(contestant.device)
-        torch.cuda.reset_peak_memory_stats(contestant.device)
-        contestant.run()
-        torch.cuda.synchronize(contestant.device)
-        return torch.cuda.max_memory_allocated(contestant.device) - before
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        return None
-    import resource  # not on Windows, which has no /proc either
-
-    page = resource.getpagesize()
-    done, peak = threading.Event(), 0
-
-    def resident() -> int:
-        return int(statm.read_text(encoding="ascii").split()[1]) * page
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(_INTERVAL):
-            peak = max(peak, resident())
-
-    before = resident()
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    contestant.run()
-    peak = max(peak, resident())
-    done.set()
-    watcher.join()
-    return max(0, peak - before)
 
 
 def count_flops(model: MetaArchitecture, batch: Sequence[ModelInput]) -> int:

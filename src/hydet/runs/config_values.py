@@ -219,6 +219,7 @@ BENCHMARK_VALUES: Mapping[str, ValueType] = {
     "work": _either("inference", "training"),
     "against": _either("exact", "torchvision").or_null(),
     "graph": _SWITCH,
+    "peak_memory": _either("apart", "here").or_null(),
     "runs": _POSITIVE_COUNT,
     "warmup": _COUNT,
     "threads": _POSITIVE_COUNT.or_null(),

@@ -139,13 +139,22 @@ class MetaArchitecture(ComputedBuffers):
         """
         raise TypeError(f"{type(self).__name__} has no tensor core: it does not define inference_padded")
 
-    def compile_core(self) -> None:
+    def compile_core(self, *, cuda_graph: bool = False) -> None:
         """Compile ``inference_padded`` as one graph at its first use, and use it for ``inference``.
 
         Each padded size compiles once; image sizes within a padded size do not matter.
+
+        Args:
+            cuda_graph: on a GPU, also record the kernels as a CUDA graph, which removes the cost of their launches. The
+                tensors of a result are overwritten by the next call.
         """
         # Not a module attribute: pickles and state dicts of the model stay as they are.
-        self.__dict__["_compiled_core"] = torch.compile(self.inference_padded, fullgraph=True, dynamic=False)
+        self.__dict__["_compiled_core"] = torch.compile(
+            self.inference_padded,
+            fullgraph=True,
+            dynamic=False,
+            mode="reduce-overhead" if cuda_graph else None,
+        )
 
     @property
     def is_compiled(self) -> bool:
