@@ -13,6 +13,15 @@ def test_lines_beside_the_metrics_say_what_was_left_out():
     assert report.counts == {("no_region", "dropped"): 42}
 
 
+def test_other_spellings_do_not_change_the_ground_truth():
+    report = DataReport("val.json")
+    report.add("renumbered_image_id", "image 'a'", action="renumbered")
+    assert describe_ground_truth(report) == []
+    report.add("no_region", "image 0", action="dropped")
+    lines = describe_ground_truth(report)
+    assert len(lines) == 2 and "has 1 problem," in lines[0]
+
+
 def test_reports_of_several_processes_are_merged(monkeypatch):
     others = [DataReport("val.json"), DataReport("val.json")]
     for report, image in zip(others, ("a", "b")):

@@ -10,6 +10,20 @@ __all__ = ["describe_ground_truth", "merged_report"]
 # Kinds of problems that are found when an image is read.
 _FOUND_IN_IMAGES = ("not_upright", "other_size", "unreadable_image")
 
+# Kinds of problems after which every object is as the file describes it: other spellings of names, ids and numbers.
+_SPELLINGS = {
+    "category_name",
+    "keypoints_without_pairs",
+    "nameless_keypoints",
+    "other_file_name",
+    "other_number_format",
+    "renumbered_annotation_id",
+    "renumbered_image_id",
+    "repeated_category",
+    "skeleton_from_0",
+    "unused_category",
+}
+
 
 def merged_report(report: DataReport) -> DataReport:
     """Return a report that also has the problems that other processes found while they read their images.
@@ -30,13 +44,17 @@ def merged_report(report: DataReport) -> DataReport:
 def describe_ground_truth(report: DataReport) -> list[str]:
     """Return lines to print beside the metrics of a dataset: none if its ground truth was used as the file has it.
 
-    The first line says how many problems changed the ground truth; one line per kind of problem follows.
+    The first line says how many problems changed the ground truth; one line per kind of problem follows. Other spellings
+    of names, ids and numbers change nothing, so they are left out.
     """
-    if not report:
+    changes = DataReport(report.source)
+    changes.counts.update({key: n for key, n in report.counts.items() if key[0] not in _SPELLINGS})
+    changes.problems += [problem for problem in report.problems if problem.kind not in _SPELLINGS]
+    if not changes:
         return []
-    total = report.count()
+    total = changes.count()
     return [
         f"The metrics are on changed ground truth: {report.source} has {total} "
         f"problem{'s' if total > 1 else ''}, so objects or images may be left out or changed.",
-        *[f"  {line}" for line in report.summary()],
+        *[f"  {line}" for line in changes.summary()],
     ]
