@@ -135,6 +135,7 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     for threads in ("1", "2"):
         session.run("python", "benchmarks/compare_torchvision.py", "--threads", threads, *session.posargs)
+    session.run("python", "benchmarks/models.py", "--threads", "2")
     session.run("python", "benchmarks/kernels.py")
 
 
@@ -154,6 +155,10 @@ def gpu(session: nox.Session) -> None:
         ["benchmarks/kernels.py", "--device", "cuda"],
         models,
         [*models, "--dtype", "bfloat16"],
+        *(
+            ["benchmarks/models.py", "--device", "cuda", "--batch", batch, "--runs", "20"]
+            for batch in ("1", "8")
+        ),
     ):
         try:
             session.run("python", *command)
