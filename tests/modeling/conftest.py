@@ -1,8 +1,12 @@
-"""Comparison of classes with the interfaces that they implement."""
+"""Comparison of classes with the interfaces that they implement, and the sizes of intermediate results."""
 
+import contextlib
 import inspect
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +49,31 @@ def list_incompatible(declared, method):
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     return reasons
+
+
+class LargestResult(TorchDispatchMode):
+    """Records the number of elements in the largest storage that an operation returns, forward or backward.
+
+    Operations inside custom ops are not seen, only their results.
+    """
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, torch.Tensor):
+                self.numel = max(self.numel, result.untyped_storage().nbytes() // result.itemsize)
+        return results
+
+
+@pytest.fixture
+def largest_result():
+    """Return a context manager that yields a ``LargestResult``."""
+
+    @contextlib.contextmanager
+    def record():
+        with LargestResult() as largest:
+            yield largest
+
+    return record

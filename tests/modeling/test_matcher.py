@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from hydet.modeling import Matcher, match_boxes
-from hydet.structures import Boxes, pairwise_iou
+from hydet.kernels.match_anchors import torch_impl
+from hydet.modeling import Matcher, match_boxes, matcher
+from hydet.structures import Boxes, RotatedBoxes, pairwise_iou, pairwise_iou_rotated
 
 
 def rpn_matcher(**kwargs):
@@ -89,3 +90,37 @@ def test_custom_matchers_get_the_iou_matrix():
 
     _, labels = match_boxes(everything, some_boxes(2), some_boxes(6))
     assert labels.tolist() == [1] * 6
+
+
+def some_rotated_boxes(count):
+    return RotatedBoxes(torch.cat([80 * torch.rand(count, 2), 4 + 40 * torch.rand(count, 3)], dim=1))
+
+
+@pytest.mark.parametrize("counts", [(0, 9), (5, 0), (1, 1), (7, 300)])
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_rotated_boxes_are_matched_alike_in_tiles(counts, low_quality, monkeypatch):
+    torch.manual_seed(0)
+    gt, predictions = (some_rotated_boxes(n) for n in counts)
+    predictions = RotatedBoxes(
+        predictions.tensor.repeat(2, 1)
+    )  # the best prediction of each object occurs twice
+    plain = rpn_matcher(allow_low_quality_matches=low_quality)
+    wanted = plain(pairwise_iou_rotated(gt, predictions))
+    for pairs in (350, 1 << 22):
+        monkeypatch.setattr(matcher, "PAIRS_PER_TILE", pairs)
+        output = match_boxes(plain, gt, predictions, pairwise_iou=pairwise_iou_rotated)
+        assert all(torch.equal(a, b) for a, b in zip(output, wanted, strict=True))
+
+
+def test_matching_needs_no_matrix_of_predictions_and_objects(largest_result, monkeypatch):
+    monkeypatch.setattr(matcher, "PAIRS_PER_TILE", 1 << 14)
+    plain = rpn_matcher(allow_low_quality_matches=True)
+    rotated = some_rotated_boxes(200), some_rotated_boxes(1000)
+    with largest_result() as largest:
+        match_boxes(plain, *rotated, pairwise_iou=pairwise_iou_rotated)
+    assert largest.numel <= 1 << 14
+    # Operations inside an op are not seen, so this calls its implementation.
+    gt, anchors = some_boxes(2000).tensor, some_boxes(2000).tensor
+    with largest_result() as largest:
+        torch_impl.forward_torch(anchors, gt, [0.3, 0.7], [0, -1, 1], True)
+    assert largest.numel <= 4 * torch_impl.PAIRS_PER_TILE < 2000 * 2000

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hydet.layers.dense_ops import match_anchors
-from hydet.structures import Boxes, pairwise_iou
+from hydet.structures import Boxes
+from hydet.structures import pairwise_iou as _upright_iou
 
 __all__ = ["Matcher", "match_boxes"]
+
+# IoUs of kinds of boxes without a matching kernel are computed in tiles of this many pairs (16 MB).
+PAIRS_PER_TILE = 1 << 22
 
 
 class Matcher:
@@ -77,22 +82,29 @@ class Matcher:
 
 
 def match_boxes(
-    matcher: Callable[[Tensor], tuple[Tensor, Tensor]], gt_boxes: Boxes, predictions: Boxes
+    matcher: Callable[[Tensor], tuple[Tensor, Tensor]],
+    gt_boxes: Boxes,
+    predictions: Boxes,
+    *,
+    pairwise_iou: Callable[[Any, Any], Tensor] = _upright_iou,
 ) -> tuple[Tensor, Tensor]:
-    """Assign upright boxes to ground-truth boxes by IoU.
+    """Assign boxes to ground-truth boxes by IoU.
 
-    For a plain ``Matcher``, the ``(M, N)`` matrix of IoUs is never stored.
+    For a plain ``Matcher``, the ``(M, N)`` matrix of IoUs is never stored as a whole.
 
     Args:
         matcher: a ``Matcher``, a subclass, or another callable with the same argument and result.
         gt_boxes: M boxes.
         predictions: N boxes.
+        pairwise_iou: IoU of this kind of boxes: M and N boxes to an ``(M, N)`` matrix; by default of upright boxes.
 
     Returns:
         See ``Matcher.__call__``.
     """
     if type(matcher) is not Matcher:
         return matcher(pairwise_iou(gt_boxes, predictions))
+    if pairwise_iou is not _upright_iou:
+        return _match_in_tiles(matcher, gt_boxes, predictions, pairwise_iou)
     return match_anchors(
         predictions.tensor,
         gt_boxes.tensor,
@@ -100,3 +112,29 @@ def match_boxes(
         labels=matcher.labels,
         allow_low_quality_matches=matcher.allow_low_quality_matches,
     )
+
+
+def _match_in_tiles(
+    matcher: Matcher, gt_boxes: Boxes, predictions: Boxes, pairwise_iou: Callable[[Any, Any], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Call a matcher for some predictions at a time. Only low-quality matches depend on all predictions."""
+    tile_size = max(1, PAIRS_PER_TILE // max(1, len(gt_boxes)))
+    if len(predictions) <= tile_size:
+        return matcher(pairwise_iou(gt_boxes, predictions))
+    without_low_quality = Matcher(matcher.thresholds, matcher.labels)
+    best = torch.zeros(len(gt_boxes), device=gt_boxes.device)  # quality of the best prediction so far
+    candidates: list[
+        tuple[Tensor, Tensor, Tensor]
+    ] = []  # predictions that were the best ones of an object so far
+    results: list[tuple[Tensor, Tensor]] = []
+    for first in range(0, len(predictions), tile_size):
+        quality = pairwise_iou(gt_boxes, predictions[first : first + tile_size])
+        results.append(without_low_quality(quality))
+        if matcher.allow_low_quality_matches:
+            best = torch.maximum(best, quality.amax(dim=1))
+            gt, prediction = ((quality == best[:, None]) & (quality > 0)).nonzero(as_tuple=True)
+            candidates.append((gt, prediction + first, quality[gt, prediction]))
+    matches, labels = (torch.cat(parts) for parts in zip(*results, strict=True))
+    for gt, prediction, quality in candidates:
+        labels[prediction[quality == best[gt]]] = 1
+    return matches, labels

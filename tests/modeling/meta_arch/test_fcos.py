@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hydet.modeling.meta_arch import fcos as fcos_module
 from hydet.structures import Boxes, Instances
 
 
@@ -23,6 +24,40 @@ def test_a_location_is_assigned_to_the_smallest_object(fcos):
     assert is_positive.any()
     assert (labels[0][is_positive] == 1).all()  # areas differ by 6 square pixels
     assert (boxes[0][~is_positive] == 0).all()
+
+
+def crowd(count, size):
+    """Return random objects, each of them twice, so that areas tie."""
+    corner = torch.rand(count, 2) * size
+    boxes = torch.cat([corner, corner + 2 + size * torch.rand(count, 2)], dim=1).repeat(2, 1)
+    return Instances((size, size), gt_boxes=Boxes(boxes), gt_classes=torch.arange(2 * count) % 3)
+
+
+def test_labels_do_not_depend_on_the_size_of_tiles(fcos, monkeypatch):
+    torch.manual_seed(0)
+    model, gt = fcos(), crowd(40, 128)
+    anchors = model.anchor_generator([torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 8, 8)])
+    results = []
+    for pairs in (1, 1000, 1 << 18):
+        monkeypatch.setattr(fcos_module, "PAIRS_PER_TILE", pairs)
+        results.append([tensor for (tensor,) in model.label_anchors(anchors, [gt])])
+    assert (results[0][0] != model.num_classes).sum() > 50
+    for result in results[1:]:
+        assert all(map(torch.equal, result, results[0]))
+    # The first one of equal objects, as argmin over the whole matrix finds it.
+    boxes = gt.gt_boxes.tensor
+    is_positive = results[0][0] != model.num_classes
+    index = (results[0][1][is_positive, None] == boxes).all(dim=2).int().argmax(dim=1)
+    assert (index < 40).all()
+    assert torch.equal(gt.gt_classes[index], results[0][0][is_positive])
+
+
+def test_labels_of_many_objects_need_no_matrix_of_locations_and_objects(fcos, largest_result):
+    model, gt = fcos(), crowd(1000, 256)
+    anchors = model.anchor_generator([torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 16, 16)])
+    with largest_result() as largest:
+        model.label_anchors(anchors, [gt])
+    assert largest.numel <= fcos_module.PAIRS_PER_TILE < 2000 * 1280
 
 
 def test_centerness_is_one_in_the_center_and_zero_outside(fcos):

@@ -7,7 +7,7 @@ gradient.
 import pytest
 import torch
 
-from hydet.structures import Instances
+from hydet.structures import Instances, PolygonMasks
 
 TINY_BOXES = [
     [10, 10, 11, 11],  # one pixel
@@ -182,3 +182,18 @@ def test_errors_of_diverged_weights_name_the_files(architecture):
         model.proposal_generator.rpn_head.anchor_deltas.bias[0] = float("nan")
     with pytest.raises(FloatingPointError, match=r"file_name 0\.png, file_name 1\.png: predicted boxes"):
         model(architecture.batch())
+
+
+@pytest.mark.parametrize("architecture", ["fcos", "mask_rcnn_fpn"], indirect=True)
+def test_many_objects_need_no_matrix_of_objects_and_regions(architecture, largest_result):
+    model, count = architecture.model(), 2000
+    entry = architecture.entry(
+        (64, 96), torch.tensor([[0.0, 0, 20, 20]]).expand(count, 4) + 40 * torch.rand(count, 1)
+    )
+    squares = [[box[[0, 1, 2, 1, 2, 3, 0, 3]]] for box in entry["instances"].gt_boxes.tensor]
+    entry["instances"].gt_masks = PolygonMasks(squares)
+    weights = max(p.numel() for p in model.parameters())
+    with largest_result() as largest:
+        compute_gradients(model, [entry])
+    # 2,000 objects and the boxes of 2,000 objects and more would make 4 million pairs.
+    assert largest.numel < max(1_000_000, 1.1 * weights)

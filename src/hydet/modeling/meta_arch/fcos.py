@@ -31,6 +31,9 @@ from .dense_heads import get_level_shapes
 
 __all__ = ["FCOS"]
 
+# The matrix of locations and objects is computed in tiles of this many pairs, whose temporaries stay in the cache.
+PAIRS_PER_TILE = 1 << 18
+
 # A level predicts objects whose farthest side is this many strides from the location. With strides 8 to 128 these are
 # the ranges of the paper: 64, 128, 256 and 512 pixels.
 MIN_REACH, MAX_REACH = 4, 8
@@ -172,17 +175,39 @@ class FCOS(DenseDetector):
                 labels.append(torch.full_like(location, self.num_classes))
                 boxes.append(torch.zeros_like(all_anchors.tensor))
                 continue
-            is_candidate = self._match(
+            is_positive, index = self._match(
                 all_anchors.get_centers(), strides, min_reach, max_reach, gt_boxes
-            )  # (M, R)
-            area = torch.where(is_candidate, gt.gt_boxes.area()[:, None], torch.inf)
-            smallest, index = area.min(dim=0)
-            is_positive = smallest < torch.inf
+            )
             labels.append(torch.where(is_positive, gt.gt_classes[index], self.num_classes))
             boxes.append(torch.where(is_positive[:, None], gt_boxes[index], 0.0))
         return labels, boxes
 
     def _match(
+        self, points: Tensor, strides: Tensor, min_reach: Tensor, max_reach: Tensor, gt_boxes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``(R,)`` bool, True where a location predicts an object, and the ``(R,)`` index of that object.
+
+        Never stores the matrix of all M objects and R locations.
+        """
+        num_objects = gt_boxes.shape[0]
+        area = Boxes(gt_boxes).area()[:, None]
+        object_index = torch.arange(num_objects, device=gt_boxes.device)[:, None]
+        tile_size = max(1, PAIRS_PER_TILE // num_objects)
+        is_positive, matches = [], []
+        for first in range(0, max(1, points.shape[0]), tile_size):
+            tile = slice(first, first + tile_size)
+            may_predict = self._may_predict(
+                points[tile], strides[tile], min_reach[tile], max_reach[tile], gt_boxes
+            )
+            candidate_area = torch.where(may_predict, area, torch.inf)  # (M, tile)
+            smallest = candidate_area.amin(dim=0)
+            is_positive.append(smallest < torch.inf)
+            # The first one of the smallest objects. min(dim=0) would return it too, but is several times slower.
+            is_smallest = candidate_area == smallest
+            matches.append(torch.where(is_smallest, object_index, num_objects - 1).amin(dim=0))
+        return torch.cat(is_positive), torch.cat(matches)
+
+    def _may_predict(
         self, points: Tensor, strides: Tensor, min_reach: Tensor, max_reach: Tensor, gt_boxes: Tensor
     ) -> Tensor:
         """Return ``(M, R)`` bool: True where a location may predict an object."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hydet.modeling.matcher import match_boxes
 from hydet.structures import Boxes
 from hydet.structures.rotated_boxes import pairwise_iou_rotated
 
@@ -40,4 +41,4 @@ class RRPN(RPN):
             raise ValueError("RRPN: anchor_generator makes upright anchors; use RotatedAnchorGenerator")
 
     def _match(self, gt_boxes: Boxes, anchors: Boxes) -> tuple[Tensor, Tensor]:
-        return self.anchor_matcher(pairwise_iou_rotated(gt_boxes.tensor, anchors.tensor))
+        return match_boxes(self.anchor_matcher, gt_boxes, anchors, pairwise_iou=pairwise_iou_rotated)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hydet.modeling.matcher import Matcher
+from hydet.modeling.matcher import Matcher, match_boxes
 from hydet.modeling.padded import PaddedDetections, PaddedRegions, RegionLogits
 from hydet.modeling.proposal_generators import add_ground_truth_to_proposals
 from hydet.modeling.protocols import DetectionLimits, Task
@@ -193,7 +193,9 @@ class ROIHeads(nn.Module, ABC):
         Returns:
             ``(R,)`` classes, K for background and -1 for ignored, and ``(R,)`` indices of the matched objects.
         """
-        matches, labels = matcher(self.pairwise_iou(targets.gt_boxes, proposals.proposal_boxes))
+        matches, labels = match_boxes(
+            matcher, targets.gt_boxes, proposals.proposal_boxes, pairwise_iou=self.pairwise_iou
+        )
         if len(targets) == 0:
             return torch.full_like(matches, self.num_classes), matches
         classes = targets.gt_classes[matches]
