@@ -11,7 +11,7 @@ import hydet
 
 ROOT = Path(__file__).parents[2]
 # docs/from_detectron2.md has its own test, and the commands of examples/own_parts/README.md run in tests/config.
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/mmdet.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/mmdet.md", "docs/speed.md"]
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 SESSIONS = {
     node.name
@@ -56,7 +56,7 @@ def test_overrides_of_a_documented_command_compose(command, overrides):
     ):  # keys of the model refer to the config of the checkpoint, which does not exist here
         overrides = [override for override in overrides if not override.startswith("model.")]
     cfg = hydet.compose(*map(first_option, overrides), config_name=command)
-    assert ("model" in cfg) == (command == "train")
+    assert ("model" in cfg) == (command in ("train", "benchmark"))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -106,6 +106,8 @@ def _settling_norms(model: nn.Module) -> Iterator[None]:
     """Set the statistics of each norm to those of its input, before it runs."""
 
     def settle(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args[0].numel() == 0:  # no regions
+            return
         variance, mean = torch.var_mean(args[0].float(), dim=(0, 2, 3))
         module.running_mean.copy_(mean)  # type: ignore[operator]
         module.running_var.copy_(variance.clamp(min=1e-6))  # type: ignore[operator]
@@ -123,7 +125,8 @@ def _threshold(model: GeneralizedRCNN, predictor: FastRCNNOutputLayers, batch: S
     logits: list[Tensor] = []
     predictor.test_score_thresh = 2.0  # nothing is detected, so the other heads have no regions
     handle = predictor.register_forward_hook(lambda _, __, output: logits.append(output[0]))
-    model.inference(batch)
+    with _settling_norms(model.roi_heads):  # the last stage of a ResNet, in C4 models
+        model.inference(batch)
     handle.remove()
     scores = logits[-1].float().softmax(dim=1)[:, :-1].flatten()
     return float(scores.topk(min(CANDIDATES * len(batch), scores.numel())).values[-1])

@@ -1,0 +1,293 @@
+"""Compare the results of fast and bf16 inference with exact inference, on generated images, for every architecture.
+
+    python benchmarks/agreement.py
+    python benchmarks/agreement.py --models fcos --images 40 --modes fast
+
+The models have random weights, batch norm statistics of the images, and classifiers scaled so that scores spread as
+those of a trained model do. A detection of the exact model is compared with the detection of its class with the largest
+IoU. Near-ties do not count: detections whose score differs from the next one by less than 1e-5. Exits with 1 if a
+mode exceeds the bounds of ``hydet.modeling.optimize``. Prints a table and writes it to ``benchmarks/results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import datetime
+import platform
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from machine import device_name
+from torch import Tensor, nn
+
+import hydet
+import hydet.conf
+from hydet.data import ShapesDataset
+from hydet.modeling import RPN, DenseDetector, GeneralizedRCNN, MetaArchitecture, optimize
+from hydet.runs.benchmark_inputs import calibrate
+from hydet.structures import Boxes, Instances, ModelInput, pairwise_iou, pairwise_iou_rotated
+
+RESULTS = Path(__file__).parent / "results"
+SIZE = (256, 320)
+NUM_PROPOSALS = 200  # per image of this size; the 1000 of the configs take several times as long
+NEAR_TIE = 1e-5  # difference of neighboring scores
+MATCH_IOU = 0.9  # of the same detection; another one of the same object has less
+SCORE_STD = 1.5  # of the logits of classifiers
+FAST_PIXELS, FAST_SCORE = 1e-3, 1e-4
+BF16_SIDES, BF16_SCORE = 0.005, 0.02
+CLASSIFIERS = ("cls_score", "objectness_logits")
+
+
+def architectures() -> list[str]:
+    """Return the options of ``conf/model`` that predict from an image alone."""
+    folder = Path(hydet.conf.__path__[0]) / "model"
+    # mmdet has models of its own, and fast_rcnn_fpn needs proposals; its heads are those of faster_rcnn_fpn.
+    return sorted(p.stem for p in folder.glob("*.yaml") if p.stem not in ("mmdet", "fast_rcnn_fpn"))
+
+
+@dataclass
+class Differences:
+    """Differences between two models over all images."""
+
+    detections: int = 0  # of the exact model
+    near_ties: int = 0
+    unmatched: int = 0  # neither near-ties nor found in the other result
+    pixels: list[float] = field(default_factory=list)  # largest box coordinate, per detection
+    sides: list[float] = field(default_factory=list)  # the same, relative to the longer side of the box
+    scores: list[float] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)  # part of pixels with another semantic label, per image
+
+    def add(self, other: Instances, exact: Instances) -> None:
+        """Compare the results of an image."""
+        scores, boxes = _scores(exact), _boxes(exact)
+        tie = near_ties(scores)
+        self.detections += len(exact)
+        self.near_ties += int(tie.sum())
+        if len(other) == 0:
+            self.unmatched += int((~tie).sum())
+            return
+        iou = _iou(boxes, _boxes(other))
+        if exact.has("pred_classes"):
+            iou = iou * (exact.pred_classes[:, None] == other.pred_classes)
+        best, index = iou.max(dim=1)
+        chosen = ~tie & (best >= MATCH_IOU)
+        self.unmatched += int((~tie & (best < MATCH_IOU)).sum())
+        theirs = index[chosen]
+        moved = (boxes.tensor[chosen] - _boxes(other).tensor[theirs])[:, :4].abs().amax(dim=1)
+        extent = boxes.tensor[chosen]
+        longer = extent[:, 2:4] if extent.shape[1] == 5 else extent[:, 2:] - extent[:, :2]
+        self.pixels += moved.tolist()
+        self.sides += (moved / longer.amax(dim=1).clamp(min=1)).tolist()
+        self.scores += (scores[chosen] - _scores(other)[theirs]).abs().tolist()
+
+
+def near_ties(scores: Tensor) -> Tensor:
+    """Return a bool per score: True if another score differs by less than ``NEAR_TIE``."""
+    ordered, order = scores.sort()
+    close = ordered.diff() <= NEAR_TIE
+    edge = close.new_zeros(1)
+    tie = torch.cat([close, edge]) | torch.cat([edge, close])
+    return torch.empty_like(tie).scatter_(0, order, tie)
+
+
+def _boxes(instances: Instances) -> Boxes:
+    return instances.pred_boxes if instances.has("pred_boxes") else instances.proposal_boxes
+
+
+def _scores(instances: Instances) -> Tensor:
+    scores = instances.scores if instances.has("scores") else instances.objectness_logits.sigmoid()
+    return scores.float()
+
+
+def _iou(a: Boxes, b: Boxes) -> Tensor:
+    return pairwise_iou(a, b) if a.tensor.shape[1] == 4 else pairwise_iou_rotated(a, b)
+
+
+def overrides(name: str) -> Iterator[str]:
+    """Yield the overrides of a model's config."""
+    yield f"model={name}"
+    if "panoptic" in name or "semantic" in name:
+        yield "data=shapes_panoptic"
+    else:
+        yield "data=shapes_rotated" if "rotated" in name else "data=shapes"
+    yield "preset=none"
+    if "vitdet" in name:
+        yield "backbone=vitdet_slim"
+        yield "backbone.img_size=320"
+    else:  # the last stage of C4 and DC5 has bottlenecks
+        yield "backbone=r50_slim" if "c4" in name or "dc5" in name else "backbone=r18"
+
+
+def images(name: str, count: int) -> list[ModelInput]:
+    """Return generated images for a model."""
+    dataset = ShapesDataset(
+        num_images=count, seed=3, image_size=SIZE, rotation=45 if "rotated" in name else 15
+    )
+    return [{"image": torch.as_tensor(dataset[i].image), "image_id": i} for i in range(count)]
+
+
+@contextlib.contextmanager
+def _spreading_scores(model: nn.Module) -> Iterator[None]:
+    """Scale the weights of each classifier at its first call, so that its logits have a usual spread."""
+
+    def spread(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if layer in settled:
+            return None
+        settled.add(layer)
+        layer.weight.mul_(SCORE_STD / output.float().std().clamp(min=1e-6))
+        return layer.forward(*args)
+
+    settled: set[nn.Module] = set()
+    handles = [
+        module.register_forward_hook(spread)
+        for path, module in model.named_modules()
+        if path.rpartition(".")[2] in CLASSIFIERS
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def build(name: str, batch: Sequence[ModelInput]) -> MetaArchitecture:
+    """Build the exact model of an architecture; the same weights each time."""
+    torch.manual_seed(0)
+    model = hydet.instantiate(hydet.compose(*overrides(name)).model)
+    generator = getattr(model, "proposal_generator", None)
+    if isinstance(generator, RPN) and isinstance(model, GeneralizedRCNN):
+        generator.post_nms_topk[False] = NUM_PROPOSALS
+    calibrate(model, batch)
+    with _spreading_scores(model):
+        model.inference(batch)
+    calibrate(model, batch)  # the thresholds fit the new scores
+    if isinstance(model, DenseDetector):
+        model.test_score_thresh = 0.0
+    return model
+
+
+@torch.inference_mode()
+def compare(name: str, modes: Sequence[str], count: int) -> dict[str, Differences]:
+    """Run all images of an architecture through the exact model and its other forms."""
+    batch = images(name, count)
+    exact = build(name, batch[:2])
+    models = {mode: optimize(copy.deepcopy(exact), mode) for mode in modes}
+    differences = {mode: Differences() for mode in modes}
+    for entry in batch:
+        (expected,) = exact.inference([entry])
+        for mode, model in models.items():
+            (actual,) = model.inference([entry])
+            for key in ("instances", "proposals"):
+                if key in expected:
+                    differences[mode].add(actual[key], expected[key])
+            if "sem_seg" in expected:
+                other = actual["sem_seg"].argmax(dim=0) != expected["sem_seg"].argmax(dim=0)
+                differences[mode].labels.append(float(other.float().mean()))
+    return differences
+
+
+def within(mode: str, found: Differences) -> bool:
+    """Return True if all compared detections are within the bounds; for bf16, 95 of 100."""
+    if mode == "fast":
+        return found.unmatched == 0 and (
+            not found.pixels or (max(found.pixels) <= FAST_PIXELS and max(found.scores) <= FAST_SCORE)
+        )
+    return not found.sides or (
+        percentile(found.sides) <= BF16_SIDES and percentile(found.scores) <= BF16_SCORE
+    )
+
+
+def percentile(values: Sequence[float]) -> float:
+    """Return the value that 95 of 100 values do not exceed."""
+    return sorted(values)[int(0.95 * (len(values) - 1))]
+
+
+HEADER = [
+    "model",
+    "mode",
+    "detections",
+    "near-ties",
+    "compared",
+    "unmatched",
+    "box, px: 95%, largest",
+    "box / side: 95%, largest",
+    "score: 95%, largest",
+    "other semantic label",
+    "within bounds",
+]
+
+
+def row(name: str, mode: str, found: Differences) -> list[str]:
+    """Return the cells of an architecture and a mode."""
+
+    def spread(values: Sequence[float]) -> str:
+        return f"{percentile(values):.1e}, {max(values):.1e}" if values else "-"
+
+    return [
+        name,
+        mode,
+        str(found.detections),
+        str(found.near_ties),
+        str(len(found.pixels)),
+        str(found.unmatched),
+        spread(found.pixels),
+        spread(found.sides),
+        spread(found.scores),
+        f"{max(found.labels):.2%}" if found.labels else "-",
+        "yes" if within(mode, found) else "**no**",
+    ]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=architectures(), default=architectures())
+    parser.add_argument("--modes", nargs="+", choices=["fast", "bf16"], default=["fast", "bf16"])
+    parser.add_argument("--images", type=int, default=20, help="images per architecture")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", message=".*bfloat16 instructions")  # slower, with the same numbers
+    today = datetime.date.today().isoformat()
+    lines = [
+        f"# Fast and bf16 inference beside exact inference, {today}",
+        "",
+        f"- {args.images} generated images of {SIZE[0]} x {SIZE[1]} per architecture, random weights, "
+        f"{NUM_PROPOSALS} proposals",
+        f"- {device_name('cpu')}, torch {torch.__version__}, hydet {hydet.__version__}, "
+        f"Python {platform.python_version()}",
+        f"- bounds: fast {FAST_PIXELS:g} px and {FAST_SCORE:g} score, every detection matched; bf16 {BF16_SIDES:.1%} of "
+        f"the longer side and {BF16_SCORE:g} score for 95 of 100 detections",
+        f"- unmatched: no detection of the same class with an IoU of {MATCH_IOU:g} or more",
+        f"- command: `{shlex.join(['python', 'benchmarks/agreement.py', *sys.argv[1:]])}`",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + " --- |" * len(HEADER),
+    ]
+    args.results.mkdir(parents=True, exist_ok=True)
+    path = args.results / f"agreement_{'_'.join(args.modes)}_{today}.md"
+    good = True
+    for name in args.models:
+        for mode, found in compare(name, args.modes, args.images).items():
+            good &= within(mode, found)
+            lines.append("| " + " | ".join(row(name, mode, found)) + " |")
+            print(lines[-1], flush=True)
+            path.write_text("\n".join([*lines, ""]), encoding="utf-8")  # a run can be interrupted
+    print(f"Written to {path}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
