@@ -58,7 +58,7 @@ class Differences:
 
     detections: int = 0  # of the exact model
     near_ties: int = 0
-    unmatched: int = 0  # neither near-ties nor found in the other result
+    unmatched: int = 0  # neither near-ties nor matched in the other result
     pixels: list[float] = field(default_factory=list)  # largest box coordinate, per detection
     sides: list[float] = field(default_factory=list)  # the same, relative to the longer side of the box
     scores: list[float] = field(default_factory=list)
@@ -194,14 +194,15 @@ def compare(name: str, modes: Sequence[str], count: int) -> dict[str, Difference
     return differences
 
 
-def within(mode: str, found: Differences) -> bool:
+def within(mode: str, compared: Differences) -> bool:
     """Return True if all compared detections are within the bounds; for bf16, 95 of 100."""
     if mode == "fast":
-        return found.unmatched == 0 and (
-            not found.pixels or (max(found.pixels) <= FAST_PIXELS and max(found.scores) <= FAST_SCORE)
+        return compared.unmatched == 0 and (
+            not compared.pixels
+            or (max(compared.pixels) <= FAST_PIXELS and max(compared.scores) <= FAST_SCORE)
         )
-    return not found.sides or (
-        percentile(found.sides) <= BF16_SIDES and percentile(found.scores) <= BF16_SCORE
+    return not compared.sides or (
+        percentile(compared.sides) <= BF16_SIDES and percentile(compared.scores) <= BF16_SCORE
     )
 
 
@@ -225,7 +226,7 @@ HEADER = [
 ]
 
 
-def row(name: str, mode: str, found: Differences) -> list[str]:
+def row(name: str, mode: str, compared: Differences) -> list[str]:
     """Return the cells of an architecture and a mode."""
 
     def spread(values: Sequence[float]) -> str:
@@ -234,15 +235,15 @@ def row(name: str, mode: str, found: Differences) -> list[str]:
     return [
         name,
         mode,
-        str(found.detections),
-        str(found.near_ties),
-        str(len(found.pixels)),
-        str(found.unmatched),
-        spread(found.pixels),
-        spread(found.sides),
-        spread(found.scores),
-        f"{max(found.labels):.2%}" if found.labels else "-",
-        "yes" if within(mode, found) else "**no**",
+        str(compared.detections),
+        str(compared.near_ties),
+        str(len(compared.pixels)),
+        str(compared.unmatched),
+        spread(compared.pixels),
+        spread(compared.sides),
+        spread(compared.scores),
+        f"{max(compared.labels):.2%}" if compared.labels else "-",
+        "yes" if within(mode, compared) else "**no**",
     ]
 
 
@@ -280,9 +281,9 @@ def main() -> int:
     path = args.results / f"agreement_{'_'.join(args.modes)}_{today}.md"
     good = True
     for name in args.models:
-        for mode, found in compare(name, args.modes, args.images).items():
-            good &= within(mode, found)
-            lines.append("| " + " | ".join(row(name, mode, found)) + " |")
+        for mode, compared in compare(name, args.modes, args.images).items():
+            good &= within(mode, compared)
+            lines.append("| " + " | ".join(row(name, mode, compared)) + " |")
             print(lines[-1], flush=True)
             path.write_text("\n".join([*lines, ""]), encoding="utf-8")  # a run can be interrupted
     print(f"Written to {path}")

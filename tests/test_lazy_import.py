@@ -14,8 +14,8 @@ def test_optimize_is_that_of_modeling():
 
 
 def test_another_name_is_missing():
-    with pytest.raises(AttributeError, match="no attribute 'optimise'"):
-        hydet.optimise  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'optimum'"):
+        hydet.optimum  # noqa: B018
 
 
 def test_import_of_hydet_imports_no_models():
