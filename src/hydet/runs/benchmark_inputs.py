@@ -125,6 +125,7 @@ def _threshold(model: GeneralizedRCNN, predictor: FastRCNNOutputLayers, batch: S
     logits: list[Tensor] = []
     predictor.test_score_thresh = 2.0  # nothing is detected, so the other heads have no regions
     handle = predictor.register_forward_hook(lambda _, __, output: logits.append(output[0]))
+    assert isinstance(model.roi_heads, nn.Module)
     with _settling_norms(model.roi_heads):  # the last stage of a ResNet, in C4 models
         model.inference(batch)
     handle.remove()

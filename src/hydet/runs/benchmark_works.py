@@ -104,18 +104,16 @@ class Work:
 @contextlib.contextmanager
 def _allowing_tf32(allowed: bool) -> Iterator[None]:
     """Allow or forbid TF32, which changes nothing on a CPU."""
-    settings = (torch.backends.cuda.matmul, torch.backends.cudnn)
     if not torch.cuda.is_available():
         yield
         return
-    before = [setting.allow_tf32 for setting in settings]
-    for setting in settings:
-        setting.allow_tf32 = allowed
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = allowed
     try:
         yield
     finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.allow_tf32 = value
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 def build_subject(config: DictConfig) -> Subject:
