@@ -4,10 +4,15 @@ import shlex
 
 import pytest
 
-from hydet.cli import evaluate, predict, train
+from hydet.cli import benchmark, evaluate, predict, train
 from hydet.cli.help_page import USES, help_page
 
-MAINS = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main}
+MAINS = {
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "predict": predict.main,
+    "benchmark": benchmark.main,
+}
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

@@ -130,7 +130,7 @@ def test_instantiate_plain_constructors_and_the_command_predict_the_same(
     from omegaconf import OmegaConf
 
     file = sorted((coco_folder / "val").iterdir())[0]
-    command("predict", f"checkpoint={trained}", f"input={file}", f"output_dir={tmp_path}")
+    command("predict", f"checkpoint={trained}", f"input={file}", f"output_dir={tmp_path}", "inference=exact")
     by_command = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert by_command
 

@@ -92,7 +92,7 @@ def select_region_boxes(
 ) -> SelectedBoxes:
     """Select detections among the regions of a batch; regions with a non-finite number give none.
 
-    A compiled or exported program admits at most ``MAX_CANDIDATES`` pairs of region and class per image to the
+    A compiled program admits at most ``MAX_CANDIDATES`` pairs of region and class per image to the
     suppression, because it cannot count them.
 
     Args:
@@ -111,7 +111,7 @@ def select_region_boxes(
     valid = boxes.isfinite().all(dim=3).all(dim=2) & scores.isfinite().all(dim=2)
     if counts is not None:
         valid &= torch.arange(valid.shape[1], device=valid.device) < counts[:, None]
-    is_counted = not torch.compiler.is_compiling()
+    is_counted = not torch.compiler.is_compiling() or torch.compiler.is_exporting()
     return select_class_boxes(
         boxes,
         scores[..., :-1],

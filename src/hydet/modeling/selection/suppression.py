@@ -79,7 +79,7 @@ def clip_to_images(boxes: Tensor, image_sizes: ImageSizes) -> Tensor:
         return clip(boxes, *image_sizes[0])
     else:
         sizes = boxes.new_tensor(image_sizes)
-    height, width = sizes[:, :, None].unbind(1)  # (N, 1)
+    height, width = sizes.view(-1, 2, 1).unbind(1)  # (N, 1)
     return clip(boxes, height, width)
 
 
