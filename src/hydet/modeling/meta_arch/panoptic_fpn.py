@@ -290,7 +290,7 @@ def _place_instances(
 ) -> tuple[Tensor, list[int]]:
     """Give each instance the pixels that better instances have left, or drop it if they cover too much of it.
 
-    The device decides about each instance; the host waits twice, for the scores and for the decisions.
+    The device decides about each instance; the host waits for the scores, and once for all decisions.
 
     Returns:
         ``(H, W)`` int32 ids from 1 in the order of the kept instances, and the rows of these instances.
