@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hydet.kernels.dispatch import Preference
+from hydet.kernels.nms_padded.ranking import check_batch, empty_result
 from hydet.kernels.nms_padded.torch_impl import forward_torch
 
 __all__ = ["PREFERENCE", "nms_padded"]
@@ -44,8 +45,7 @@ def _(
     iou_threshold: float,
     max_outputs: int,
 ) -> tuple[Tensor, Tensor]:
-    indices = scores.new_empty(scores.shape[0], max_outputs, dtype=torch.int64)
-    return indices, scores.new_empty(scores.shape[0], dtype=torch.int64)
+    return empty_result(scores, max_outputs)
 
 
 def nms_padded(
@@ -78,21 +78,9 @@ def nms_padded(
         ValueError: if the shapes do not match, or ``max_outputs`` is negative.
         TypeError: if ``boxes`` are integers, or ``valid`` is not bool.
     """
-    if boxes.ndim != 3 or boxes.shape[2] != 4:
-        raise ValueError(f"boxes must be (B, N, 4), got {tuple(boxes.shape)}")
-    if not boxes.is_floating_point():
-        raise TypeError(f"boxes must be floating point, got {boxes.dtype}")
-    for name, value in (("scores", scores), ("groups", groups), ("valid", valid)):
-        if value is not None and value.shape != boxes.shape[:2]:
-            raise ValueError(
-                f"{name} must be {tuple(boxes.shape[:2])}, one per box, got {tuple(value.shape)}"
-            )
-    if valid is not None and valid.dtype != torch.bool:
-        raise TypeError(f"valid must be bool, got {valid.dtype}")
+    check_batch(boxes, 4, scores, groups, valid, max_outputs)
     if max_outputs is None:
         max_outputs = boxes.shape[1]
-    elif max_outputs < 0:
-        raise ValueError(f"max_outputs must not be negative, got {max_outputs}")
     result: tuple[Tensor, Tensor] = _nms_padded(
         boxes.detach(), scores.detach(), groups, valid, iou_threshold, max_outputs
     )

@@ -1,11 +1,41 @@
-"""Order of the boxes and format of the result, shared by the implementations of ``nms_padded``."""
+"""Checks, order of the boxes and format of the result, shared by the ops on padded batches and their implementations."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-__all__ = ["pack_survivors", "rank_boxes", "sort_by_score"]
+__all__ = ["check_batch", "empty_result", "pack_survivors", "rank_boxes", "sort_by_score"]
+
+
+def check_batch(
+    boxes: Tensor,
+    dim: int,
+    scores: Tensor,
+    groups: Tensor | None,
+    valid: Tensor | None,
+    max_outputs: int | None,
+) -> None:
+    """Raise unless the arguments of an op on ``(B, N, dim)`` boxes match each other; see ``nms_padded``."""
+    if boxes.ndim != 3 or boxes.shape[2] != dim:
+        raise ValueError(f"boxes must be (B, N, {dim}), got {tuple(boxes.shape)}")
+    if not boxes.is_floating_point():
+        raise TypeError(f"boxes must be floating point, got {boxes.dtype}")
+    for name, value in (("scores", scores), ("groups", groups), ("valid", valid)):
+        if value is not None and value.shape != boxes.shape[:2]:
+            raise ValueError(
+                f"{name} must be {tuple(boxes.shape[:2])}, one per box, got {tuple(value.shape)}"
+            )
+    if valid is not None and valid.dtype != torch.bool:
+        raise TypeError(f"valid must be bool, got {valid.dtype}")
+    if max_outputs is not None and max_outputs < 0:
+        raise ValueError(f"max_outputs must not be negative, got {max_outputs}")
+
+
+def empty_result(scores: Tensor, max_outputs: int) -> tuple[Tensor, Tensor]:
+    """Return indices and counts without values, for the fake kernels."""
+    indices = scores.new_empty(scores.shape[0], max_outputs, dtype=torch.int64)
+    return indices, scores.new_empty(scores.shape[0], dtype=torch.int64)
 
 
 def sort_by_score(scores: Tensor) -> Tensor:

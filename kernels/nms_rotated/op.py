@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hydet.kernels.box_iou_rotated.op import check_rotated_boxes
 from hydet.kernels.dispatch import Preference
-from hydet.kernels.nms_padded.ranking import pack_survivors, sort_by_score
+from hydet.kernels.nms_padded.ranking import check_batch, empty_result, pack_survivors, sort_by_score
 from hydet.kernels.nms_rotated.torch_impl import forward_torch
 
 __all__ = ["PREFERENCE", "batched_nms_rotated", "nms_rotated", "nms_rotated_padded"]
@@ -108,8 +108,7 @@ def _nms_rotated_padded(
 def _(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, max_outputs: int
 ) -> tuple[Tensor, Tensor]:
-    indices = scores.new_empty(scores.shape[0], max_outputs, dtype=torch.int64)
-    return indices, scores.new_empty(scores.shape[0], dtype=torch.int64)
+    return empty_result(scores, max_outputs)
 
 
 def nms_rotated_padded(
@@ -139,19 +138,7 @@ def nms_rotated_padded(
         ValueError: if the shapes do not match, or ``max_outputs`` is negative.
         TypeError: if ``boxes`` are integers, or ``valid`` is not bool.
     """
-    if boxes.ndim != 3 or boxes.shape[2] != 5:
-        raise ValueError(f"boxes must be (B, N, 5), got {tuple(boxes.shape)}")
-    if not boxes.is_floating_point():
-        raise TypeError(f"boxes must be floating point, got {boxes.dtype}")
-    for name, value in (("scores", scores), ("groups", groups), ("valid", valid)):
-        if value.shape != boxes.shape[:2]:
-            raise ValueError(
-                f"{name} must be {tuple(boxes.shape[:2])}, one per box, got {tuple(value.shape)}"
-            )
-    if valid.dtype != torch.bool:
-        raise TypeError(f"valid must be bool, got {valid.dtype}")
-    if max_outputs < 0:
-        raise ValueError(f"max_outputs must not be negative, got {max_outputs}")
+    check_batch(boxes, 5, scores, groups, valid, max_outputs)
     result: tuple[Tensor, Tensor] = _nms_rotated_padded(
         boxes.detach(), scores.detach(), groups, valid, iou_threshold, max_outputs
     )

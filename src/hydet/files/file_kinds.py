@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["describe_content"]
+__all__ = ["decode_text", "describe_content", "is_markup", "is_web_page", "quote_text"]
 
 # Start of the content -> what the file is, and the remedy.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -47,6 +47,18 @@ def describe_content(start: bytes) -> str | None:
 
 
 def _describe_text(start: bytes) -> str | None:
+    text = decode_text(start)
+    if text is None:
+        return None
+    if is_web_page(text):
+        return f"a web page, {_PAGE}"
+    if is_markup(text):
+        return f"an XML or JSON text, {_PAGE}"
+    return quote_text(text)
+
+
+def decode_text(start: bytes) -> str | None:
+    """Return the first bytes of a file as text without blanks around it, or None if they are not printable text."""
     try:
         text = start.decode("utf-8-sig", errors="strict" if len(start) < 4 else "ignore").strip()
     except UnicodeDecodeError:
@@ -54,10 +66,21 @@ def _describe_text(start: bytes) -> str | None:
     printable = sum(c.isprintable() or c.isspace() for c in text)
     if not text or printable < len(text) or len(text.encode()) < 0.9 * len(start.strip()):
         return None
+    return text
+
+
+def is_web_page(text: str) -> bool:
+    """Return True if text from ``decode_text`` is HTML."""
     lowered = text.lower()
-    if "<html" in lowered or lowered.startswith("<!doctype html"):
-        return f"a web page, {_PAGE}"
-    if lowered.startswith(("<?xml", "<error", "{")):
-        return f"an XML or JSON text, {_PAGE}"
+    return "<html" in lowered or lowered.startswith("<!doctype html")
+
+
+def is_markup(text: str) -> bool:
+    """Return True if text from ``decode_text`` starts as XML or JSON does."""
+    return text.lower().startswith(("<?xml", "<error", "{"))
+
+
+def quote_text(text: str) -> str:
+    """Return the description of a text file that quotes its start."""
     line = " ".join(text.split())
     return f"a text file ({line[:40]!r}{'...' if len(line) > 40 else ''})"

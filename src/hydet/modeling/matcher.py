@@ -123,9 +123,8 @@ def _match_in_tiles(
         return matcher(pairwise_iou(gt_boxes, predictions))
     without_low_quality = Matcher(matcher.thresholds, matcher.labels)
     best = torch.zeros(len(gt_boxes), device=gt_boxes.device)  # quality of the best prediction so far
-    candidates: list[
-        tuple[Tensor, Tensor, Tensor]
-    ] = []  # predictions that were the best ones of an object so far
+    # Object, prediction and IoU where a prediction was the best one of an object so far.
+    candidates: list[tuple[Tensor, Tensor, Tensor]] = []
     results: list[tuple[Tensor, Tensor]] = []
     for first in range(0, len(predictions), tile_size):
         quality = pairwise_iou(gt_boxes, predictions[first : first + tile_size])

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from hydet.modeling.selection.suppression import SelectedBoxes
+from hydet.modeling.selection.suppression import SelectedBoxes, is_filled
 from hydet.structures import Boxes, Instances, RotatedBoxes, heatmaps_to_keypoints
+from hydet.structures.precision import at_least_float32
 
 __all__ = ["PaddedDetections", "PaddedRegions", "PaddedResults", "RegionLogits"]
 
@@ -79,19 +79,6 @@ class PaddedResults(NamedTuple):
     mask_logits: Tensor | None = None
     keypoint_logits: Tensor | None = None
     semantic_logits: Tensor | None = None
-
-
-def is_filled(counts: Tensor, size: int) -> Tensor:
-    """Return ``(N, size)`` bool: True for the entries of each image, False for padding."""
-    return torch.arange(size, device=counts.device) < counts[:, None]
-
-
-def pad_regions(box_lists: Sequence[Boxes]) -> PaddedRegions:
-    """Pad the boxes of N images to the largest number of them; N > 0."""
-    tensors = [boxes.tensor for boxes in box_lists]
-    counts = torch.tensor([tensor.shape[0] for tensor in tensors], device=tensors[0].device)
-    padded = tensors[0][None] if len(tensors) == 1 else pad_sequence(tensors, batch_first=True)
-    return PaddedRegions(padded, counts)
 
 
 def to_regions(selected: SelectedBoxes) -> PaddedRegions:
@@ -165,8 +152,3 @@ def results_to_instances(results: PaddedResults, image_sizes: Sequence[tuple[int
             decoded = heatmaps_to_keypoints(instances.pred_keypoint_heatmaps, instances.pred_boxes.tensor)
             instances.pred_keypoints = decoded[:, :, [0, 1, 3]]  # (x, y, logit, score) -> (x, y, score)
     return converted
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return float16 and bfloat16 values as float32, and others as they are."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
 from hydet.layers import FrozenBatchNorm2d
 from hydet.modeling import DenseDetector, FastRCNNOutputLayers, GeneralizedRCNN, MetaArchitecture
 from hydet.structures import BitMasks, Boxes, Instances, Keypoints, ModelInput, RotatedBoxes
 
-__all__ = ["calibrate", "random_batch"]
+__all__ = ["calibrate", "random_batch", "settling_norms", "threshold_of"]
 
 CANDIDATES = 1000  # pairs of region and class per image above the score threshold, enough for 100 detections
 OBJECTS = 8
-_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d, TorchvisionFrozenBatchNorm2d)
 
 
 def random_batch(
@@ -91,7 +92,7 @@ def calibrate(model: nn.Module, batch: Sequence[ModelInput]) -> None:
     """
     model.eval()
     assert isinstance(model, MetaArchitecture)
-    with _settling_norms(model):
+    with settling_norms(model):
         model.backbone(model.preprocess_image(batch).tensor)
     if isinstance(model, DenseDetector):
         model.test_score_thresh = 0.0
@@ -102,7 +103,7 @@ def calibrate(model: nn.Module, batch: Sequence[ModelInput]) -> None:
 
 
 @contextlib.contextmanager
-def _settling_norms(model: nn.Module) -> Iterator[None]:
+def settling_norms(model: nn.Module) -> Iterator[None]:
     """Set the statistics of each norm to those of its input, before it runs."""
 
     def settle(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -126,8 +127,13 @@ def _threshold(model: GeneralizedRCNN, predictor: FastRCNNOutputLayers, batch: S
     predictor.test_score_thresh = 2.0  # nothing is detected, so the other heads have no regions
     handle = predictor.register_forward_hook(lambda _, __, output: logits.append(output[0]))
     assert isinstance(model.roi_heads, nn.Module)
-    with _settling_norms(model.roi_heads):  # the last stage of a ResNet, in C4 models
+    with settling_norms(model.roi_heads):  # the last stage of a ResNet, in C4 models
         model.inference(batch)
     handle.remove()
-    scores = logits[-1].float().softmax(dim=1)[:, :-1].flatten()
-    return float(scores.topk(min(CANDIDATES * len(batch), scores.numel())).values[-1])
+    return threshold_of(logits[-1].float().softmax(dim=1)[:, :-1], len(batch))
+
+
+def threshold_of(scores: Tensor, num_images: int) -> float:
+    """Return the score that ``CANDIDATES`` pairs per image exceed, among ``(R, K)`` scores of all images."""
+    flat = scores.flatten()
+    return float(flat.topk(min(CANDIDATES * num_images, flat.numel())).values[-1])

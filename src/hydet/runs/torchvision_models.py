@@ -12,7 +12,7 @@ from hydet.config import ConfigError
 from hydet.modeling import FCOS, GeneralizedRCNN, MetaArchitecture, PanopticFPN, RetinaNet
 from hydet.structures import ModelInput
 
-from .benchmark_inputs import CANDIDATES
+from .benchmark_inputs import settling_norms, threshold_of
 
 __all__ = ["TorchvisionBatch", "build_torchvision", "calibrate_torchvision", "to_torchvision"]
 
@@ -93,21 +93,10 @@ def to_torchvision(batch: Sequence[ModelInput], device: torch.device) -> Torchvi
 @torch.no_grad()
 def calibrate_torchvision(model: Any, images: list[Tensor]) -> None:
     """Set the statistics of norms from the images, and a score threshold; see ``calibrate``."""
-    from torchvision.ops.misc import FrozenBatchNorm2d
-
-    def settle(module: Any, args: tuple[Tensor, ...]) -> None:
-        variance, mean = torch.var_mean(args[0].float(), dim=(0, 2, 3))
-        module.running_mean.copy_(mean)
-        module.running_var.copy_(variance.clamp(min=1e-6))
-
     model.eval()
-    handles = [
-        m.register_forward_pre_hook(settle) for m in model.modules() if isinstance(m, FrozenBatchNorm2d)
-    ]
     transformed, _ = model.transform(images)
-    model.backbone(transformed.tensors)
-    for handle in handles:
-        handle.remove()
+    with settling_norms(model):
+        model.backbone(transformed.tensors)
     heads = getattr(model, "roi_heads", None)
     if heads is None:
         return
@@ -116,5 +105,4 @@ def calibrate_torchvision(model: Any, images: list[Tensor]) -> None:
     handle = heads.box_predictor.register_forward_hook(lambda _, __, output: logits.append(output[0]))
     model(images)
     handle.remove()
-    scores = logits[-1].float().softmax(dim=1)[:, 1:].flatten()
-    heads.score_thresh = float(scores.topk(min(CANDIDATES * len(images), scores.numel())).values[-1])
+    heads.score_thresh = threshold_of(logits[-1].float().softmax(dim=1)[:, 1:], len(images))

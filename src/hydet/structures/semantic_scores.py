@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import at_least_float32
+
 __all__ = ["SemanticScores", "semantic_labels"]
 
 # Resized scores that `labels` holds at a time; 54 classes of a photo of 12 megapixels would take 2.6 GB.
@@ -43,7 +45,7 @@ class SemanticScores:
     def resize(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Return the ``(S, H, W)`` scores of the labels ``start`` to ``stop - 1``, bilinear, at least float32."""
         scores = self.tensor[None, start:stop]
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = at_least_float32(scores)
         return F.interpolate(scores, size=self.image_size, mode="bilinear", align_corners=False)[0]
 
     def labels(self) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hydet.data.errors import DataError
+from hydet.files.file_kinds import decode_text, is_markup, is_web_page, quote_text
 
 __all__ = ["check_regular_file", "describe_content", "describe_error", "read_bytes"]
 
@@ -121,19 +122,13 @@ def describe_content(start: bytes) -> str | None:
 
 
 def _describe_text(start: bytes) -> str | None:
-    try:
-        text = start.decode("utf-8-sig", errors="strict" if len(start) < 4 else "ignore").strip()
-    except UnicodeDecodeError:
+    text = decode_text(start)
+    if text is None:
         return None
-    printable = sum(c.isprintable() or c.isspace() for c in text)
-    if not text or printable < len(text) or len(text.encode()) < 0.9 * len(start.strip()):
-        return None
-    lowered = text.lower()
-    if "<html" in lowered or lowered.startswith("<!doctype html"):
+    if is_web_page(text):
         return "a web page, probably saved in place of the image; download the image again"
-    if "<svg" in lowered:
+    if "<svg" in text.lower():
         return f"an SVG drawing; {_EXPORT}"
-    if lowered.startswith(("<?xml", "<error", "{")):
+    if is_markup(text):
         return "an XML or JSON text, probably an error message of the server; download the image again"
-    line = " ".join(text.split())
-    return f"a text file ({line[:40]!r}{'...' if len(line) > 40 else ''})"
+    return quote_text(text)

@@ -102,8 +102,7 @@ def _rename_later_files(folder: Path) -> None:
     now = int(time.time())
     for i, file in enumerate(sorted(folder.glob(f"{_PREFIX}*"))):
         if file.name >= f"{_PREFIX}{now:010d}":
-            with contextlib.suppress(
-                OSError
-            ):  # Windows renames no file that TensorBoard reads; training goes on
+            # On Windows, a file that TensorBoard has open cannot be renamed. Training does not end for that.
+            with contextlib.suppress(OSError):
                 # "~" sorts after the names of hosts, and the position keeps the order among renamed files.
                 file.rename(folder / f"{_PREFIX}{now - 1:010d}.~{i:06d}")

@@ -27,10 +27,8 @@ class StandardRPNHead(nn.Module):
     Source: Ren et al. 2015 (arXiv:1506.01497), section 3.1.
     """
 
-    float32_layers = (
-        "objectness_logits",
-        "anchor_deltas",
-    )  # reduced precision would move boxes and reorder scores
+    # Reduced precision would move boxes and reorder scores.
+    float32_layers = ("objectness_logits", "anchor_deltas")
 
     def __init__(
         self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)

@@ -20,6 +20,7 @@ from hydet.modeling.selection import fast_rcnn_inference
 from hydet.modeling.selection.detections import select_region_boxes
 from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.structures import Instances, Losses
+from hydet.structures.precision import at_least_float32
 
 from .interfaces import BoxPredictions
 
@@ -160,7 +161,7 @@ class FastRCNNOutputLayers(nn.Module):
         if self.use_sigmoid_ce:
             loss_cls = self.sigmoid_cross_entropy_loss(scores, gt_classes)
         else:
-            loss_cls = cross_entropy(_at_least_float32(scores), gt_classes, reduction="mean")
+            loss_cls = cross_entropy(at_least_float32(scores), gt_classes, reduction="mean")
         losses = {
             "loss_cls": loss_cls,
             "loss_box_reg": self.box_reg_loss(proposal_boxes, gt_boxes, deltas, gt_classes),
@@ -205,7 +206,7 @@ class FastRCNNOutputLayers(nn.Module):
                 classes.
             gt_classes: ``(R,)`` in [0, K].
         """
-        logits = _at_least_float32(pred_class_logits[:, :-1])
+        logits = at_least_float32(pred_class_logits[:, :-1])
         if logits.shape[0] == 0:
             return logits.sum() * 0.0
         num_classes = logits.shape[1]
@@ -238,7 +239,7 @@ class FastRCNNOutputLayers(nn.Module):
             deltas = deltas.unflatten(1, (self.num_classes, dim))[rows, gt_classes[foreground]]
         loss = box_regression_loss(
             proposal_boxes[foreground],
-            _at_least_float32(deltas),
+            at_least_float32(deltas),
             gt_boxes[foreground],
             self.box2box_transform,
             self.box_reg_loss_type,
@@ -321,13 +322,13 @@ class FastRCNNOutputLayers(nn.Module):
         Returns:
             ``(N, R, G, D)``.
         """
-        decoded = self.box2box_transform.apply_deltas(_at_least_float32(deltas), boxes.flatten(0, 1))
+        decoded = self.box2box_transform.apply_deltas(at_least_float32(deltas), boxes.flatten(0, 1))
         split: Tensor = decoded.unflatten(0, boxes.shape[:2]).unflatten(2, (-1, self.box_dim))
         return split
 
     def to_probabilities(self, scores: Tensor) -> Tensor:
         """Return the ``(R, K + 1)`` class probabilities of ``(R, K + 1)`` logits."""
-        logits = _at_least_float32(scores)
+        logits = at_least_float32(scores)
         return logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
 
     def predict_boxes_for_gt_classes(
@@ -380,16 +381,12 @@ class FastRCNNOutputLayers(nn.Module):
         return list(self.to_probabilities(predictions[0]).split([len(p) for p in proposals]))
 
     def _decode(self, deltas: Tensor, proposals: Sequence[Instances]) -> list[Tensor]:
-        boxes = self.box2box_transform.apply_deltas(_at_least_float32(deltas), _cat_boxes(proposals))
+        boxes = self.box2box_transform.apply_deltas(at_least_float32(deltas), _cat_boxes(proposals))
         return list(boxes.split([len(p) for p in proposals]))
 
 
 def _cat_boxes(proposals: Sequence[Instances]) -> Tensor:
     return torch.cat([p.proposal_boxes.tensor for p in proposals])
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _num_features(shape: ShapeSpec) -> int:

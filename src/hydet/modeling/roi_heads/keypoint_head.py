@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill
 from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Instances, Keypoints, Losses, heatmaps_to_keypoints
+from hydet.structures.precision import at_least_float32
 
 __all__ = [
     "BaseKeypointRCNNHead",
@@ -57,7 +58,7 @@ def keypoint_rcnn_loss(
     cells, valid = keypoints.to_heatmap(boxes, pred_keypoint_logits.shape[2])  # (R, K) each
     valid = valid.bool().flatten()
     logits = pred_keypoint_logits.flatten(2).flatten(0, 1)  # (R, K, S, S) -> (R * K, S * S)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     # A softmax over cells instead of a sigmoid per cell: a keypoint has exactly one position.
     targets = torch.where(valid, cells.flatten(), IGNORED_CELL)
     loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED_CELL)
@@ -77,8 +78,7 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: Sequen
         return
     counts = [instances_i.pred_boxes.tensor.shape[0] for instances_i in pred_instances]
     boxes = torch.cat([instances_i.pred_boxes.tensor for instances_i in pred_instances])
-    heatmaps = pred_keypoint_logits.detach()
-    heatmaps = heatmaps.to(torch.promote_types(heatmaps.dtype, torch.float32))
+    heatmaps = at_least_float32(pred_keypoint_logits.detach())
     # heatmaps_to_keypoints returns (x, y, logit, score).
     keypoints = heatmaps_to_keypoints(heatmaps, boxes.detach())[:, :, [0, 1, 3]]
     per_image = zip(pred_instances, keypoints.split(counts), heatmaps.split(counts), strict=True)

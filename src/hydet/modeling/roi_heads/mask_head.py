@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill, get_norm
 from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Instances, Losses
+from hydet.structures.precision import at_least_float32
 
 __all__ = ["BaseMaskRCNNHead", "MaskRCNNConvUpsampleHead", "mask_rcnn_inference", "mask_rcnn_loss"]
 
@@ -53,7 +54,7 @@ def mask_rcnn_loss(pred_mask_logits: Tensor, instances: Sequence[Instances], vis
     )
     gt_classes = [instances_i.gt_classes for instances_i in nonempty]
     logits = _select_class(pred_mask_logits, gt_classes)[:, 0]  # (R, C, M, M) -> (R, M, M)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     # A sigmoid per class instead of a softmax over classes: the box head decides the class, so masks of different
     # classes do not have to compete. He et al. 2017, table 2b: 5.5 points of mask AP over a softmax.
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="mean")
@@ -70,7 +71,7 @@ def mask_rcnn_inference(pred_mask_logits: Tensor, pred_instances: Sequence[Insta
     if len(pred_instances) == 0:
         return
     logits = _select_class(pred_mask_logits, [instances_i.pred_classes for instances_i in pred_instances])
-    masks = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+    masks = at_least_float32(logits).sigmoid()
     counts = [instances_i.pred_classes.shape[0] for instances_i in pred_instances]
     for instances_i, masks_i in zip(pred_instances, masks.split(counts), strict=True):
         instances_i.pred_masks = masks_i

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from hydet.structures import Boxes, Instances, RotatedBoxes
+from hydet.structures.precision import at_least_float32
 
-from .suppression import ImageSizes, SelectedBoxes, clip_to_images, select_boxes
+from .suppression import ImageSizes, SelectedBoxes, clip_to_images, is_filled, select_boxes
 from .top_k import top_k
 
 __all__ = ["fast_rcnn_inference", "fast_rcnn_inference_rotated"]
@@ -107,10 +108,10 @@ def select_region_boxes(
     Returns:
         See ``select_class_boxes``.
     """
-    boxes, scores = boxes.float(), scores.to(torch.promote_types(scores.dtype, torch.float32))
+    boxes, scores = boxes.float(), at_least_float32(scores)
     valid = boxes.isfinite().all(dim=3).all(dim=2) & scores.isfinite().all(dim=2)
     if counts is not None:
-        valid &= torch.arange(valid.shape[1], device=valid.device) < counts[:, None]
+        valid &= is_filled(counts, valid.shape[1])
     is_counted = not torch.compiler.is_compiling() or torch.compiler.is_exporting()
     return select_class_boxes(
         boxes,

@@ -43,6 +43,11 @@ class SelectedBoxes(NamedTuple):
     counts: Tensor
 
 
+def is_filled(counts: Tensor, size: int) -> Tensor:
+    """Return ``(N, size)`` bool: True for the ``(N,)`` first entries of each image, False for padding."""
+    return torch.arange(size, device=counts.device) < counts[:, None]
+
+
 def select_boxes(
     boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, *, iou_threshold: float, max_outputs: int
 ) -> SelectedBoxes:
