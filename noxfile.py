@@ -86,8 +86,9 @@ def compile_models(session: nox.Session) -> None:
 def mmdet(session: nox.Session) -> None:
     """Test hydet with models of mmdet, which pins versions of its own; other sessions skip these tests."""
     session.install("-e", ".[test,mmdet]")
-    session.run("pytest", "tests/interop", *session.posargs)
-    session.run("pytest", "tests/config/test_tree.py", "-k", "mmdet")
+    warnings = ["-W", "default"]  # mmdet and mmcv warn about their own code
+    session.run("pytest", *warnings, "tests/interop", *session.posargs)
+    session.run("pytest", *warnings, "tests/config/test_tree.py", "-k", "mmdet")
 
 
 @nox.session

@@ -33,13 +33,14 @@ class ComputedBuffers(nn.Module, ABC):
         self.track_computed_buffers(values)
 
     def track_computed_buffers(self, names: Iterable[str]) -> None:
-        """Compute these buffers again when they have lost their values.
+        """Compute these buffers again when they have lost their values. A second call replaces the names of the first.
 
         Args:
             names: names of registered buffers, such as ``pixel_mean`` or ``model.blocks.0.index``.
         """
+        if not self._computed_names:
+            self.register_load_state_dict_post_hook(_leave_meta_device)
         self._computed_names = tuple(names)
-        self.register_load_state_dict_post_hook(_leave_meta_device)
 
     def reset_computed_buffers(self, device: torch.device | None = None) -> None:
         """Compute the buffers again, in their present dtypes.

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import nn
 
-from hydet.interop.mmdet.building import build_from_config
+from hydet.interop.mmdet.building import build_from_config, take_unsaved_buffers
 from hydet.modeling import MMDetBackbone, MMDetDetector
 
 from .conftest import BACKBONE, NECK, PIXELS, retinanet
@@ -57,7 +58,18 @@ def test_weights_are_initialized_by_init_cfg(mmdet):
 def test_build_on_the_meta_device(mmdet):
     with torch.device("meta"):
         neck = build_from_config(NECK, owner="this")
+        assert take_unsaved_buffers(neck) == {}
     assert all(p.is_meta for p in neck.parameters())
+
+
+def test_unsaved_buffers_are_copied():
+    module = nn.BatchNorm1d(2)
+    module.register_buffer("scale", torch.ones(2), persistent=False)
+    module.register_buffer("lost", torch.ones(2, device="meta"), persistent=False)
+    values = take_unsaved_buffers(module)
+    module.scale.zero_()
+    assert values.keys() == {"scale"} and values["scale"].tolist() == [1, 1]
+    assert not module.weight.is_meta
 
 
 def test_build_changes_no_global_state_and_prints_nothing(mmdet, capfd):

@@ -107,6 +107,17 @@ def test_preprocessor_of_the_detector_gets_unchanged_images(wrap):
     assert torch.equal(images[0, :, :96, :128], entry["image"].float())
 
 
+def test_buffers_of_the_preprocessor_survive_the_meta_device(wrap):
+    preprocessor = StubPreprocessor(pad_size_divisor=64)
+    preprocessor.register_buffer("mean", torch.tensor([1.0, 2.0, 3.0]), persistent=False)
+    model = wrap(StubDetector(preprocessor))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    model.to("meta").to_empty(device="cpu")
+    model.load_state_dict(weights)
+    assert model.preprocessor.mean.tolist() == [1.0, 2.0, 3.0]
+    assert model.pixel_mean.flatten().tolist() == PIXELS["pixel_mean"]
+
+
 def test_preprocessor_that_is_not_for_images_is_replaced(wrap):
     model = wrap(StubDetector(nn.Identity()))
     assert isinstance(model.preprocessor, StubPreprocessor)

@@ -109,6 +109,22 @@ def test_results_match_mmdet(model):
             assert instances.pred_masks.shape[1:] == instances.image_size
 
 
+def test_model_from_the_meta_device_gives_the_same_results(name, model):
+    with torch.device("meta"):
+        other = MMDetDetector(detector=CONFIGS[name](), **PIXELS)
+    assert all(tensor.is_meta for tensor in [*other.parameters(), *other.buffers()])
+    other.to_empty(device="cpu")
+    other.load_state_dict(model.state_dict())
+    inputs = batch()
+    results = [detector.eval().inference(inputs)[0] for detector in (model, other)]
+    for key in results[0].keys() & {"instances"}:
+        a, b = (result[key] for result in results)
+        assert len(a) > 0 and torch.equal(a.scores, b.scores)
+        assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+    for key in results[0].keys() & {"panoptic_seg"}:
+        assert torch.equal(results[0][key][0], results[1][key][0])
+
+
 def test_losses_and_inference_matches_separate_calls(model):
     passes = []
     hook = model.detector.backbone.register_forward_hook(lambda *_: passes.append(1))

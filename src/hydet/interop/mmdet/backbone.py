@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from hydet.layers import ShapeSpec
 from hydet.modeling.backbones import Backbone
+from hydet.modeling.computed_buffers import ComputedBuffers
 
-from .building import MMDetConfig, build_from_config
+from .building import MMDetConfig, build_from_config, take_unsaved_buffers
 
 __all__ = ["MMDetBackbone"]
 
 
-class MMDetBackbone(Backbone):
+class MMDetBackbone(Backbone, ComputedBuffers):
     """A backbone of mmdet, with an optional neck, that returns its feature maps by name.
 
     Parameters keep mmdet's names, below ``backbone`` and ``neck``.
@@ -49,12 +50,23 @@ class MMDetBackbone(Backbone):
             )
         self.backbone = _build(backbone)
         self.neck = None if neck is None else _build(neck)
+        parts = {"backbone": self.backbone, **({} if self.neck is None else {"neck": self.neck})}
+        self._unsaved_buffers = {
+            f"{part}.{name}": value
+            for part, module in parts.items()
+            for name, value in take_unsaved_buffers(module).items()
+        }
+        self.track_computed_buffers(self._unsaved_buffers)
         self._shapes = dict(zip(names, output_shapes))
         self._out_features = names
         self._out_feature_channels = {
             name: shape.channels for name, shape in self._shapes.items() if shape.channels is not None
         }
         self._out_feature_strides = {name: shape.stride for name, shape in self._shapes.items()}
+
+    def computed_buffers(self) -> Mapping[str, Tensor]:
+        """Return mmdet's buffers outside the state dict."""
+        return self._unsaved_buffers
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Return the ``output_shapes`` by name."""

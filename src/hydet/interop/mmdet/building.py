@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .mmcv_ext import provide_compiled_operators
 
-__all__ = ["MMDetConfig", "build_from_config", "import_mmdet"]
+__all__ = ["MMDetConfig", "build_from_config", "import_mmdet", "take_unsaved_buffers"]
 
 # A part as in mmdet's config files: a mapping with ``type``.
 MMDetConfig: TypeAlias = Mapping[str, object]
@@ -43,7 +44,9 @@ def import_mmdet(owner: str) -> None:
 def build_from_config(config: MMDetConfig | Sequence[MMDetConfig], *, owner: str) -> nn.Module:
     """Build a module from an mmdet config and initialize its weights as the config says.
 
-    Weights on the meta device are not initialized. mmengine's logger is silenced, since it logs a line per parameter.
+    Under ``torch.device("meta")``, the module is built on the CPU without initialization, since mmdet keeps anchors as
+    plain tensors, which could never leave the meta device; :func:`take_unsaved_buffers` moves the rest there. mmengine's
+    logger is silenced, since it logs a line per parameter.
 
     Args:
         config: as in mmdet's config files: a mapping with ``type``, or a list of such mappings for modules to run one
@@ -72,16 +75,38 @@ def build_from_config(config: MMDetConfig | Sequence[MMDetConfig], *, owner: str
 
     _check_types(plain, owner)
     config = [ConfigDict(part) for part in plain] if isinstance(plain, list) else ConfigDict(plain)
-    with DefaultScope.overwrite_default_scope(SCOPE), _silence_logger():
+    is_meta = torch.get_default_device().type == "meta"
+    device = torch.device("cpu") if is_meta else torch.get_default_device()
+    with DefaultScope.overwrite_default_scope(SCOPE), _silence_logger(), device:
         try:
             module: nn.Module = MODELS.build(config)
         except KeyError as error:
             raise ValueError(f"{owner}: {_explain(error)}") from error
         for part in module.children() if isinstance(plain, list) else [module]:
             init_weights = getattr(part, "init_weights", None)  # a method of mmengine's BaseModule
-            if callable(init_weights) and not any(p.is_meta for p in part.parameters()):
+            if callable(init_weights) and not is_meta:
                 init_weights()
     return module
+
+
+def take_unsaved_buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers outside the state dict, such as a preprocessor's mean; move the module to the default device.
+
+    Args:
+        module: a module as built. It moves only if the default device is the meta device.
+
+    Returns:
+        Copies by name, without buffers that are on the meta device already.
+    """
+    saved = set(module.state_dict())
+    values = {
+        name: buffer.clone()
+        for name, buffer in module.named_buffers()
+        if name not in saved and not buffer.is_meta
+    }
+    if torch.get_default_device().type == "meta":
+        module.to("meta")
+    return values
 
 
 def _plain(config: object) -> object:

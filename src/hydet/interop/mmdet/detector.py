@@ -19,7 +19,7 @@ from hydet.modeling.meta_arch.model_inputs import (
 from hydet.modeling.protocols import Task
 from hydet.structures import ImageList, Instances, Losses, ModelInput, ModelOutput
 
-from .building import MMDetConfig, build_from_config, import_mmdet
+from .building import MMDetConfig, build_from_config, import_mmdet, take_unsaved_buffers
 from .capabilities import inspect_detector
 from .forward_context import cache_features, use_forward_mode
 from .results import (
@@ -67,6 +67,8 @@ class MMDetDetector(MetaArchitecture):
     Source: Chen et al. 2019 (arXiv:1906.07155).
     """
 
+    _unsaved_buffers: Mapping[str, Tensor] = {}
+
     def __init__(
         self,
         *,
@@ -91,6 +93,10 @@ class MMDetDetector(MetaArchitecture):
             self.detector: Any = detector  # mmdet declares no interface of its detectors
         else:
             self.detector = build_from_config(detector, owner="MMDetDetector")
+        self._unsaved_buffers = {
+            f"detector.{name}": value for name, value in take_unsaved_buffers(self.detector).items()
+        }
+        self.track_computed_buffers(self.computed_buffers())
         self._capabilities = inspect_detector(self.detector)
         preprocessor = getattr(self.detector, "data_preprocessor", None)
         self._padding = None if _is_image_preprocessor(preprocessor) else _make_padding(size_divisibility)
@@ -100,6 +106,10 @@ class MMDetDetector(MetaArchitecture):
                     f"MMDetDetector: {RESIZE_BY_ITERATION} needs mmengine's runner; remove it from "
                     "data_preprocessor.batch_augments and resize images with hydet's augment options"
                 )
+
+    def computed_buffers(self) -> Mapping[str, Tensor]:
+        """Return the pixel statistics of this module and of the preprocessor, and mmdet's other unsaved buffers."""
+        return {**super().computed_buffers(), **self._unsaved_buffers}
 
     @property
     def preprocessor(self) -> Any:  # mmdet declares no interface of preprocessors
