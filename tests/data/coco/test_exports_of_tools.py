@@ -282,9 +282,36 @@ def set_relative_boxes(a):
     a.update(bbox=[x / SIZE[0], y / SIZE[1], w / SIZE[0], h / SIZE[1]], segmentation=[])
 
 
+def set_corner_boxes(a):
+    x, y, w, h = a["bbox"]
+    x = SIZE[0] - w - x  # most objects of real files are not in the upper left corner
+    a.update(bbox=[x, y, x + w, y + h], segmentation=[])
+
+
+def nest_annotations(content):
+    for image in content["images"]:
+        annotations = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        image["annotations"] = [{k: v for k, v in a.items() if k != "image_id"} for a in annotations]
+    del content["annotations"]
+
+
+def test_annotations_inside_the_images_are_read(write):
+    dataset = CocoDataset(**write(nest_annotations))
+    assert sum(map(len, dataset)) == NUM_OBJECTS and "masks" in dataset.labels
+    assert dataset[2].boxes.tolist() == CocoDataset(**write(lambda content: None))[2].boxes.tolist()
+    assert dataset.report().counts == {("nested_annotations", "read from there"): 1}
+
+
+def test_boxes_that_also_fit_as_corners_are_read(write):
+    # One large object per image, a little over the border: sides are above the coordinates of the corner.
+    change = for_all("annotations", lambda a: a.update(bbox=[2, 2, 39, 29], segmentation=[]))
+    assert sum(map(len, CocoDataset(**write(change)))) == NUM_OBJECTS
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (for_all("annotations", set_corner_boxes), "a.json: all boxes fit their images as two corners"),
         (for_all("annotations", set_relative_boxes), "all boxes lie between 0 and 1, so they are relative"),
         (for_all("annotations", lambda a: a.update(category_id=27)), "id 27, only [1, 2]; add it to 'categories'"),
         (for_all("annotations", lambda a: a.update(image_id="p 0.jpg")), "'p 0.jpg'; 'images' has ids such as 1"),

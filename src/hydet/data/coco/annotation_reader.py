@@ -9,6 +9,7 @@ import numpy as np
 
 from hydet.data.coco.annotation_boxes import read_boxes
 from hydet.data.coco.annotation_fields import read_area, read_flag, read_keypoints
+from hydet.data.coco.corner_boxes import are_corner_boxes
 from hydet.data.coco.flat_storage import Annotation
 from hydet.data.coco.json_file import CocoFile
 from hydet.data.coco.json_values import shorten, to_int, unused_ids
@@ -46,8 +47,14 @@ def read_annotations(
         problems: receives the problems.
 
     Raises:
-        DataError: if all boxes are relative to the size of the image, or anything is broken and the policy is ``"raise"``.
+        DataError: if the boxes are relative to the size of the image or are written as two corners, or anything is broken
+            and the policy is ``"raise"``.
     """
+    if are_corner_boxes(file):
+        raise DataError(
+            f"{file.path}: all boxes fit their images as two corners (x1, y1, x2, y2), and many reach far outside as "
+            "(x, y, width, height), which COCO's boxes are; subtract the first corner from the second one"
+        )
     if rotated_from_polygons is None:
         rotated_from_polygons = _are_rotated_quadrilaterals(file.annotation_entries)
     reader = _AnnotationReader(

@@ -86,7 +86,9 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
         raise DataError(
             f"{path}: is not a COCO file: it has no list 'images'; export the annotations in COCO's format"
         )
-    annotation_entries = content.get("annotations", [])
+    annotation_entries = content.get("annotations")
+    if annotation_entries is None:
+        annotation_entries = _nested_annotations(content["images"], problems)
     if not isinstance(annotation_entries, list):
         raise DataError(f"{path}: is not a COCO file: 'annotations' is not a list")
     category_entries = content.get("categories")
@@ -113,6 +115,20 @@ def read_coco_file(path: Path, image_folder: Path, *, problems: ProblemHandler) 
         category_ids=category_ids,
         num_annotations={i: n for i, n in num_annotations.items() if i is not None},
     )
+
+
+def _nested_annotations(images: list[object], problems: ProblemHandler) -> list[object]:
+    """Return the annotations that are lists in the entries of ``images``, with their ``image_id``."""
+    annotations: list[object] = []
+    for image in images:
+        nested = image.get("annotations") if isinstance(image, dict) else None
+        if isinstance(image, dict) and isinstance(nested, list):
+            owner = {"image_id": image.get("id")}
+            annotations.extend(owner | entry if isinstance(entry, dict) else entry for entry in nested)
+    if annotations:
+        message = "the annotations are in the entries of 'images' instead of a list of their own"
+        problems.note("nested_annotations", message, action="read from there", names_image=False)
+    return annotations
 
 
 def _ids_of(entries: object, key: str) -> list[int | float | str]:
