@@ -299,6 +299,35 @@ def paste_cases(device: str, full: bool, ours: tuple[str, ...]) -> Iterator[Case
         yield Case("paste_masks", what, "fp32", runs, size_of(masks, boxes) + count * IMAGE[0] * IMAGE[1])
 
 
+def winograd_cases(device: str) -> Iterator[Case]:
+    channels_last = torch.channels_last
+    for num_inputs, num_outputs, height, width in (
+        (256, 256, 100, 152),
+        (256, 720, 100, 152),
+        (512, 512, 25, 38),
+    ):
+        x = torch.randn(1, num_inputs, height, width, device=device).to(memory_format=channels_last)
+        weight = torch.randn(num_outputs, num_inputs, 3, 3, device=device).to(memory_format=channels_last)
+        inputs = [x.requires_grad_(), weight.requires_grad_()]
+        transformed = kernels.transform_winograd_weight(weight.detach())
+        moved = size_of(x, weight) + 4 * num_outputs * height * width
+        what = f"{num_inputs} to {num_outputs} channels, {height} x {width}"
+        runs: dict[str, Run] = {
+            "torch": lambda x=x, w=transformed: kernels.winograd_conv2d_transformed(x, w),
+            "torchvision": lambda x=x, w=weight: torch.nn.functional.conv2d(
+                x.detach(), w.detach(), padding=1
+            ),
+        }
+        yield Case("winograd_conv2d", what + ", inference", "fp32", runs, moved)
+        _, backward = both_directions(lambda x=x, w=weight: kernels.winograd_conv2d(x, w), inputs, ("torch",))
+        theirs = torch.nn.functional.conv2d(*inputs, padding=1)
+        gradient = torch.ones_like(theirs)
+        backward["torchvision"] = lambda out=theirs, g=gradient, i=inputs: torch.autograd.grad(
+            out, i, g, retain_graph=True
+        )
+        yield Case("winograd_conv2d", what + ", backward", "fp32", backward, 2 * moved)
+
+
 def all_cases(device: str, full: bool) -> Iterator[Case]:
     ours = ("triton", "torch") if device == "cuda" else ("torch",)
     dtypes = (torch.float32, torch.bfloat16) if device == "cuda" else (torch.float32,)
@@ -310,3 +339,5 @@ def all_cases(device: str, full: bool) -> Iterator[Case]:
     for dtype in dtypes:
         yield from focal_cases(device, dtype, full, ours)
     yield from paste_cases(device, full, ours)
+    if device == "cpu":  # on a GPU, cuDNN chooses the algorithm
+        yield from winograd_cases(device)

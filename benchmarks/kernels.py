@@ -145,7 +145,7 @@ def report(cases: list[Case], device: str, full: bool, bandwidth: float) -> str:
             "written once, so ops limited by arithmetic, such as NMS, stay far below a copy.",
             "`torchvision` is its closest equivalent: `box_iou(fmt='cxcywhr')` (wrong on coinciding edges), `nms` or "
             "`batched_nms` per image, `box_iou` with `max` for matching, `sigmoid_focal_loss` on one-hot targets, "
-            "`paste_masks_in_image`."
+            "`paste_masks_in_image`, torch's `conv2d`."
             + (
                 ""
                 if device == "cuda"

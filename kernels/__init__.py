@@ -23,6 +23,11 @@ from hydet.kernels.preferences import backends, choose
 from hydet.kernels.roi_align import roi_align
 from hydet.kernels.roi_align_rotated import roi_align_rotated
 from hydet.kernels.sigmoid_focal_loss import sigmoid_focal_loss
+from hydet.kernels.winograd_conv2d import (
+    transform_winograd_weight,
+    winograd_conv2d,
+    winograd_conv2d_transformed,
+)
 
 __all__ = [
     "backends",
@@ -37,5 +42,8 @@ __all__ = [
     "roi_align",
     "roi_align_rotated",
     "sigmoid_focal_loss",
+    "transform_winograd_weight",
     "triton_available",
+    "winograd_conv2d",
+    "winograd_conv2d_transformed",
 ]

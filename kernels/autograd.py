@@ -17,6 +17,11 @@ class AutogradContext(Protocol):
         """Return what ``save_for_backward`` stored. An entry that was None stays None."""
         ...
 
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        """Return True for each input of the op that needs a gradient."""
+        ...
+
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Store tensors for the backward pass."""
         ...

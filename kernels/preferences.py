@@ -15,6 +15,7 @@ from hydet.kernels.paste_masks.op import PREFERENCE as PASTE_MASKS
 from hydet.kernels.roi_align.op import PREFERENCE as ROI_ALIGN
 from hydet.kernels.roi_align_rotated.op import PREFERENCE as ROI_ALIGN_ROTATED
 from hydet.kernels.sigmoid_focal_loss.op import PREFERENCE as SIGMOID_FOCAL_LOSS
+from hydet.kernels.winograd_conv2d.op import PREFERENCE as WINOGRAD_CONV2D
 
 __all__ = ["PREFERENCES", "backends", "choose"]
 
@@ -29,6 +30,7 @@ PREFERENCES: Final[dict[str, Preference]] = {
         ROI_ALIGN,
         ROI_ALIGN_ROTATED,
         SIGMOID_FOCAL_LOSS,
+        WINOGRAD_CONV2D,
     )
 }
 

@@ -60,6 +60,14 @@ def suppress_rotated_padded(boxes, scores, groups):
     return kernels.nms_rotated_padded(boxes, scores, 0.3, groups=groups, valid=valid, max_outputs=4)
 
 
+def convolve(x, weight, bias):
+    return kernels.winograd_conv2d(x, weight, bias)
+
+
+def convolve_transformed(x, weight, bias):
+    return kernels.winograd_conv2d_transformed(x, weight, bias, relu=True)
+
+
 def make_cases():
     torch.manual_seed(0)
     maps = torch.randn(1, 4, 13, 17), torch.randn(1, 4, 7, 9)
@@ -76,6 +84,8 @@ def make_cases():
         "match_anchors": (match, (upright(30), upright(4))),
         "sigmoid_focal_loss": (loss, (torch.randn(2, 6, 3), torch.randn(2, 2, 3), torch.randint(-1, 4, (2, 8)))),
         "paste_masks": (paste, (torch.rand(3, 7, 7), upright(3))),
+        "winograd_conv2d": (convolve, (maps[0], torch.randn(5, 4, 3, 3), torch.randn(5))),
+        "winograd_conv2d_transformed": (convolve_transformed, (maps[0], torch.randn(36, 4, 5), torch.randn(5))),
     }  # fmt: skip
 
 

@@ -1,3 +1,14 @@
+import pytest
+
+from hydet.layers import winograd_conv
+
 from ..meta_arch.conftest import ARCHITECTURES, architecture
 
 __all__ = ["ARCHITECTURES", "architecture"]
+
+
+@pytest.fixture(autouse=True)
+def small_layers_use_winograd(monkeypatch):
+    """Let layers as narrow as those of the tests use Winograd's algorithm."""
+    for name in ("_MIN_CHANNELS", "_MIN_CHANNELS_IN_TRAINING", "_MIN_TILES"):
+        monkeypatch.setattr(winograd_conv, name, 1)

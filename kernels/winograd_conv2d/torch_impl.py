@@ -1,0 +1,202 @@
+"""Winograd's convolution in PyTorch: transforms on slices of the feature map, and one batched matrix product.
+
+Feature maps are cut into strips of tiles that stay in the cache of a processor. All tensors are channels last, so that
+every operation runs along contiguous channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .transforms import (
+    OUTPUTS,
+    POINTS,
+    TAPS,
+    transform_gradient,
+    transform_input,
+    transform_output,
+    transform_taps,
+    untransform_taps,
+)
+
+__all__ = ["empty_output", "forward_torch", "transform_weight_torch", "weight_gradient_torch"]
+
+# Tiles times channels per strip. Values and products of a strip take 36 numbers per tile and channel: 12 MB each.
+STRIP_SIZE = 80_000
+
+
+class _Strip(NamedTuple):
+    """Consecutive rows of tiles: of several whole images, or of a part of one.
+
+    Args:
+        images: range of images.
+        first: first row of tiles.
+        rows: number of rows of tiles.
+    """
+
+    images: slice
+    first: int
+    rows: int
+
+
+class _Tiling:
+    """The partition of a batch of feature maps into strips, and working memory for one of them.
+
+    Args:
+        shape: (N, C, H, W) of the input.
+        num_outputs: channels of the output.
+        like: tensor that gives dtype and device.
+    """
+
+    def __init__(self, shape: torch.Size, num_outputs: int, like: Tensor) -> None:
+        self.num_images, self.channels, self.height, self.width = shape
+        self.num_outputs = num_outputs
+        self.rows, self.columns = -(-self.height // OUTPUTS), -(-self.width // OUTPUTS)
+        num_tiles = max(1, STRIP_SIZE // self.channels)
+        self.strip_images = max(1, min(self.num_images, num_tiles // (self.rows * self.columns)))
+        self.strip_rows = (
+            self.rows if self.strip_images > 1 else min(self.rows, max(1, num_tiles // self.columns))
+        )
+        self._like = like
+        self._memory: dict[str, Tensor] = {}
+
+    def __iter__(self) -> Iterator[_Strip]:
+        for image in range(0, self.num_images, self.strip_images):
+            images = slice(image, min(image + self.strip_images, self.num_images))
+            for row in range(0, self.rows, self.strip_rows):
+                yield _Strip(images, row, min(self.strip_rows, self.rows - row))
+
+    def memory(self, name: str, *shape: int) -> Tensor:
+        """Return uninitialized working memory. A later call with the same name returns the same memory."""
+        size = 1
+        for side in shape:
+            size *= side
+        memory = self._memory.get(name)
+        if memory is None or memory.numel() < size:
+            memory = self._memory[name] = self._like.new_empty(size)
+        return memory[:size].view(shape)
+
+    def padded(self, x: Tensor, strip: _Strip, margin: int, name: str) -> Tensor:
+        """Return the rows of a strip with zeros around the feature map.
+
+        Args:
+            x: ``(N, H, W, C)`` feature maps.
+            strip: the strip.
+            margin: rows and columns around the tiles of the strip.
+            name: name of the working memory.
+
+        Returns:
+            ``(n, 4 * rows + 2 * margin, 4 * columns + 2 * margin, C)``.
+        """
+        images = x[strip.images]
+        height, width = (OUTPUTS * n + 2 * margin for n in (strip.rows, self.columns))
+        padded = self.memory(name, images.shape[0], height, width, x.shape[3])
+        start = OUTPUTS * strip.first - margin
+        top, bottom = max(0, -start), min(height, self.height - start)
+        padded[:, :top] = 0
+        padded[:, bottom:] = 0
+        padded[:, top:bottom, :margin] = 0
+        padded[:, top:bottom, margin + self.width :] = 0
+        padded[:, top:bottom, margin : margin + self.width] = images[:, start + top : start + bottom]
+        return padded
+
+    def values(self, x: Tensor, strip: _Strip) -> Tensor:
+        """Return the values of the input of a strip at the points: ``(POINTS, POINTS, n, rows, columns, C)``."""
+        padded = self.padded(x, strip, 1, "x")
+        n, _, width, channels = padded.shape
+        half = self.memory("y", POINTS, n, strip.rows, width, channels)
+        scratch = self.memory("scratch", 2, n, strip.rows, width, channels)
+        transform_input(
+            [_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)], list(half), list(scratch)
+        )
+        values = self.memory("x", POINTS, POINTS, n, strip.rows, self.columns, channels)
+        scratch = self.memory("scratch", 2, POINTS, n, strip.rows, self.columns, channels)
+        transform_input(
+            [_every_fourth(half, i, 3, self.columns) for i in range(POINTS)],
+            [values[:, i] for i in range(POINTS)],
+            list(scratch),
+        )
+        return values
+
+    def outputs(self, products: Tensor) -> Tensor:
+        """Return ``(n, 4 * rows, 4 * columns, K)`` outputs of ``(POINTS, POINTS, n, rows, columns, K)`` products."""
+        _, _, n, rows, columns, channels = products.shape
+        half = self.memory("x", OUTPUTS, POINTS, n, rows, columns, channels)
+        scratch = self.memory("scratch", 4, POINTS, n, rows, columns, channels)
+        transform_output(list(products), list(half), list(scratch))
+        outputs = self.memory("y", n, rows, OUTPUTS, columns, OUTPUTS, channels)
+        by_position = outputs.permute(2, 4, 0, 1, 3, 5)  # (OUTPUTS, OUTPUTS, n, rows, columns, K)
+        scratch = self.memory("scratch", 4, OUTPUTS, n, rows, columns, channels)
+        transform_output(
+            [half[:, i] for i in range(POINTS)], [by_position[:, i] for i in range(OUTPUTS)], list(scratch)
+        )
+        return outputs.view(n, OUTPUTS * rows, OUTPUTS * columns, channels)
+
+    def gradient_values(self, gradient: Tensor, strip: _Strip) -> Tensor:
+        """Return the gradients of the products of a strip: ``(POINTS, POINTS, n, rows, columns, K)``."""
+        padded = self.padded(gradient, strip, 0, "gradient")
+        n, _, width, channels = padded.shape
+        half = self.memory("y", POINTS, n, strip.rows, width, channels)
+        scratch = self.memory("scratch", 2, n, strip.rows, width, channels)
+        rows = [_every_fourth(padded, i, 1, strip.rows) for i in range(OUTPUTS)]
+        transform_gradient(rows, list(half), list(scratch))
+        values = self.memory("gradient", POINTS, POINTS, n, strip.rows, self.columns, channels)
+        scratch = self.memory("scratch", 2, POINTS, n, strip.rows, self.columns, channels)
+        columns = [_every_fourth(half, i, 3, self.columns) for i in range(OUTPUTS)]
+        transform_gradient(columns, [values[:, i] for i in range(POINTS)], list(scratch))
+        return values
+
+
+def _every_fourth(x: Tensor, start: int, dim: int, count: int) -> Tensor:
+    """Return ``count`` slices of ``x`` along ``dim``, one per tile."""
+    length = OUTPUTS * (count - 1) + 1
+    return x.narrow(dim, start, length).unfold(dim, 1, OUTPUTS).squeeze(-1)
+
+
+def transform_weight_torch(weight: Tensor) -> Tensor:
+    """Map ``(K, C, 3, 3)`` weights to ``(36, C, K)`` values."""
+    return transform_taps(weight.permute(2, 3, 1, 0).flatten(0, 1))
+
+
+def empty_output(x: Tensor, num_outputs: int) -> Tensor:
+    """Return uninitialized memory for ``(N, K, H, W)`` outputs, stored channels last."""
+    shape = (x.shape[0], num_outputs, x.shape[2], x.shape[3])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def forward_torch(x: Tensor, transformed_weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    """Compute ``winograd_conv2d_transformed``."""
+    tiling = _Tiling(x.shape, transformed_weight.shape[2], x)
+    result = empty_output(x, tiling.num_outputs)
+    x, by_pixel = x.permute(0, 2, 3, 1).contiguous(), result.permute(0, 2, 3, 1)
+    for strip in tiling:
+        values = tiling.values(x, strip)
+        products = tiling.memory("y", POINTS * POINTS, values[0, 0, ..., 0].numel(), tiling.num_outputs)
+        torch.bmm(values.view(POINTS * POINTS, -1, tiling.channels), transformed_weight, out=products)
+        outputs = tiling.outputs(products.view(*values.shape[:-1], tiling.num_outputs))
+        target = by_pixel[strip.images, OUTPUTS * strip.first : OUTPUTS * (strip.first + strip.rows)]
+        outputs = outputs[:, : target.shape[1], : target.shape[2]]
+        if bias is None:
+            target.copy_(outputs)
+        else:
+            torch.add(outputs, bias, out=target)
+        if relu:
+            target.clamp_(min=0)
+    return result
+
+
+def weight_gradient_torch(x: Tensor, gradient: Tensor) -> Tensor:
+    """Compute ``winograd_conv2d_weight_gradient``."""
+    tiling = _Tiling(x.shape, gradient.shape[1], x)
+    x, gradient = (t.permute(0, 2, 3, 1).contiguous() for t in (x, gradient))
+    total = x.new_zeros(POINTS * POINTS, tiling.channels, tiling.num_outputs)
+    for strip in tiling:
+        gradients = tiling.gradient_values(gradient, strip).view(POINTS * POINTS, -1, tiling.num_outputs)
+        values = tiling.values(x, strip).view(POINTS * POINTS, -1, tiling.channels)
+        torch.baddbmm(total, values.transpose(1, 2), gradients, out=total)
+    taps = untransform_taps(total).view(TAPS, TAPS, tiling.channels, tiling.num_outputs)
+    return taps.permute(3, 2, 0, 1).contiguous()

@@ -1,0 +1,122 @@
+"""The transforms of Winograd's F(4, 3): four outputs of a filter with three taps from six products.
+
+A one-dimensional filter is a product of polynomials, and products of values at six points determine it. With the points
+0, +-sqrt(1/2), +-sqrt(2) and infinity, its rounding errors are about twice those of a plain sum; the more usual points 0,
++-1, +-2 and infinity double them again. Two dimensions apply each transform along both axes.
+
+Source: Lavin and Gray 2016 (arXiv:1509.09308); choice of points: Barabasz et al. 2020 (arXiv:1803.10986).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "OUTPUTS",
+    "POINTS",
+    "TAPS",
+    "transform_gradient",
+    "transform_input",
+    "transform_output",
+    "transform_taps",
+    "untransform_taps",
+]
+
+OUTPUTS = 4  # per tile and axis
+TAPS = 3
+POINTS = OUTPUTS + TAPS - 1
+
+_A, _B = 0.5**0.5, 2.0**0.5  # the points are 0, _A, -_A, _B, -_B and infinity
+
+# (POINTS, TAPS): values of the filter's polynomial at the points, divided by the scale of ``transform_input``.
+_TAP_MATRIX = (
+    (1.0, 0.0, 0.0),
+    (-2 / 3, -2 / 3 * _A, -1 / 3),
+    (-2 / 3, 2 / 3 * _A, -1 / 3),
+    (1 / 6, 1 / 6 * _B, 1 / 3),
+    (1 / 6, -1 / 6 * _B, 1 / 3),
+    (0.0, 0.0, 1.0),
+)
+
+
+def transform_taps(weight: Tensor) -> Tensor:
+    """Map ``(TAPS * TAPS, ...)`` filters to their ``(POINTS * POINTS, ...)`` values."""
+    values = _tap_matrix(weight) @ weight.flatten(1)
+    return values.view(-1, *weight.shape[1:])
+
+
+def untransform_taps(gradient: Tensor) -> Tensor:
+    """Map ``(POINTS * POINTS, ...)`` gradients of values to ``(TAPS * TAPS, ...)`` gradients of filters."""
+    taps = _tap_matrix(gradient).T @ gradient.flatten(1)
+    return taps.view(-1, *gradient.shape[1:])
+
+
+def _tap_matrix(like: Tensor) -> Tensor:
+    """Return the ``(POINTS * POINTS, TAPS * TAPS)`` matrix that transforms both axes."""
+    matrix = torch.tensor(_TAP_MATRIX, dtype=like.dtype, device=like.device)
+    return torch.kron(matrix, matrix)
+
+
+def transform_input(inputs: Sequence[Tensor], values: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
+    """Compute the values of the input along one axis.
+
+    Args:
+        inputs: one tensor per input of a tile, ``POINTS`` in total, all of one shape.
+        values: receive the result, one tensor per point.
+        scratch: two tensors of the same shape, which are overwritten.
+    """
+    even, odd = scratch
+    for first, square, point in ((1, 2.0, _A), (3, 0.5, _B)):
+        torch.sub(inputs[4], inputs[2], alpha=square, out=even)
+        torch.sub(inputs[3], inputs[1], alpha=square, out=odd)
+        torch.add(even, odd, alpha=point, out=values[first])
+        torch.sub(even, odd, alpha=point, out=values[first + 1])
+    for position, start in ((0, 0), (5, 1)):
+        torch.sub(inputs[start + 4], inputs[start + 2], alpha=2.5, out=values[position])
+        values[position].add_(inputs[start])
+
+
+def transform_output(
+    products: Sequence[Tensor], outputs: Sequence[Tensor], scratch: Sequence[Tensor]
+) -> None:
+    """Compute the outputs along one axis from the products at the points.
+
+    Args:
+        products: one tensor per point, all of one shape.
+        outputs: receive the result, ``OUTPUTS`` tensors.
+        scratch: four tensors of the same shape, which are overwritten.
+    """
+    even_a, odd_a, even_b, odd_b = scratch
+    torch.add(products[1], products[2], out=even_a)
+    torch.sub(products[1], products[2], out=odd_a)
+    torch.add(products[3], products[4], out=even_b)
+    torch.sub(products[3], products[4], out=odd_b)
+    # The powers of the points: _A**2 = 1/2, _B**2 = 2, _B = 2 * _A.
+    torch.add(even_a, even_b, out=outputs[0]).add_(products[0])
+    torch.add(odd_a, odd_b, alpha=2, out=outputs[1]).mul_(_A)
+    torch.add(even_a, even_b, alpha=4, out=outputs[2]).mul_(0.5)
+    odd_a.add_(odd_b, alpha=8)
+    torch.add(products[5], odd_a, alpha=_A / 2, out=outputs[3])
+
+
+def transform_gradient(
+    gradients: Sequence[Tensor], values: Sequence[Tensor], scratch: Sequence[Tensor]
+) -> None:
+    """Compute the gradients of the products along one axis; the transpose of ``transform_output``.
+
+    Args:
+        gradients: one tensor per output, ``OUTPUTS`` in total, all of one shape.
+        values: receive the result, one tensor per point.
+        scratch: two tensors of the same shape, which are overwritten.
+    """
+    even, odd = scratch
+    for first, square, point in ((1, 0.5, _A), (3, 2.0, _B)):
+        torch.add(gradients[0], gradients[2], alpha=square, out=even)
+        torch.add(gradients[1], gradients[3], alpha=square, out=odd)
+        torch.add(even, odd, alpha=point, out=values[first])
+        torch.sub(even, odd, alpha=point, out=values[first + 1])
+    values[0].copy_(gradients[0])
+    values[5].copy_(gradients[3])
