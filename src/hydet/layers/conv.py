@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from .norms import FrozenBatchNorm2d
 
@@ -55,7 +56,9 @@ class Conv2d(nn.Conv2d):
             scale, bias = self.norm.scale_and_shift()
             if self.bias is not None:
                 bias = bias + self.bias * scale
-            x = self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), bias)
+            scale = scale.view(-1, 1, 1, 1)
+            with _recompute_in_backward(weight := self.weight * scale, self.weight, scale):
+                x = self._conv_forward(x, weight, bias)
         else:
             x = self._conv_forward(x, self.weight, self.bias)
             if self.norm is not None:
@@ -63,3 +66,19 @@ class Conv2d(nn.Conv2d):
         if self.activation is not None:
             x = self.activation(x)
         return x
+
+
+def _recompute_in_backward(product: Tensor, weight: Tensor, scale: Tensor) -> saved_tensors_hooks:
+    """Save no copy of ``product = weight * scale`` for the backward pass, which computes it again.
+
+    The copies of all layers would take as much memory as the weights.
+    """
+    address, shape = product.data_ptr(), product.shape
+
+    def pack(saved: Tensor) -> Tensor | None:
+        return None if saved.data_ptr() == address and saved.shape == shape else saved
+
+    def unpack(packed: Tensor | None) -> Tensor:
+        return weight.detach() * scale if packed is None else packed
+
+    return saved_tensors_hooks(pack, unpack)
