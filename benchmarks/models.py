@@ -256,7 +256,8 @@ def main() -> int:
     print(text)
     args.results.mkdir(parents=True, exist_ok=True)
     batch = f"_batch{args.batch}" if args.batch > 1 else ""
-    path = args.results / f"models_{args.device}{batch}_{datetime.date.today().isoformat()}.md"
+    work = f"_{args.work[0]}" if len(args.work) == 1 else ""
+    path = args.results / f"models_{args.device}{work}{batch}_{datetime.date.today().isoformat()}.md"
     path.write_text(text, encoding="utf-8")
     print(f"Written to {path}")
     return 0

@@ -109,8 +109,9 @@ class SemSegFPNHead(nn.Module):
 
     def upsample(self, predictions: Tensor) -> Tensor:
         """Upsample from the common stride to input resolution, bilinearly."""
+        # The classes of a pixel are compared and resized faster map by map than in channels-last order.
         return F.interpolate(
-            predictions, scale_factor=self.common_stride, mode="bilinear", align_corners=False
+            predictions.contiguous(), scale_factor=self.common_stride, mode="bilinear", align_corners=False
         )
 
     def losses(self, predictions: Tensor, targets: Tensor) -> Losses:
