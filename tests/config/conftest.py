@@ -20,7 +20,7 @@ GOLDENS = Path(__file__).parents[1] / "parity" / "goldens"
 
 @functools.cache
 def golden(name):
-    with gzip.open(GOLDENS / name, "rt") as file:
+    with gzip.open(GOLDENS / name, "rt", encoding="utf-8") as file:
         return json.load(file)
 
 

@@ -77,7 +77,8 @@ def test_backend_matches_the_reference(force, backend, name):
 
 
 def test_every_op_has_a_case():
-    assert set(CASE_OF_OP) == set(PREFERENCES)
+    # The exact form, which parity checks, never uses Winograd's algorithm.
+    assert set(CASE_OF_OP) == set(PREFERENCES) - {"winograd_conv2d"}
 
 
 @pytest.mark.parametrize(("op_name", "name"), list(CASE_OF_OP.items()))
