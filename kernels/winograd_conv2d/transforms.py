@@ -68,15 +68,37 @@ def transform_input(inputs: Sequence[Tensor], values: Sequence[Tensor], scratch:
         values: receive the result, one tensor per point.
         scratch: two tensors of the same shape, which are overwritten.
     """
-    even, odd = scratch
-    for first, square, point in ((1, 2.0, _A), (3, 0.5, _B)):
-        torch.sub(inputs[4], inputs[2], alpha=square, out=even)
-        torch.sub(inputs[3], inputs[1], alpha=square, out=odd)
-        torch.add(even, odd, alpha=point, out=values[first])
-        torch.sub(even, odd, alpha=point, out=values[first + 1])
+    _, x1, x2, x3, x4, _ = inputs
+    _evaluate_at(_A, (x4, x2), (x3, x1), -2.0, values[1:3], scratch)
+    _evaluate_at(_B, (x4, x2), (x3, x1), -0.5, values[3:5], scratch)
     for position, start in ((0, 0), (5, 1)):
         torch.sub(inputs[start + 4], inputs[start + 2], alpha=2.5, out=values[position])
         values[position].add_(inputs[start])
+
+
+def _evaluate_at(
+    point: float,
+    even_terms: tuple[Tensor, Tensor],
+    odd_terms: tuple[Tensor, Tensor],
+    factor: float,
+    values: Sequence[Tensor],
+    scratch: Sequence[Tensor],
+) -> None:
+    """Compute a polynomial at ``point`` and ``-point``, which share its even and its odd part.
+
+    Args:
+        point: a positive point.
+        even_terms: two tensors; the even part is the first one plus ``factor`` times the second one.
+        odd_terms: the same for the odd part, divided by the point.
+        factor: see above.
+        values: receive the two results.
+        scratch: two tensors of the same shape, which are overwritten.
+    """
+    even, odd = scratch
+    torch.add(*even_terms, alpha=factor, out=even)
+    torch.add(*odd_terms, alpha=factor, out=odd)
+    torch.add(even, odd, alpha=point, out=values[0])
+    torch.sub(even, odd, alpha=point, out=values[1])
 
 
 def transform_output(
@@ -112,11 +134,8 @@ def transform_gradient(
         values: receive the result, one tensor per point.
         scratch: two tensors of the same shape, which are overwritten.
     """
-    even, odd = scratch
-    for first, square, point in ((1, 0.5, _A), (3, 2.0, _B)):
-        torch.add(gradients[0], gradients[2], alpha=square, out=even)
-        torch.add(gradients[1], gradients[3], alpha=square, out=odd)
-        torch.add(even, odd, alpha=point, out=values[first])
-        torch.sub(even, odd, alpha=point, out=values[first + 1])
-    values[0].copy_(gradients[0])
-    values[5].copy_(gradients[3])
+    g0, g1, g2, g3 = gradients
+    _evaluate_at(_A, (g0, g2), (g1, g3), 0.5, values[1:3], scratch)
+    _evaluate_at(_B, (g0, g2), (g1, g3), 2.0, values[3:5], scratch)
+    values[0].copy_(g0)
+    values[5].copy_(g3)
