@@ -43,7 +43,6 @@ NEAR_TIE = 1e-5  # difference of neighboring scores
 MATCH_IOU = 0.9  # of the same detection; another one of the same object has less
 SCORE_STD = 1.5  # of the logits of classifiers
 FAST_PIXELS, FAST_SCORE = 1e-3, 1e-4
-ROUNDING_FACTOR = 3  # times the difference of the exact model from float64 is allowed as well
 FLOAT64 = "exact, float64"
 FLOAT64_IMAGES = 4  # torch's float64 convolutions are slow
 BF16_SIDES, BF16_SCORE = 0.005, 0.02
@@ -202,20 +201,13 @@ def compare(name: str, modes: Sequence[str], count: int) -> dict[str, Difference
     return differences
 
 
-def within(mode: str, compared: Differences, rounding: Differences) -> bool:
-    """Return True if all compared detections are within the bounds; for bf16, 95 of 100.
-
-    Args:
-        mode: ``"fast"`` or ``"bf16"``.
-        compared: differences of the mode from the exact model.
-        rounding: differences of the exact model from itself in float64.
-    """
+def within(mode: str, compared: Differences) -> bool:
+    """Return True if all compared detections are within the bounds; for bf16, 95 of 100."""
     if mode == "fast":
-        if not compared.pixels:
-            return compared.unmatched == 0
-        pixels = max(FAST_PIXELS, ROUNDING_FACTOR * max(rounding.pixels))
-        score = max(FAST_SCORE, ROUNDING_FACTOR * max(rounding.scores))
-        return compared.unmatched == 0 and max(compared.pixels) <= pixels and max(compared.scores) <= score
+        return compared.unmatched == 0 and (
+            not compared.pixels
+            or (max(compared.pixels) <= FAST_PIXELS and max(compared.scores) <= FAST_SCORE)
+        )
     return not compared.sides or (
         percentile(compared.sides) <= BF16_SIDES and percentile(compared.scores) <= BF16_SCORE
     )
@@ -284,9 +276,8 @@ def main() -> int:
         f"{NUM_PROPOSALS} proposals",
         f"- {device_name('cpu')}, torch {torch.__version__}, hydet {hydet.__version__}, "
         f"Python {platform.python_version()}",
-        f"- bounds: fast {FAST_PIXELS:g} px and {FAST_SCORE:g} score, or {ROUNDING_FACTOR} times the difference of the exact "
-        f"model from float64, every detection matched; bf16 {BF16_SIDES:.1%} of the longer side and {BF16_SCORE:g} score "
-        "for 95 of 100 detections",
+        f"- bounds: fast {FAST_PIXELS:g} px and {FAST_SCORE:g} score, every detection matched; bf16 {BF16_SIDES:.1%} of "
+        f"the longer side and {BF16_SCORE:g} score for 95 of 100 detections",
         f"- {FLOAT64}: the exact model compared with itself in float64, on {FLOAT64_IMAGES} images",
         f"- unmatched: no detection of the same class with an IoU of {MATCH_IOU:g} or more",
         f"- command: `{shlex.join(['python', 'benchmarks/agreement.py', *sys.argv[1:]])}`",
@@ -298,11 +289,10 @@ def main() -> int:
     path = args.results / f"agreement_{'_'.join(args.modes)}_{today}.md"
     good = True
     for name in args.models:
-        differences = compare(name, args.modes, args.images)
-        for mode, compared in differences.items():
+        for mode, compared in compare(name, args.modes, args.images).items():
             verdict = "-"
             if mode != FLOAT64:
-                fits = within(mode, compared, differences[FLOAT64])
+                fits = within(mode, compared)
                 good, verdict = good and fits, "yes" if fits else "**no**"
             lines.append("| " + " | ".join(row(name, mode, compared, verdict)) + " |")
             print(lines[-1], flush=True)
