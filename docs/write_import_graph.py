@@ -27,7 +27,7 @@ DESCRIPTIONS = {
     "data": "datasets, transforms, loaders",
     "evaluation": "COCO, LVIS, rotated, semantic, panoptic",
     "visualization": "drawing on images",
-    "interop": "mmdet",
+    "interop": "weights of other libraries, mmdet",
     "engine": "loop, callbacks, checkpoints",
     "config": "compose, instantiate",
     "runs": "build a run, open a checkpoint",

@@ -26,12 +26,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hydet.files import atomic_folder
+from hydet.interop.tensor_files import read_safetensors_file, read_torch_file
 
 from .checkpoint_values import ConfigLike, to_json_values, to_loadable, to_separate_tensors, to_yaml
 from .config_file import read_config_file
 from .metadata_file import FORMAT, FORMAT_VERSION, read_metadata_file
 from .protocols import StateDict
-from .tensor_files import read_safetensors_file, read_torch_file
 
 __all__ = ["METADATA", "Checkpoint", "CheckpointMetadata", "read_checkpoint", "save_checkpoint"]
 

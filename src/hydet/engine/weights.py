@@ -6,21 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from hydet.data import DataError
+from hydet.interop import ForeignWeights, read_foreign
+from hydet.interop.weight_file import WEIGHT_SUFFIXES
 from hydet.modeling import inflate_input_weights
 
 from .checkpoint_folder import Checkpoint
 from .checkpoint_search import LINKS, VerifyHashes, load_checkpoint
 from .load_report import LoadReport, ShapePair, explain_names, explain_shapes, shorten_list
 from .stored_constants import compare_constants
-from .tensor_files import read_safetensors_file, read_torch_file
 
 __all__ = ["LoadReport", "ShapePair", "init_from", "load_weights", "read_weights"]
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 def read_weights(
@@ -40,18 +37,8 @@ def read_weights(
         FileNotFoundError: if the file does not exist.
         ValueError: if the file is damaged, has another format, or would execute code when it is loaded.
     """
-    path = Path(path)
-    if path.suffix in SUFFIXES:
-        if path.is_file():
-            return (read_safetensors_file if path.suffix == ".safetensors" else _read_torch_file)(path), None
-        if not path.exists():
-            raise FileNotFoundError(f"weights {path}: no such file")
-    if path.is_file() and path.name not in LINKS:
-        raise ValueError(
-            f"{path}: expected a checkpoint folder, .safetensors or .pth; hydet.interop reads other formats"
-        )
-    checkpoint = load_checkpoint(path, verify=verify)
-    return checkpoint.weights(), checkpoint
+    weights, checkpoint = _read(path, verify)
+    return dict(weights.tensors), checkpoint
 
 
 def load_weights(
@@ -125,21 +112,14 @@ def init_from(
     return _load(model, weights, report)
 
 
-def _read_torch_file(path: Path) -> dict[str, Tensor]:
-    loaded = read_torch_file(path)
-    for key in ("model", "state_dict", "model_state_dict"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping) or not any(isinstance(v, Tensor) for v in loaded.values()):
-        raise DataError(f"{path} holds no state dict")
-    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
-    for name, value in tensors.items():
-        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-            raise DataError(f"{path}: {name} is not a plain tensor with values")
-    if all(name.startswith("module.") for name in tensors):  # saved from a DistributedDataParallel wrapper
-        tensors = {name.removeprefix("module."): v for name, v in tensors.items()}
-    return tensors
+def _read(path: str | Path, verify: VerifyHashes) -> tuple[ForeignWeights, Checkpoint | None]:
+    path = Path(path)
+    if path.suffix in WEIGHT_SUFFIXES and not path.exists():
+        raise FileNotFoundError(f"weights {path}: no such file")
+    if path.is_file() and path.name not in LINKS:
+        return read_foreign(path), None
+    checkpoint = load_checkpoint(path, verify=verify)
+    return ForeignWeights(path, "state dict", checkpoint.weights()), checkpoint
 
 
 def _drop_constants(

@@ -1,3 +1,6 @@
-"""Models and results of other libraries."""
+"""Models, weights and results of other libraries."""
 
-__all__: list[str] = []
+from .foreign import ForeignModel, ForeignWeights
+from .weight_file import read_foreign
+
+__all__ = ["ForeignModel", "ForeignWeights", "read_foreign"]

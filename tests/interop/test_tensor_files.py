@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from hydet.data import DataError
-from hydet.engine.tensor_files import read_safetensors_file, read_torch_file
+from hydet.interop.tensor_files import read_safetensors_file, read_torch_file
 
 
 @pytest.fixture
