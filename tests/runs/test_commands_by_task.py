@@ -100,7 +100,7 @@ def test_proposals_of_one_model_train_another(runs, shapes_overrides, command, f
     assert "proposals that come with the data" in line
 
 
-@pytest.mark.parametrize("model", ["retinanet", "panoptic_fpn", "semantic_fpn"])
+@pytest.mark.parametrize("model", ["retinanet", "panoptic_fpn", "semantic_fpn", "rpn_fpn"])
 def test_evaluation_with_test_time_augmentation(model, runs, command, tmp_path):
     out = command(
         "evaluate",
@@ -112,11 +112,6 @@ def test_evaluation_with_test_time_augmentation(model, runs, command, tmp_path):
     assert "[64, 96], each also mirrored" in out
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert KINDS[model][1] in metrics and "val_loss/total" not in metrics
-
-
-def test_a_model_without_test_time_augmentation_is_refused(runs, failure, tmp_path):
-    line = failure("evaluate", f"checkpoint={runs('rpn_fpn')}", "tta=flip", f"output_dir={tmp_path}")
-    assert "proposals" in line
 
 
 def test_repeat_factor_sampling_and_images_of_training_steps(shapes_overrides, command, tmp_path):

@@ -98,4 +98,11 @@ def add_tta(
     mapper = DatasetMapperTTA(
         min_sizes=list(sizes), max_size=tta.max_size or LONGER_SIDE_LIMIT * side, flip=tta.flip
     )
-    return make_tta(model=model, tta_mapper=mapper, batch_size=tta.batch_size), mapper
+    metadata = dataset.metadata
+    wrapped = make_tta(
+        model=model,
+        tta_mapper=mapper,
+        batch_size=tta.batch_size,
+        keypoint_flip_indices=metadata.keypoint_flip_indices if metadata.mirrors_keypoints else None,
+    )
+    return wrapped, mapper

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from hydet.modeling import DatasetMapperTTA, ResizeAndFlip
+from hydet.structures import Boxes, Instances
 
 
 def test_copies_are_resized_then_flipped():
@@ -37,6 +38,38 @@ def test_invert_boxes_inverts_apply_boxes(flip):
     expected = [[105.0, 5, 135, 15], [0, 0, 150, 50]] if flip else [[15.0, 5, 45, 15], [0, 0, 150, 50]]
     assert transform.apply_boxes(boxes).tolist() == expected
     torch.testing.assert_close(transform.invert_boxes(transform.apply_boxes(boxes)), boxes)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_rotated_boxes_are_scaled_and_flipped(flip):
+    transform = ResizeAndFlip((100, 200), (50, 100), flip)
+    boxes = torch.tensor([[60.0, 20, 40, 10, 30], [60, 20, 40, 10, -180]])
+    expected = (
+        [[70.0, 10, 20, 5, -30], [70, 10, 20, 5, -180]]
+        if flip
+        else [[30, 10, 20, 5, 30], [30, 10, 20, 5, -180]]
+    )
+    moved = transform.apply_boxes(boxes)
+    torch.testing.assert_close(wrap(moved), wrap(torch.tensor(expected, dtype=torch.float32)))
+    torch.testing.assert_close(wrap(transform.invert_boxes(moved)), wrap(boxes))
+
+
+def wrap(boxes):
+    """Return centers and sides, and sine and cosine of the angle: -180 and 180 degrees are the same."""
+    angle = boxes[:, 4:].deg2rad()
+    return torch.cat([boxes[:, :4], angle.sin(), angle.cos()], dim=1)
+
+
+def test_proposals_follow_the_image():
+    proposals = Instances(
+        (10, 20), proposal_boxes=Boxes([[2.0, 2, 6, 4]]), objectness_logits=torch.tensor([1.5])
+    )
+    entry = {"image": torch.rand(3, 10, 20), "height": 100, "width": 200, "proposals": proposals}
+    plain, flipped = DatasetMapperTTA(min_sizes=[20], max_size=100, flip=True)(entry)
+    assert plain["proposals"].proposal_boxes.tensor.tolist() == [[4, 4, 12, 8]]
+    assert flipped["proposals"].proposal_boxes.tensor.tolist() == [[28, 4, 36, 8]]
+    assert flipped["proposals"].image_size == (20, 40) and flipped["proposals"].objectness_logits == 1.5
+    assert entry["proposals"].proposal_boxes.tensor.tolist() == [[2, 2, 6, 4]]
 
 
 def test_empty_min_sizes_raises():

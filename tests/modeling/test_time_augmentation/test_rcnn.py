@@ -8,11 +8,29 @@ from hydet.modeling import DatasetMapperTTA, GeneralizedRCNNWithTTA, make_tta
 from hydet.structures import Boxes, Instances
 
 
-def test_keypoints_are_not_predicted(build, make):
-    wrapped = make_tta(model=build("keypoint_rcnn_fpn"), tta_mapper=make.identity_mapper())
-    assert wrapped.tasks == ("box",)
-    (result,) = wrapped([make.entry()])
-    assert not result["instances"].has("pred_keypoints")
+def test_heatmaps_of_flipped_images_need_the_pairs_of_keypoints(build, make):
+    model, entry = build("keypoint_rcnn_fpn"), make.entry()
+    flipping = DatasetMapperTTA(min_sizes=[64], max_size=1000, flip=True)
+    with torch.no_grad():
+        (plain,) = make_tta(model=model, tta_mapper=make.identity_mapper())([entry])
+        (unpaired,) = make_tta(model=model, tta_mapper=flipping)([entry])
+        (paired,) = make_tta(model=model, tta_mapper=flipping, keypoint_flip_indices=[1, 0, 2, 3, 4])([entry])
+    assert unpaired["instances"].pred_keypoints.shape == paired["instances"].pred_keypoints.shape
+    for result in (plain, unpaired):  # the heatmap of a box depends on nothing but the unflipped image
+        known = result["instances"][:1]
+        (direct,) = model.inference([entry], [known])
+        torch.testing.assert_close(
+            known.pred_keypoints, direct["instances"].pred_keypoints, atol=1e-3, rtol=1e-3
+        )
+
+
+def test_flipped_images_alone_give_no_keypoints_without_pairs(build, make):
+    def flipped_only(entry):
+        return DatasetMapperTTA(min_sizes=[64], max_size=1000, flip=True)(entry)[1:]
+
+    wrapped = make_tta(model=build("keypoint_rcnn_fpn"), tta_mapper=flipped_only)
+    with pytest.raises(ValueError, match="keypoint_flip_indices"):
+        wrapped([make.entry()])
 
 
 def test_model_does_not_change_during_inference(build, make):
@@ -54,16 +72,17 @@ def test_mask_average_does_not_depend_on_the_batch_size(build, make):
     known = Instances(
         (64, 96), pred_boxes=boxes, pred_classes=torch.tensor([0, 1]), scores=torch.tensor([0.9, 0.8])
     )
-    batched = wrapped._average_masks(augmented, known)
+    batched = wrapped._average_regions(augmented, known).masks
     wrapped.batch_size = 1
     assert batched.shape[:2] == (2, 1) and ((batched > 0) & (batched < 1)).all()
-    torch.testing.assert_close(batched, wrapped._average_masks(augmented, known), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        batched, wrapped._average_regions(augmented, known).masks, atol=1e-4, rtol=1e-3
+    )
 
 
-@pytest.mark.parametrize("name", ["retinanet", "rotated_faster_rcnn_fpn"])
-def test_invalid_model_raises(name, build):
-    with pytest.raises(ValueError, match=r"GeneralizedRCNN|rotated"):
-        GeneralizedRCNNWithTTA(model=build(name))
+def test_a_model_without_regions_raises(build):
+    with pytest.raises(ValueError, match="needs a GeneralizedRCNN, got RetinaNet"):
+        GeneralizedRCNNWithTTA(model=build("retinanet"))
 
 
 def test_default_mapper_flips_nine_sizes(build):

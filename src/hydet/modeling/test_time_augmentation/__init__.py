@@ -4,6 +4,7 @@ from .dataset_mapper import AugmentedInput, DatasetMapperTTA, ResizeAndFlip
 from .dense import DenseDetectorWithTTA
 from .make_tta import make_tta
 from .panoptic import PanopticFPNWithTTA
+from .proposals import ProposalNetworkWithTTA
 from .rcnn import GeneralizedRCNNWithTTA
 from .semantic import SemanticSegmentorWithTTA
 
@@ -13,6 +14,7 @@ __all__ = [
     "DenseDetectorWithTTA",
     "GeneralizedRCNNWithTTA",
     "PanopticFPNWithTTA",
+    "ProposalNetworkWithTTA",
     "ResizeAndFlip",
     "SemanticSegmentorWithTTA",
     "make_tta",

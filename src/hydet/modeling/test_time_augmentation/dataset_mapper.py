@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hydet.modeling.meta_arch.model_inputs import output_size
-from hydet.structures import ModelInput, resize_with_pillow, shortest_edge_size
+from hydet.structures import Instances, ModelInput, RotatedBoxes, resize_with_pillow, shortest_edge_size
+from hydet.structures.box_ops import wrap_angles
 
-__all__ = ["AugmentedInput", "DatasetMapperTTA", "ResizeAndFlip", "default_mapper"]
+__all__ = ["AugmentedInput", "DatasetMapperTTA", "ResizeAndFlip", "default_mapper", "flip_boxes"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class ResizeAndFlip:
     flip: bool
 
     def apply_boxes(self, boxes: Tensor) -> Tensor:
-        """Map ``(N, 4)`` boxes from the output frame to the augmented image."""
-        scaled = boxes * self._scale(boxes)
-        return _flip_boxes(scaled, self.target[1]) if self.flip else scaled
+        """Map ``(N, 4)`` boxes, or ``(N, 5)`` rotated boxes, from the output frame to the augmented image."""
+        scaled = _scale_boxes(boxes, self.source, self.target)
+        return flip_boxes(scaled, self.target[1]) if self.flip else scaled
 
     def invert_boxes(self, boxes: Tensor) -> Tensor:
-        """Map ``(N, 4)`` boxes from the augmented image to the output frame."""
-        unflipped = _flip_boxes(boxes, self.target[1]) if self.flip else boxes
-        return unflipped / self._scale(boxes)
+        """Map ``(N, 4)`` boxes, or ``(N, 5)`` rotated boxes, from the augmented image to the output frame."""
+        unflipped = flip_boxes(boxes, self.target[1]) if self.flip else boxes
+        return _scale_boxes(unflipped, self.target, self.source)
 
     def apply_box(self, box: NDArray[np.generic]) -> NDArray[np.floating]:
         """Map ``(N, 4)`` boxes of a NumPy array like ``apply_boxes``; integers become float64."""
@@ -48,10 +49,6 @@ class ResizeAndFlip:
     def inverse(self) -> InverseResizeAndFlip:
         """Return the transform from the augmented image to the output frame."""
         return InverseResizeAndFlip(self)
-
-    def _scale(self, like: Tensor) -> Tensor:
-        scale_y, scale_x = (new / old for old, new in zip(self.source, self.target, strict=True))
-        return like.new_tensor([scale_x, scale_y, scale_x, scale_y])
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,21 @@ def _apply_to_array(transform: Callable[[Tensor], Tensor], box: NDArray[np.gener
     return output
 
 
-def _flip_boxes(boxes: Tensor, width: int) -> Tensor:
+def _scale_boxes(boxes: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Map boxes of an image of size ``source`` to the image resized to ``target``."""
+    scale_y, scale_x = (new / old for old, new in zip(source, target, strict=True))
+    if boxes.shape[1] == 5:
+        scaled = RotatedBoxes(boxes.clone())
+        scaled.scale(scale_x, scale_y)
+        return scaled.tensor
+    return boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+
+
+def flip_boxes(boxes: Tensor, width: int) -> Tensor:
+    """Mirror ``(N, 4)`` boxes, or ``(N, 5)`` rotated boxes, in an image of ``width`` pixels."""
+    if boxes.shape[1] == 5:
+        x, y, w, h, angle = boxes.unbind(1)
+        return torch.stack([width - x, y, w, h, wrap_angles(-angle)], dim=1)
     x1, y1, x2, y2 = boxes.unbind(1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
@@ -125,7 +136,7 @@ class DatasetMapperTTA:
         Returns:
             Copies of the input with a new ``image`` and its ``transforms``: for each size the resized image, then
             the flipped one. uint8 images are resized by Pillow (bilinear, antialiased), float images by bilinear
-            interpolation.
+            interpolation. ``proposals`` of the input follow the image.
         """
         image = dataset_dict["image"]
         size = (int(image.shape[1]), int(image.shape[2]))
@@ -135,19 +146,29 @@ class DatasetMapperTTA:
             target = shortest_edge_size(*size, min_size, self.max_size)
             resized = _resize(image, target)
             for flip in (False, True) if self.flip else (False,):
-                augmented.append(
-                    {
-                        **dataset_dict,
-                        "image": resized.flip(2) if flip else resized,
-                        "transforms": ResizeAndFlip(frame, target, flip),
-                    }
-                )
+                copy: AugmentedInput = {
+                    **dataset_dict,
+                    "image": resized.flip(2) if flip else resized,
+                    "transforms": ResizeAndFlip(frame, target, flip),
+                }
+                if "proposals" in dataset_dict:
+                    copy["proposals"] = _move_proposals(
+                        dataset_dict["proposals"], ResizeAndFlip(size, target, flip)
+                    )
+                augmented.append(copy)
         return augmented
 
 
 def default_mapper() -> DatasetMapperTTA:
     """Return the mapper of published results: shorter sides of 400 to 1200 pixels in steps of 100, each also flipped."""
     return DatasetMapperTTA(min_sizes=range(400, 1201, 100), max_size=4000, flip=True)
+
+
+def _move_proposals(proposals: Instances, transform: ResizeAndFlip) -> Instances:
+    """Return proposals of the input image in the frame of the augmented image."""
+    boxes = proposals.proposal_boxes
+    moved = type(boxes)(transform.apply_boxes(boxes.tensor))
+    return Instances(transform.target, **{**proposals.get_fields(), "proposal_boxes": moved})
 
 
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -26,7 +26,7 @@ class PanopticFPNWithTTA(GeneralizedRCNNWithTTA):
         model: a ``PanopticFPN``.
         tta_mapper: makes the augmented inputs; ``default_mapper()`` by default.
         batch_size: number of augmented images per forward pass.
-        **kwargs: thresholds; see ``DetectorWithTTA``.
+        **kwargs: thresholds and ``keypoint_flip_indices``; see ``DetectorWithTTA``.
 
     Raises:
         ValueError: if ``model`` is not a ``PanopticFPN``.
@@ -58,7 +58,7 @@ class PanopticFPNWithTTA(GeneralizedRCNNWithTTA):
             detections += model.roi_heads.detect_boxes(images, features, proposals)
             for item, scores, size in zip(chunk, logits, images.image_sizes, strict=True):
                 average.add(sem_seg_postprocess(scores, size, *frame), flipped=item["transforms"].flip)
-        merged = self._merge_with_masks(detections, augmented, entry)
+        merged = self._merge_with_regions(detections, augmented, entry)
         sem_seg = average.log_mean()
         panoptic_seg = combine_semantic_and_instance_outputs(
             merged,

@@ -9,13 +9,11 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from hydet.modeling.meta_arch import GeneralizedRCNN
-from hydet.modeling.meta_arch.dense_detector import DenseDetector
+from hydet.modeling.meta_arch.limits import detection_limits
 from hydet.modeling.meta_arch.model_inputs import output_size
-from hydet.modeling.protocols import DetectionLimits, Detector, Task
-from hydet.modeling.selection.detections import to_instances
-from hydet.modeling.selection.suppression import clip_to_images, select_boxes
-from hydet.structures import Instances, ModelInput, ModelOutput
+from hydet.modeling.protocols import Detector, Task
+from hydet.modeling.selection.pooled import select_pooled
+from hydet.structures import Boxes, Instances, ModelInput, ModelOutput, RotatedBoxes
 
 from .dataset_mapper import AugmentedInput
 
@@ -95,7 +93,7 @@ class DetectorWithTTA(WithTTA):
     """Base class for detectors: pools the boxes of all augmented images and suppresses them together.
 
     Args:
-        model: a detector of upright boxes in evaluation mode.
+        model: a detector of upright or rotated boxes in evaluation mode.
         tta_mapper: makes the augmented inputs.
         batch_size: number of augmented images per forward pass.
         test_score_thresh: strict lower bound of the score of a pooled box. Nearly 0, since the model has already
@@ -103,6 +101,8 @@ class DetectorWithTTA(WithTTA):
         test_nms_thresh: IoU above which pooled boxes of the same class suppress each other; by default the threshold
             of the model.
         test_topk_per_image: maximum number of boxes per image, negative for all; by default the number of the model.
+        keypoint_flip_indices: for each keypoint of a flipped object, the index of the keypoint before flipping, as
+            ``hydet.data.Metadata.keypoint_flip_indices``. None leaves the keypoints of flipped images out.
     """
 
     def __init__(
@@ -114,14 +114,16 @@ class DetectorWithTTA(WithTTA):
         test_score_thresh: float = 1e-8,
         test_nms_thresh: float | None = None,
         test_topk_per_image: int | None = None,
+        keypoint_flip_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__(model=model, tta_mapper=tta_mapper, batch_size=batch_size)
-        limits = _detection_limits(model)
+        limits = detection_limits(model)
         self.test_score_thresh = test_score_thresh
         self.test_nms_thresh = limits.nms_thresh if test_nms_thresh is None else test_nms_thresh
         self.test_topk_per_image = (
             limits.topk_per_image if test_topk_per_image is None else test_topk_per_image
         )
+        self.keypoint_flip_indices = None if keypoint_flip_indices is None else list(keypoint_flip_indices)
 
     def _merge(
         self, detections: Sequence[Instances], augmented: Sequence[AugmentedInput], frame: tuple[int, int]
@@ -142,15 +144,6 @@ class DetectorWithTTA(WithTTA):
         )
 
 
-def _detection_limits(model: Detector) -> DetectionLimits:
-    """Return the limits of the model, or the default ones if the model declares none."""
-    if isinstance(model, GeneralizedRCNN):
-        return model.roi_heads.detection_limits
-    if isinstance(model, DenseDetector):
-        return DetectionLimits(model.test_nms_thresh, model.max_detections_per_image)
-    return DetectionLimits()
-
-
 def merge_detections(
     boxes: Tensor,
     scores: Tensor,
@@ -163,7 +156,7 @@ def merge_detections(
     """Suppress pooled detections of one image within each class.
 
     Args:
-        boxes: ``(N, 4)`` in ``frame``, not clipped.
+        boxes: ``(N, 4)``, or ``(N, 5)`` rotated boxes, in ``frame``, not clipped.
         scores: ``(N,)``.
         classes: ``(N,)`` int64.
         frame: (height, width) in pixels; boxes are clipped to it.
@@ -174,11 +167,13 @@ def merge_detections(
     Returns:
         ``pred_boxes``, ``scores`` and ``pred_classes`` in order of descending score.
     """
-    # (N, 4) -> (1, N, 4): a batch of one image.
-    boxes, classes = boxes.float()[None], classes[None]
-    scores = scores.to(boxes.dtype)[None]
-    valid = boxes.isfinite().all(dim=2) & scores.isfinite() & (scores > score_thresh)
-    selected = select_boxes(
-        clip_to_images(boxes, [frame]), scores, classes, valid, iou_threshold=nms_thresh, max_outputs=topk
+    boxes = boxes.float()
+    selected = select_pooled(
+        boxes, scores, classes, score_thresh=score_thresh, nms_thresh=nms_thresh, topk=topk
     )
-    return to_instances(selected, [frame])[0]
+    # Boxes are clipped after the suppression, as dense detectors do. Those of an R-CNN are inside the image already.
+    container = (Boxes if boxes.shape[1] == 4 else RotatedBoxes)(boxes[selected])
+    container.clip(frame)
+    return Instances(
+        frame, pred_boxes=container, scores=scores[selected].to(boxes), pred_classes=classes[selected]
+    )
