@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 
-from hydet.modeling import DefaultAnchorGenerator, RotatedAnchorGenerator
+from hydet.modeling import DefaultAnchorGenerator, RotatedAnchorGenerator, RoundedAnchorGenerator
 
 
 def upright(**kwargs):
@@ -101,3 +103,19 @@ def test_invalid_arguments_raise(wrong, message):
 def test_more_feature_maps_than_strides_raise():
     with pytest.raises(ValueError, match="2 levels, got 3"):
         upright()(features((4, 5), (2, 3), (1, 1)))
+
+
+def test_rounded_anchors_are_those_of_torchvision():
+    sizes, ratios, strides = [[32.0, 40.0, 50.0], [64.0, 80.0, 101.0]], [[0.5, 1.0, 2.0]], [8, 128]
+    image = torch.zeros(1, 3, 96, 160)
+    maps = features(
+        (12, 20), (1, 2)
+    )  # the second level is closer together than its stride: 96 // 1 and 160 // 2
+    expected = AnchorGenerator(sizes, ratios * 2)(ImageList(image, [(96, 160)]), maps)[0]
+    generator = RoundedAnchorGenerator(sizes=sizes, aspect_ratios=ratios, strides=strides, offset=0.0)
+    # torchvision's anchors of a cell are ordered by ratio, then size.
+    levels = [
+        level.tensor.unflatten(0, (-1, 3, 3)).transpose(1, 2).reshape(-1, 4) for level in generator(maps)
+    ]
+    assert torch.equal(torch.cat(levels), expected)
+    assert generator([]) == []

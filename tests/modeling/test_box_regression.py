@@ -78,6 +78,14 @@ def test_size_ratios_are_limited_from_above_only():
     assert (small[2] - small[0]).item() == pytest.approx(16 * math.exp(-9), abs=1e-5)
 
 
+def test_exponential_deltas_are_logarithms_of_distances():
+    source, target = squares(8), squares(8) + torch.tensor([-4.0, -3, 2, 1])
+    deltas = Box2BoxTransformLinear().get_deltas(source, target)
+    coder = Box2BoxTransformLinear(exponential=True)
+    torch.testing.assert_close(coder.get_deltas(source, target), deltas.log())
+    torch.testing.assert_close(coder.apply_deltas(deltas.log(), source), target)
+
+
 def test_angle_deltas_are_the_smaller_rotation():
     coder = Box2BoxTransformRotated(weights=(1.0,) * 5)
     source, target = torch.tensor([[5.0, 5, 4, 4, 170]]), torch.tensor([[5.0, 5, 4, 4, -170]])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hydet.modeling.computed_buffers import ComputedBuffers
 from hydet.structures import Boxes, RotatedBoxes
 
-__all__ = ["DefaultAnchorGenerator", "RotatedAnchorGenerator"]
+__all__ = ["DefaultAnchorGenerator", "RotatedAnchorGenerator", "RoundedAnchorGenerator"]
 
 SIZES, ASPECT_RATIOS = (32, 64, 128, 256, 512), (0.5, 1, 2)
 ANGLES = (-90, -60, -30, 0, 30, 60, 90)
@@ -96,13 +96,18 @@ class _AnchorGenerator(ComputedBuffers):
                 f"anchors are defined for {len(self.strides)} levels, got {len(features)} feature maps"
             )
         anchors = []
-        for feature, stride, cell in zip(features, self.strides, self.cell_anchors, strict=False):
+        steps = self._steps(features)
+        for feature, (step_y, step_x), cell in zip(features, steps, self.cell_anchors, strict=False):
             height, width = feature.shape[-2:]
-            x = (torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset) * stride
-            y = (torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset) * stride
+            x = (torch.arange(width, device=cell.device, dtype=torch.float32) + self.offset) * step_x
+            y = (torch.arange(height, device=cell.device, dtype=torch.float32) + self.offset) * step_y
             y, x = torch.meshgrid(y, x, indexing="ij")
             anchors.append((self._shifts(x, y)[:, :, None] + cell).reshape(-1, self.box_dim))
         return anchors
+
+    def _steps(self, features: Sequence[Tensor]) -> list[tuple[int, int]]:
+        """Return the distance between cells along y and x in input pixels, per level."""
+        return [(stride, stride) for stride in self.strides]
 
     @abstractmethod
     def _shifts(self, x: Tensor, y: Tensor) -> Tensor:
@@ -173,6 +178,29 @@ class DefaultAnchorGenerator(_AnchorGenerator):
             ValueError: if there are more feature maps than strides.
         """
         return [Boxes(tensor) for tensor in self._grid_anchors(features)]
+
+
+class RoundedAnchorGenerator(DefaultAnchorGenerator):
+    """Upright anchors of torchvision's detectors: corners in whole pixels, and distances measured from the maps.
+
+    A level of stride 128 has ``ceil(size / 128)`` cells, which torchvision spreads at ``size // cells`` pixels. They
+    are closer than the stride where it does not divide the padded image, which is padded to the finest levels only.
+
+    Args:
+        **kwargs: arguments of ``DefaultAnchorGenerator``. The first stride must divide the sides of padded images.
+    """
+
+    def generate_cell_anchors(
+        self, sizes: Sequence[float] = SIZES, aspect_ratios: Sequence[float] = ASPECT_RATIOS
+    ) -> Tensor:
+        """Return ``(len(sizes) * len(aspect_ratios), 4)`` whole numbers around the origin; sizes vary slowest."""
+        return super().generate_cell_anchors(sizes, aspect_ratios).round()
+
+    def _steps(self, features: Sequence[Tensor]) -> list[tuple[int, int]]:
+        if len(features) == 0:
+            return []
+        height, width = (side * self.strides[0] for side in features[0].shape[-2:])
+        return [(height // feature.shape[-2], width // feature.shape[-1]) for feature in features]
 
 
 class RotatedAnchorGenerator(_AnchorGenerator):

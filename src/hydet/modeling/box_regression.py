@@ -159,15 +159,18 @@ class Box2BoxTransformLinear:
 
     Args:
         normalize_by_size: measure distances in sides of the source box instead of pixels.
+        exponential: deltas are logarithms of distances, as in the paper. Otherwise they are distances, and negative
+            ones count as 0.
 
     Source: Tian et al. 2019, FCOS (arXiv:1904.01355), section 3.1.
     """
 
-    def __init__(self, normalize_by_size: bool = True) -> None:
+    def __init__(self, normalize_by_size: bool = True, exponential: bool = False) -> None:
         self.normalize_by_size = normalize_by_size
+        self.exponential = exponential
 
     def get_deltas(self, src_boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Compute the distances to the edges; negative where the center lies outside the target.
+        """Compute the distances to the edges; negative, or NaN as logarithms, where the center is outside the target.
 
         Args:
             src_boxes: ``(..., 4)`` square boxes.
@@ -181,13 +184,14 @@ class Box2BoxTransformLinear:
         left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
         if self.normalize_by_size:
             left, top, right, bottom = left / width, top / height, right / width, bottom / height
-        return torch.stack([left, top, right, bottom], dim=-1)
+        distances = torch.stack([left, top, right, bottom], dim=-1)
+        return distances.log() if self.exponential else distances
 
     def apply_deltas(self, deltas: Tensor, boxes: Tensor) -> Tensor:
         """Compute the boxes whose edges are at given distances from the centers of ``boxes``.
 
         Args:
-            deltas: ``(..., k * 4)``, k predictions per box; negative distances count as 0.
+            deltas: ``(..., k * 4)``, k predictions per box.
             boxes: ``(..., 4)`` square boxes.
 
         Returns:
@@ -197,13 +201,15 @@ class Box2BoxTransformLinear:
             ValueError: if the last axis of ``deltas`` is not a multiple of 4.
         """
         width, height, x, y = _sizes_and_center(boxes.float().unsqueeze(-2))  # (..., 1)
-        left, top, right, bottom = _split_predictions(deltas, 4).relu().unbind(-1)  # (..., k)
+        split = _split_predictions(deltas, 4)
+        distances = split.exp() if self.exponential else split.relu()
+        left, top, right, bottom = distances.unbind(-1)  # (..., k)
         if self.normalize_by_size:
             left, top, right, bottom = left * width, top * height, right * width, bottom * height
         return torch.stack([x - left, y - top, x + right, y + bottom], dim=-1).flatten(-2)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(normalize_by_size={self.normalize_by_size})"
+        return f"{type(self).__name__}(normalize_by_size={self.normalize_by_size}, exponential={self.exponential})"
 
 
 BoxTransform = Box2BoxTransform | Box2BoxTransformRotated | Box2BoxTransformLinear

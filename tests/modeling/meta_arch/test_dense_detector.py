@@ -148,3 +148,24 @@ def test_visualize_training_draws_ground_truth_and_detections(make_dense, dense_
     assert image.shape == (3, 64, 2 * 96) and image.dtype == torch.uint8
     original = batch[0]["image"].flip(0)
     assert (image[:, :, :96] != original).any() and (image[:, :, 96:] != original).any()
+
+
+@torch.no_grad()
+def test_boxes_are_clipped_before_the_suppression_on_request(make_dense, dense_batch):
+    batch = dense_batch((2, 3))
+    results = {}
+    for clips in (False, True):
+        model = make_dense(test_clip_boxes=clips, test_score_thresh=0.0).eval()
+        torch.nn.init.constant_(model.head.bbox_pred.bias, 1.0)
+        results[clips] = model.inference(batch, do_postprocess=False)
+        padded = model.inference_padded(
+            model.preprocess_image(batch).tensor, torch.tensor([r.image_size for r in results[clips]])
+        )
+        torch.testing.assert_close(
+            padded.boxes[0, : len(results[clips][0])], results[clips][0].pred_boxes.tensor
+        )
+    for clipped, free in zip(results[True], results[False], strict=True):
+        height, width = clipped.image_size
+        limits = torch.tensor([width, height] * 2)
+        assert len(clipped) > 0 and (clipped.pred_boxes.tensor <= limits).all()
+        assert (free.pred_boxes.tensor > limits).any()

@@ -32,6 +32,25 @@ def test_fcos_head_also_predicts_centerness():
     assert [level.shape for (level,) in outputs] == [(1, 2, 4, 6), (1, 4, 4, 6), (1, 1, 4, 6)]
 
 
+def test_fcos_head_scales_levels_and_predicts_centerness_from_either_branch():
+    shapes, x = [ShapeSpec(channels=8)] * 2, [torch.randn(1, 8, 4, 6), torch.randn(1, 8, 2, 3)]
+    head = FCOSHead(
+        input_shape=shapes, num_classes=2, conv_dims=[8], centerness_branch="class", scale_per_level=True
+    )
+    plain = FCOSHead(input_shape=shapes, num_classes=2, conv_dims=[8])
+    plain.load_state_dict({k: v for k, v in head.state_dict().items() if k != "scales"})
+    torch.nn.init.normal_(plain.ctrness.weight)
+    head.ctrness.load_state_dict(plain.ctrness.state_dict())
+    head.scales.data.copy_(torch.tensor([2.0, 3.0]))
+    (_, deltas, centerness), (_, plain_deltas, _) = head(x), plain(x)
+    for level, expected, factor in zip(deltas, plain_deltas, (2, 3), strict=True):
+        torch.testing.assert_close(level, expected * factor)
+    plain.bbox_subnet = plain.cls_subnet
+    torch.testing.assert_close(centerness, plain(x)[2])
+    with pytest.raises(ValueError, match="centerness_branch must be 'box' or 'class', got 'mask'"):
+        FCOSHead(input_shape=shapes, num_classes=2, conv_dims=[8], centerness_branch="mask")
+
+
 @pytest.mark.parametrize(
     ("channels", "settings", "message"),
     [

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hydet.modeling import DefaultAnchorGenerator
 from hydet.modeling.meta_arch import fcos as fcos_module
 from hydet.structures import Boxes, Instances
 
@@ -65,3 +66,26 @@ def test_centerness_is_one_in_the_center_and_zero_outside(fcos):
     matched = torch.tensor([[0.0, 0, 16, 16]]).expand(3, 4)
     targets = fcos().compute_ctrness_targets(anchors, [matched])
     assert targets[0].tolist() == pytest.approx([1.0, (4 / 12) ** 0.5, 0.0])
+
+
+@torch.no_grad()
+def test_the_product_score_multiplies_after_the_threshold(fcos, dense_batch):
+    settings = {"test_score_thresh": 0.0, "test_nms_thresh": 1.0}
+    model = fcos(test_score="product", **settings).eval()
+    products = model.inference(dense_batch(), do_postprocess=False)[0]
+    means = fcos(**settings).eval().inference(dense_batch(), do_postprocess=False)[0]
+    torch.testing.assert_close(products.scores, means.scores**2)
+    model.test_score_thresh = (
+        float(products.scores.max()) * 1.01
+    )  # class probabilities exceed it, products do not
+    assert len(model.inference(dense_batch(), do_postprocess=False)[0]) > 0
+    with pytest.raises(ValueError, match="test_score must be one of geometric_mean, product, got 'sum'"):
+        fcos(test_score="sum")
+
+
+def test_an_anchor_generator_moves_the_locations(fcos):
+    anchors = DefaultAnchorGenerator(sizes=[[8], [16]], aspect_ratios=[1.0], strides=[8, 16], offset=0.0)
+    first, _ = fcos(anchor_generator=anchors).anchor_generator(
+        [torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1)]
+    )
+    assert first.get_centers().tolist() == [[0, 0], [8, 0], [0, 8], [8, 8]]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hydet.modeling.padded import PaddedRegions
 from hydet.structures import Instances
 
 
@@ -106,3 +107,24 @@ def test_detection_limits_are_those_of_the_last_stage(make):
     ]
     heads = make.cascade_heads(thresholds=(0.5, 0.6), box_predictors=predictors)
     assert heads.detection_limits == (0.4, 7)
+
+
+@torch.no_grad()
+def test_logits_are_averaged_on_request(make):
+    heads, scene = make.cascade_heads(average_logits=True), make.scene((2,))
+    for k, predictor in enumerate(heads.box_predictor):
+        predictor.test_topk_per_image, predictor.test_nms_thresh = -1, 1.0
+        torch.nn.init.zeros_(predictor.cls_score.weight)
+        predictor.cls_score.bias.copy_(torch.tensor([3.0, 0, 0, 0]) if k == 0 else torch.zeros(4))
+    (result,), _ = run(heads, scene, False)
+    expected = torch.tensor([1.0, 0, 0, 0]).softmax(dim=0)
+    torch.testing.assert_close(result.scores[result.pred_classes == 0][0], expected[0])
+    regions = PaddedRegions(
+        scene.proposals[0].proposal_boxes.tensor[None], torch.tensor([len(scene.proposals[0])])
+    )
+    padded = heads.detect_padded(scene.features, regions, scene.images.image_sizes)
+    torch.testing.assert_close(padded.scores[0, : len(result)], result.scores)
+    heads.average_logits = False
+    (result,), _ = run(heads, scene, False)
+    probabilities = torch.stack([torch.tensor([x, 0, 0, 0.0]).softmax(dim=0) for x in (3.0, 0, 0)])
+    torch.testing.assert_close(result.scores[result.pred_classes == 0][0], probabilities.mean(dim=0)[0])

@@ -1,8 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 
 from hydet.layers import ShapeSpec
-from hydet.modeling import BaseMaskRCNNHead, MaskRCNNConvUpsampleHead, mask_rcnn_inference, mask_rcnn_loss
+from hydet.modeling import (
+    BaseMaskRCNNHead,
+    MaskHeadEnsemble,
+    MaskRCNNConvUpsampleHead,
+    mask_rcnn_inference,
+    mask_rcnn_loss,
+)
 from hydet.structures import BitMasks, Boxes, Instances, PolygonMasks
 
 SIZE = (40, 50)
@@ -128,3 +136,18 @@ def test_invalid_arguments_raise(make):
         MaskRCNNConvUpsampleHead(input_shape=ShapeSpec(), num_classes=1, conv_dims=[4])
     with pytest.raises(ValueError, match="square"):
         mask_rcnn_loss(torch.zeros(1, 3, 4, 5), [foreground(make, 1)])
+
+
+def test_an_ensemble_averages_probabilities():
+    heads = [head(), head()]
+    ensemble, x = MaskHeadEnsemble(heads=heads), torch.randn(2, 4, 5, 5)
+    expected = (heads[0].layers(x).sigmoid() + heads[1].layers(x).sigmoid()) / 2
+    torch.testing.assert_close(ensemble.layers(x).sigmoid(), expected)
+    assert ensemble.num_classes == 3
+    built = MaskHeadEnsemble(
+        heads=[partial(MaskRCNNConvUpsampleHead, num_classes=2, conv_dims=[6])] * 3,
+        input_shape=ShapeSpec(channels=4, height=5, width=5),
+    )
+    assert len(built.heads) == 3
+    with pytest.raises(ValueError, match="equal classes"):
+        MaskHeadEnsemble(heads=[head(), head(num_classes=2)])

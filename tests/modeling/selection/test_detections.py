@@ -8,9 +8,9 @@ from hydet.structures import Boxes, RotatedBoxes, pairwise_iou
 SIZE = (60, 80)
 
 
-def infer(boxes, scores, *, shapes=None, score=0.1, nms=0.5, topk=100):
+def infer(boxes, scores, *, shapes=None, score=0.1, nms=0.5, topk=100, **options):
     shapes = shapes or [SIZE] * len(boxes)
-    return fast_rcnn_inference(boxes, scores, shapes, score, nms, topk)
+    return fast_rcnn_inference(boxes, scores, shapes, score, nms, topk, **options)
 
 
 def random_boxes(count, size, smallest=6.0):
@@ -172,3 +172,18 @@ def test_select_class_boxes_compiles_to_one_graph():
     compiled = torch.compile(select, backend="eager", fullgraph=True)
     for actual, expected in zip(compiled(*args), select(*args), strict=True):
         assert torch.equal(actual, expected)
+
+
+def test_small_boxes_are_dropped_after_clipping():
+    boxes = torch.tensor([[10.0, 10, 30, 30], [79.995, 10, 90, 30], [-5, 10, 0, 30]])
+    scores = torch.tensor([[0.9, 0.1]]).repeat(3, 1)
+    (every,), _ = infer([boxes], [scores])
+    (large,), (rows,) = infer([boxes], [scores], min_box_size=0.01)
+    assert len(every) == 3 and len(large) == 1 and rows.tolist() == [0]
+
+
+def test_class_agnostic_suppression_crosses_classes():
+    boxes = torch.tensor([[10.0, 10, 30, 30], [10, 10, 30, 31], [40, 40, 50, 50]])
+    scores = torch.tensor([[0.3, 0.6, 0.1], [0.9, 0.0, 0.1], [0.2, 0.8, 0.0]])
+    (result,), (rows,) = infer([boxes], [scores], class_agnostic_nms=True)
+    assert result.pred_classes.tolist() == [0, 1] and rows.tolist() == [1, 2]

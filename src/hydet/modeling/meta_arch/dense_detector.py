@@ -22,7 +22,7 @@ from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.protocols import BackboneProtocol
 from hydet.modeling.selection.dense import gather_anchors, top_anchors, top_pairs
 from hydet.modeling.selection.detections import select_labeled_boxes, to_instances
-from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes, clip_to_images
 from hydet.structures import Boxes, ImageList, Instances, Losses, ModelInput, ModelOutput
 
 from .dense_heads import check_head, get_level_shapes
@@ -55,6 +55,8 @@ class DenseDetector(MetaArchitecture):
         test_topk_candidates: number of pairs of anchor and class per level that enter the suppression.
         test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
         max_detections_per_image: number of detections with the highest scores; negative for all.
+        test_clip_boxes: clip boxes to the image before the suppression, as torchvision and mmdet do. Post-processing
+            clips them in any case.
         initial_loss_normalizer: first value of ``loss_normalizer``. It should be about the number of positive anchors
             in a batch: a running mean that started near 0 would make the losses of the first steps explode.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
@@ -93,6 +95,7 @@ class DenseDetector(MetaArchitecture):
         test_topk_candidates: int,
         test_nms_thresh: float,
         max_detections_per_image: int,
+        test_clip_boxes: bool = False,
         initial_loss_normalizer: float,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -117,6 +120,7 @@ class DenseDetector(MetaArchitecture):
         self.test_topk_candidates = test_topk_candidates
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
+        self.test_clip_boxes = test_clip_boxes
         self.initial_loss_normalizer = initial_loss_normalizer
         self.register_buffer("loss_normalizer", torch.tensor(initial_loss_normalizer), persistent=False)
         self._step_count: StepCount | None = None
@@ -197,7 +201,8 @@ class DenseDetector(MetaArchitecture):
 
         Returns:
             One ``{"instances": Instances}`` per image, with ``pred_boxes``, ``scores`` and ``pred_classes``; without
-            post-processing, one ``Instances`` per image in the frame of the input, not clipped.
+            post-processing, one ``Instances`` per image in the frame of the input, not clipped without
+            ``test_clip_boxes``.
         """
         if self.is_compiled:
             images = self.preprocess_image(batched_inputs)
@@ -235,27 +240,30 @@ class DenseDetector(MetaArchitecture):
         """Detect objects as padded tensors; see ``MetaArchitecture.inference_padded``."""
         features = self.backbone(images)
         levels = [features[name] for name in self.head_in_features]
-        detections = to_detections(self.select(levels, self.head(levels)))
+        detections = to_detections(self.select(levels, self.head(levels), image_sizes))
         return PaddedResults(*detections)
 
     def forward_inference(
         self, images: ImageList, features: Sequence[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        """Select detections from the outputs of the head, in the frame of the input and not clipped.
+        """Select detections from the outputs of the head, in the frame of the input.
 
         Args:
             images: the batch.
             features: per level, ``(N, C, H, W)``.
             predictions: outputs of the head.
         """
-        return to_instances(self.select(features, predictions), images.image_sizes)
+        return to_instances(self.select(features, predictions, images.image_sizes), images.image_sizes)
 
-    def select(self, features: Sequence[Tensor], predictions: Predictions) -> SelectedBoxes:
+    def select(
+        self, features: Sequence[Tensor], predictions: Predictions, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
         """Select the detections of all images from the outputs of the head, without waiting for the device.
 
         Args:
             features: per level, ``(N, C, H, W)``.
             predictions: outputs of the head.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them; used with ``test_clip_boxes``.
 
         Raises:
             TypeError: if this class defines only ``forward_inference``.
@@ -278,12 +286,12 @@ class DenseDetector(MetaArchitecture):
             image_size: (height, width).
 
         Returns:
-            ``pred_boxes`` (not clipped), ``scores`` and ``pred_classes``, by descending score.
+            ``pred_boxes`` (not clipped without ``test_clip_boxes``), ``scores`` and ``pred_classes``, by descending score.
         """
         scores = [x[None] for x in box_cls]
         rows = [top_anchors(x.amax(dim=-1), self.test_topk_candidates) for x in scores]
         top_scores = [gather_anchors(x, row).float() for x, row in zip(scores, rows, strict=True)]
-        selected = self._select(anchors, rows, top_scores, [x[None] for x in box_delta])
+        selected = self._select(anchors, rows, top_scores, [x[None] for x in box_delta], [image_size])
         return to_instances(selected, [image_size])[0]
 
     def visualize_training(
@@ -342,6 +350,9 @@ class DenseDetector(MetaArchitecture):
         rows: Sequence[Tensor],
         scores: Sequence[Tensor],
         deltas: Sequence[Tensor],
+        image_sizes: ImageSizes,
+        *,
+        factors: Sequence[Tensor] | None = None,
     ) -> SelectedBoxes:
         """Select detections from the scores at the best anchors of each level.
 
@@ -350,16 +361,22 @@ class DenseDetector(MetaArchitecture):
             rows: per level, ``(N, k)`` indices of its best anchors.
             scores: per level, ``(N, k, K)`` at these anchors.
             deltas: per level, at all anchors: ``(N, H, W, A, 4)`` or ``(N, R_i, 4)``.
+            image_sizes: see ``select``.
+            factors: per level, ``(N, k, 1)`` at these anchors. They multiply the scores that exceed the threshold.
         """
-        top_scores, sources, top_deltas, classes = [], [], [], []
-        for anchor, row, score, delta in zip(anchors, rows, scores, deltas, strict=True):
+        top_scores, sources, top_deltas, classes, top_factors = [], [], [], [], []
+        for i, (anchor, row, score, delta) in enumerate(zip(anchors, rows, scores, deltas, strict=True)):
             level_scores, index, level_classes = top_pairs(score, self.test_topk_candidates)
+            if factors is not None:
+                top_factors.append(factors[i].squeeze(2).gather(1, index))
             row = row.gather(1, index)
             top_scores.append(level_scores)
             classes.append(level_classes)
             sources.append(anchor.tensor[row])  # (N, k, 4)
             top_deltas.append(gather_anchors(delta, row))
         boxes = self.box2box_transform.apply_deltas(torch.cat(top_deltas, dim=1), torch.cat(sources, dim=1))
+        if self.test_clip_boxes:
+            boxes = clip_to_images(boxes, image_sizes)
         return select_labeled_boxes(
             boxes,
             torch.cat(top_scores, dim=1),
@@ -367,4 +384,5 @@ class DenseDetector(MetaArchitecture):
             score_threshold=self.test_score_thresh,
             nms_threshold=self.test_nms_thresh,
             max_detections=self.max_detections_per_image,
+            factors=torch.cat(top_factors, dim=1) if top_factors else None,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from hydet.layers import CycleBatchNormList, ShapeSpec, get_norm
@@ -106,18 +107,17 @@ class RetinaNetHead(nn.Module):
             Per level, ``(N, A * num_classes, H, W)`` logits and ``(N, A * 4, H, W)`` deltas; in the
             second axis the anchor varies slowest.
         """
-        logits, deltas, _ = self._predict(features)
-        return logits, deltas
+        classes, boxes = self._run_subnets(features)
+        return [self.cls_score(x) for x in classes], [self.bbox_pred(x) for x in boxes]
 
-    def _predict(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Return logits, deltas, and the features that the deltas are computed from."""
+    def _run_subnets(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the features of each level that classes and boxes are predicted from."""
         if len(features) != self.num_levels:
             raise ValueError(
                 f"{type(self).__name__} was built for {self.num_levels} levels, got {len(features)} feature maps"
             )
-        hidden = [self.bbox_subnet(x) for x in features]
-        logits = [self.cls_score(self.cls_subnet(x)) for x in features]
-        return logits, [self.bbox_pred(x) for x in hidden], hidden
+        boxes = [self.bbox_subnet(x) for x in features]
+        return [self.cls_subnet(x) for x in features], boxes
 
 
 class FCOSHead(RetinaNetHead):
@@ -126,17 +126,33 @@ class FCOSHead(RetinaNetHead):
     Args:
         input_shape: see ``RetinaNetHead``.
         conv_dims: see ``RetinaNetHead``.
+        centerness_branch: ``box`` or ``class``, the branch whose features the centerness is computed from.
+        scale_per_level: multiply the deltas of each level by a learned number, ``scales``.
         **kwargs: other arguments of ``RetinaNetHead``, without ``num_anchors``.
 
-    Deltas have the same scale on all levels; the learned scale per level of the paper is left out.
+    Raises:
+        ValueError: if ``centerness_branch`` is unknown, or an argument of ``RetinaNetHead`` is wrong.
 
-    Source: Tian et al. 2019 (arXiv:1904.01355), figure 2, with centerness on the branch of the boxes.
+    Source: Tian et al. 2019 (arXiv:1904.01355), figure 2. The paper predicts the centerness on the branch of the classes
+    and scales each level; its authors later moved the centerness to the branch of the boxes (arXiv:2006.09214).
     """
 
     float32_layers = ("bbox_pred", "ctrness")
 
-    def __init__(self, *, input_shape: Sequence[ShapeSpec], conv_dims: Sequence[int], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[ShapeSpec],
+        conv_dims: Sequence[int],
+        centerness_branch: str = "box",
+        scale_per_level: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, num_anchors=1, **kwargs)
+        if centerness_branch not in ("box", "class"):
+            raise ValueError(f"centerness_branch must be 'box' or 'class', got {centerness_branch!r}")
+        self.centerness_branch = centerness_branch
+        self.scales = nn.Parameter(torch.ones(self.num_levels)) if scale_per_level else None
         self.ctrness = nn.Conv2d(self.bbox_pred.in_channels, 1, kernel_size=3, padding=1)
         _initialize(self.ctrness)
 
@@ -150,8 +166,12 @@ class FCOSHead(RetinaNetHead):
             Per level, ``(N, num_classes, H, W)`` logits, ``(N, 4, H, W)`` deltas and ``(N, 1, H, W)`` centerness
             logits.
         """
-        logits, deltas, hidden = self._predict(features)
-        return logits, deltas, [self.ctrness(x) for x in hidden]
+        classes, boxes = self._run_subnets(features)
+        deltas = [self.bbox_pred(x) for x in boxes]
+        if self.scales is not None:
+            deltas = [delta * scale for delta, scale in zip(deltas, self.scales, strict=True)]
+        central = boxes if self.centerness_branch == "box" else classes
+        return [self.cls_score(x) for x in classes], deltas, [self.ctrness(x) for x in central]
 
 
 def check_head(head: nn.Module, num_classes: int, anchor_generator: AnchorGenerator) -> None:

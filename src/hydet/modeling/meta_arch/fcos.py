@@ -23,7 +23,7 @@ from hydet.modeling.selection.dense import (
     gather_anchors,
     top_anchors,
 )
-from hydet.modeling.selection.suppression import SelectedBoxes
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 from .dense_detector import DenseDetector, Predictions
@@ -38,6 +38,8 @@ PAIRS_PER_TILE = 1 << 18
 # the ranges of the paper: 64, 128, 256 and 512 pixels.
 MIN_REACH, MAX_REACH = 4, 8
 
+SCORES = ("geometric_mean", "product")
+
 
 class FCOS(DenseDetector):
     """FCOS: classifies locations, and regresses the distances from each location to the sides of its object.
@@ -48,16 +50,19 @@ class FCOS(DenseDetector):
         backbone: computes feature maps from images.
         head: such as ``FCOSHead``.
         head_in_features: names of the feature maps; by default all, from the smallest stride to the largest.
+        anchor_generator: makes one square anchor with the side of the stride per cell; by default around its center.
         box2box_transform: encodes boxes as deltas and decodes them; by default as distances in strides.
         num_classes: number of foreground classes.
         center_sampling_radius: a location is positive within this many strides of an object's center.
         focal_loss_alpha: weight of positives; negative for none.
         focal_loss_gamma: exponent that reduces the loss of easy examples.
-        test_score_thresh: only higher scores become detections. A score is the geometric mean of class probability and
-            centerness.
+        test_score_thresh: only higher scores become detections.
+        test_score: ``geometric_mean`` of class probability and centerness, or their ``product``, as in the paper. With
+            the product, class probabilities alone pass ``test_score_thresh`` and select the candidates of a level.
         test_topk_candidates: number of pairs of location and class per level that enter the suppression.
         test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
         max_detections_per_image: number of detections with the highest scores; negative for all.
+        test_clip_boxes: clip boxes to the image before the suppression; see ``DenseDetector``.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         vis_period: log an image every ``vis_period`` training steps; 0 disables.
@@ -78,15 +83,18 @@ class FCOS(DenseDetector):
         backbone: BackboneProtocol,
         head: nn.Module | partial[nn.Module],
         head_in_features: Sequence[str] | None = None,
+        anchor_generator: DefaultAnchorGenerator | None = None,
         box2box_transform: BoxTransform | None = None,
         num_classes: int,
         center_sampling_radius: float = 1.5,
         focal_loss_alpha: float = 0.25,
         focal_loss_gamma: float = 2.0,
         test_score_thresh: float = 0.2,
+        test_score: str = "geometric_mean",
         test_topk_candidates: int = 1000,
         test_nms_thresh: float = 0.6,
         max_detections_per_image: int = 100,
+        test_clip_boxes: bool = False,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         vis_period: int = 0,
@@ -96,27 +104,33 @@ class FCOS(DenseDetector):
         strides = [shape.stride for shape in shapes.values() if shape.stride is not None]
         if len(strides) < len(shapes):
             raise ValueError(f"FCOS needs the strides of its feature maps, got {shapes}")
+        if test_score not in SCORES:
+            raise ValueError(f"test_score must be one of {', '.join(SCORES)}, got {test_score!r}")
+        if anchor_generator is None:
+            anchor_generator = DefaultAnchorGenerator(
+                sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
+            )
         if box2box_transform is None:
             box2box_transform = Box2BoxTransformLinear(normalize_by_size=True)
         super().__init__(
             backbone=backbone,
             head=head,
             head_in_features=list(shapes),
-            anchor_generator=DefaultAnchorGenerator(
-                sizes=[[stride] for stride in strides], aspect_ratios=[1.0], strides=strides
-            ),
+            anchor_generator=anchor_generator,
             box2box_transform=box2box_transform,
             num_classes=num_classes,
             test_score_thresh=test_score_thresh,
             test_topk_candidates=test_topk_candidates,
             test_nms_thresh=test_nms_thresh,
             max_detections_per_image=max_detections_per_image,
+            test_clip_boxes=test_clip_boxes,
             initial_loss_normalizer=300.0,  # center sampling yields more positives per batch than anchor matching
             pixel_mean=pixel_mean,
             pixel_std=pixel_std,
             input_format=input_format,
             vis_period=vis_period,
         )
+        self.test_score = test_score
         self.center_sampling_radius = float(center_sampling_radius)
         self.focal_loss_alpha = focal_loss_alpha
         self.focal_loss_gamma = focal_loss_gamma
@@ -288,23 +302,32 @@ class FCOS(DenseDetector):
             ratios.append((torch.minimum(near, far) / torch.maximum(near, far).clamp(min=1e-6)).clamp(min=0))
         return (ratios[0] * ratios[1]).sqrt()
 
-    def select(self, features: Sequence[Tensor], predictions: Predictions) -> SelectedBoxes:
+    def select(
+        self, features: Sequence[Tensor], predictions: Predictions, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
         """Select the detections of all images.
 
         Args:
             features: per level, ``(N, C, H, W)``.
             predictions: logits, deltas and centerness from the head.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them.
         """
         logits = [by_cell(x, self.num_classes) for x in predictions[0]]  # (N, H, W, 1, K)
         deltas = [by_cell(x, 4) for x in predictions[1]]
         centerness = [by_cell(x, 1).float().sigmoid() for x in predictions[2]]  # (N, H, W, 1, 1)
-        rows, scores = [], []
-        # A positive factor per location does not change which class is best, so the best anchors follow from one class each.
+        rows, scores, factors = [], [], []
         for raw, level, central in zip(predictions[0], logits, centerness, strict=True):
-            best = best_of_classes(raw, self.num_classes).float().sigmoid() * central.flatten(1)  # (N, R_i)
+            # A positive factor per location does not change which class is best, so the best anchors follow from one
+            # class each.
+            best = best_of_classes(raw, self.num_classes).float().sigmoid()  # (N, R_i)
+            if self.test_score == "geometric_mean":
+                best = best * central.flatten(1)
             row = top_anchors(best, self.test_topk_candidates)
             rows.append(row)
-            scores.append(
-                (gather_anchors(level, row).float().sigmoid() * gather_anchors(central, row)).sqrt()
-            )  # (N, k, K)
-        return self._select(self.anchor_generator(features), rows, scores, deltas)
+            scores.append(gather_anchors(level, row).float().sigmoid())  # (N, k, K)
+            factors.append(gather_anchors(central, row))  # (N, k, 1)
+        anchors = self.anchor_generator(features)
+        if self.test_score == "product":
+            return self._select(anchors, rows, scores, deltas, image_sizes, factors=factors)
+        means = [(score * factor).sqrt() for score, factor in zip(scores, factors, strict=True)]
+        return self._select(anchors, rows, means, deltas, image_sizes)

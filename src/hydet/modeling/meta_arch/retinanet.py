@@ -23,7 +23,7 @@ from hydet.modeling.selection.dense import (
     gather_anchors,
     top_anchors,
 )
-from hydet.modeling.selection.suppression import SelectedBoxes
+from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 from .dense_detector import DenseDetector, Predictions
@@ -50,6 +50,7 @@ class RetinaNet(DenseDetector):
         test_topk_candidates: number of pairs of anchor and class per level that enter the suppression.
         test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
         max_detections_per_image: number of detections with the highest scores; negative for all.
+        test_clip_boxes: clip boxes to the image before the suppression; see ``DenseDetector``.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         vis_period: log an image every ``vis_period`` training steps; 0 disables.
@@ -79,6 +80,7 @@ class RetinaNet(DenseDetector):
         test_topk_candidates: int = 1000,
         test_nms_thresh: float = 0.5,
         max_detections_per_image: int = 100,
+        test_clip_boxes: bool = False,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         vis_period: int = 0,
@@ -95,6 +97,7 @@ class RetinaNet(DenseDetector):
             test_topk_candidates=test_topk_candidates,
             test_nms_thresh=test_nms_thresh,
             max_detections_per_image=max_detections_per_image,
+            test_clip_boxes=test_clip_boxes,
             initial_loss_normalizer=100.0,  # the usual number of positive anchors; any value not close to 0 would do
             pixel_mean=pixel_mean,
             pixel_std=pixel_std,
@@ -195,16 +198,19 @@ class RetinaNet(DenseDetector):
             boxes.append(matched_boxes)
         return labels, boxes
 
-    def select(self, features: Sequence[Tensor], predictions: Predictions) -> SelectedBoxes:
+    def select(
+        self, features: Sequence[Tensor], predictions: Predictions, image_sizes: ImageSizes
+    ) -> SelectedBoxes:
         """Select the detections of all images.
 
         Args:
             features: per level, ``(N, C, H, W)``.
             predictions: logits and deltas from the head.
+            image_sizes: N pairs (height, width), or an ``(N, 2)`` tensor of them.
         """
         logits = [by_cell(x, self.num_classes) for x in predictions[0]]  # (N, H, W, A, K)
         deltas = [by_cell(x, 4) for x in predictions[1]]
         best = [best_of_classes(x, self.num_classes) for x in predictions[0]]  # (N, R_i)
         rows = [top_anchors(x, self.test_topk_candidates) for x in best]
         scores = [gather_anchors(x, row).float().sigmoid() for x, row in zip(logits, rows, strict=True)]
-        return self._select(self.anchor_generator(features), rows, scores, deltas)
+        return self._select(self.anchor_generator(features), rows, scores, deltas, image_sizes)

@@ -13,6 +13,7 @@ from .keypoint_head import (
 from .make_each import make_each
 from .mask_head import (
     BaseMaskRCNNHead,
+    MaskHeadEnsemble,
     MaskRCNNConvUpsampleHead,
     mask_rcnn_inference,
     mask_rcnn_loss,
@@ -31,6 +32,7 @@ __all__ = [
     "FastRCNNConvFCHead",
     "FastRCNNOutputLayers",
     "KRCNNConvDeconvUpsampleHead",
+    "MaskHeadEnsemble",
     "MaskRCNNConvUpsampleHead",
     "ROIHeads",
     "RROIHeads",

@@ -14,6 +14,7 @@ from hydet.modeling.selection import fast_rcnn_inference
 from hydet.modeling.selection.suppression import ImageSizes, clip_to_images
 from hydet.structures import Boxes, Instances, Losses
 
+from .fast_rcnn import FastRCNNOutputLayers
 from .interfaces import BoxPredictions, BoxPredictor, Features, RegionPooler
 from .region_calls import as_padded
 from .standard_roi_heads import StandardROIHeads
@@ -36,6 +37,7 @@ class CascadeROIHeads(StandardROIHeads):
         box_heads: one head per stage.
         box_predictors: one predictor per stage; all but the last have ``cls_agnostic_bbox_reg``.
         proposal_matchers: one matcher per stage.
+        average_logits: average the logits of the stages, as mmdet does, instead of their probabilities.
         **kwargs: arguments of ``StandardROIHeads``, without ``proposal_matcher`` and ``train_on_pred_boxes``.
 
     Raises:
@@ -56,6 +58,7 @@ class CascadeROIHeads(StandardROIHeads):
         box_heads: Sequence[nn.Module],
         box_predictors: Sequence[BoxPredictor],
         proposal_matchers: Sequence[Matcher],
+        average_logits: bool = False,
         **kwargs: Any,
     ) -> None:
         if "proposal_matcher" in kwargs:
@@ -83,6 +86,7 @@ class CascadeROIHeads(StandardROIHeads):
         )
         self.num_cascade_stages = len(box_heads)
         self.proposal_matchers = list(proposal_matchers)
+        self.average_logits = average_logits
 
     def _box_predictors(self) -> Sequence[BoxPredictor]:
         return [cast(BoxPredictor, predictor) for predictor in self.box_predictor]
@@ -104,16 +108,23 @@ class CascadeROIHeads(StandardROIHeads):
         return losses, proposals
 
     def _detect(self, features: Features, proposals: Sequence[Instances]) -> list[Instances]:
-        stage_scores = []
+        stage_logits, stage_scores = [], []
         for stage, predictor in enumerate(self._box_predictors()):
             predictions = self._run_stage(features, proposals, stage)
-            stage_scores.append(predictor.predict_probs(predictions, proposals))
+            if self.average_logits:
+                stage_logits.append(predictions[0])
+            else:
+                stage_scores.append(predictor.predict_probs(predictions, proposals))
             if stage + 1 < self.num_cascade_stages:
                 # Empty boxes stay here, so that the rows of all stages belong to the same region.
                 proposals = self._refine(predictor, predictions, proposals)
         # The classifiers of all stages form an ensemble. The box regressors do not: each one starts from the boxes of the
         # previous stage.
-        mean_scores = [torch.stack(scores).mean(dim=0) for scores in zip(*stage_scores, strict=True)]
+        if self.average_logits:
+            mean_logits = torch.stack(stage_logits).mean(dim=0)
+            mean_scores = predictor.predict_probs((mean_logits, predictions[1]), proposals)
+        else:
+            mean_scores = [torch.stack(scores).mean(dim=0) for scores in zip(*stage_scores, strict=True)]
         detections, _ = fast_rcnn_inference(
             predictor.predict_boxes(predictions, proposals),
             mean_scores,
@@ -121,6 +132,7 @@ class CascadeROIHeads(StandardROIHeads):
             predictor.test_score_thresh,
             predictor.test_nms_thresh,
             predictor.test_topk_per_image,
+            **(predictor.selection_options() if isinstance(predictor, FastRCNNOutputLayers) else {}),
         )
         return detections
 
@@ -129,15 +141,18 @@ class CascadeROIHeads(StandardROIHeads):
     ) -> PaddedDetections:
         """Detect boxes without waiting for the device; see ``ROIHeads.detect_padded``."""
         maps = [features[name] for name in self.box_in_features]
-        boxes, probabilities = regions.boxes, []
+        boxes, stage_scores = regions.boxes, []
         for stage, head in enumerate(self.box_head):
             predictor = as_padded(self._box_predictors()[stage])
             scores, deltas = self._box_predictors()[stage](head(self.box_pooler.pool(maps, to_rois(boxes))))
-            probabilities.append(predictor.to_probabilities(scores))
+            stage_scores.append(scores if self.average_logits else predictor.to_probabilities(scores))
             decoded = predictor.decode(deltas, boxes)  # (N, R, G, D)
             if stage + 1 < self.num_cascade_stages:
                 boxes = clip_to_images(decoded[:, :, 0], image_sizes)
-        mean = torch.stack(probabilities).mean(dim=0).unflatten(0, regions.boxes.shape[:2])
+        mean = torch.stack(stage_scores).mean(dim=0)
+        if self.average_logits:
+            mean = predictor.to_probabilities(mean)
+        mean = mean.unflatten(0, regions.boxes.shape[:2])
         return to_detections(predictor.select_from(decoded, mean, regions.counts, image_sizes))
 
     def _run_stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,13 @@ BOX_LOSSES = ("smooth_l1", "giou", "diou", "ciou")
 # N images, R regions over all images, K classes, D numbers per box (4, or 5 for rotated boxes).
 
 
+class SelectionOptions(TypedDict, total=False):
+    """Settings of ``fast_rcnn_inference`` beyond its thresholds."""
+
+    min_box_size: float
+    class_agnostic_nms: bool
+
+
 class FastRCNNOutputLayers(nn.Module):
     """Box predictor of Fast R-CNN: linear layers for the scores of K classes and background, and for box deltas.
 
@@ -41,6 +49,8 @@ class FastRCNNOutputLayers(nn.Module):
         test_score_thresh: strict lower bound of the score of a detection.
         test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
         test_topk_per_image: maximum number of detections per image; negative for all.
+        test_min_box_size: in pixels; boxes with a shorter side after clipping are dropped before the suppression.
+        test_class_agnostic_nms: a detection also suppresses detections of other classes.
         cls_agnostic_bbox_reg: predict one box for all classes instead of one box per class.
         smooth_l1_beta: transition point of the smooth L1 loss, see ``hydet.layers.smooth_l1_loss``.
         box_reg_loss_type: ``smooth_l1`` on deltas; ``giou``, ``diou`` or ``ciou`` on boxes.
@@ -70,6 +80,8 @@ class FastRCNNOutputLayers(nn.Module):
         test_score_thresh: float = 0.0,
         test_nms_thresh: float = 0.5,
         test_topk_per_image: int = 100,
+        test_min_box_size: float = 0.0,
+        test_class_agnostic_nms: bool = False,
         cls_agnostic_bbox_reg: bool = False,
         smooth_l1_beta: float = 0.0,
         box_reg_loss_type: str = "smooth_l1",
@@ -110,6 +122,8 @@ class FastRCNNOutputLayers(nn.Module):
         self.test_score_thresh = test_score_thresh
         self.test_nms_thresh = test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
+        self.test_min_box_size = test_min_box_size
+        self.test_class_agnostic_nms = test_class_agnostic_nms
         self.box_reg_loss_type = box_reg_loss_type
         if not isinstance(loss_weight, Mapping):
             loss_weight = {"loss_cls": loss_weight, "loss_box_reg": loss_weight}
@@ -269,7 +283,15 @@ class FastRCNNOutputLayers(nn.Module):
             self.test_score_thresh,
             self.test_nms_thresh,
             self.test_topk_per_image,
+            **self.selection_options(),
         )
+
+    def selection_options(self) -> SelectionOptions:
+        """Return the settings of ``fast_rcnn_inference`` beyond its thresholds."""
+        return {
+            "min_box_size": self.test_min_box_size,
+            "class_agnostic_nms": self.test_class_agnostic_nms,
+        }
 
     def select(
         self, predictions: tuple[Tensor, Tensor], regions: PaddedRegions, image_sizes: ImageSizes
@@ -310,6 +332,7 @@ class FastRCNNOutputLayers(nn.Module):
             score_threshold=self.test_score_thresh,
             nms_threshold=self.test_nms_thresh,
             max_detections=self.test_topk_per_image,
+            **self.selection_options(),
         )
 
     def decode(self, deltas: Tensor, boxes: Tensor) -> Tensor:

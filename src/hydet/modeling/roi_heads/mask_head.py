@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,13 @@ from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Instances, Losses
 from hydet.structures.precision import at_least_float32
 
-__all__ = ["BaseMaskRCNNHead", "MaskRCNNConvUpsampleHead", "mask_rcnn_inference", "mask_rcnn_loss"]
+__all__ = [
+    "BaseMaskRCNNHead",
+    "MaskHeadEnsemble",
+    "MaskRCNNConvUpsampleHead",
+    "mask_rcnn_inference",
+    "mask_rcnn_loss",
+]
 
 # R regions over all images, C channels (one mask per class, or 1 mask for all classes), M x M cells per mask.
 
@@ -200,3 +206,39 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         for layer in self:
             x = layer(x)
         return x
+
+
+class MaskHeadEnsemble(BaseMaskRCNNHead):
+    """Mean probability of several mask heads, such as the heads of the stages of a cascade.
+
+    Args:
+        heads: heads with the same input and output, or partials of heads, which are called with ``input_shape``.
+        input_shape: shape of the pooled features; only partials need it.
+        **kwargs: arguments of ``BaseMaskRCNNHead``.
+
+    Raises:
+        ValueError: if there is no head, or heads predict different classes.
+
+    Source: Cai & Vasconcelos 2019 (arXiv:1906.09756), section 5.3.
+    """
+
+    def __init__(
+        self,
+        *,
+        heads: Sequence[BaseMaskRCNNHead | Callable[..., BaseMaskRCNNHead]],
+        input_shape: ShapeSpec | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        built = [h if isinstance(h, BaseMaskRCNNHead) else h(input_shape=input_shape) for h in heads]
+        counts = {head.num_classes for head in built}
+        if len(counts) != 1:
+            raise ValueError(f"MaskHeadEnsemble needs heads with equal classes, got num_classes {counts}")
+        self.heads = nn.ModuleList(built)
+        self.num_classes = counts.pop()
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Compute the ``(R, C, M, M)`` logits of the mean probabilities of the heads."""
+        probabilities = [at_least_float32(cast(BaseMaskRCNNHead, h).layers(x)).sigmoid() for h in self.heads]
+        mean = torch.stack(probabilities).mean(dim=0)
+        return torch.logit(mean, eps=1e-7)  # probabilities of 0 and 1 have no finite logit

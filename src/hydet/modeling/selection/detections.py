@@ -32,6 +32,9 @@ def fast_rcnn_inference(
     score_thresh: float,
     nms_thresh: float,
     topk_per_image: int,
+    *,
+    min_box_size: float = 0.0,
+    class_agnostic_nms: bool = False,
 ) -> tuple[list[Instances], list[Tensor]]:
     """Select the detections of a box head.
 
@@ -42,6 +45,8 @@ def fast_rcnn_inference(
         score_thresh: only higher scores become detections.
         nms_thresh: a box is dropped if its IoU with a better box of its class is greater.
         topk_per_image: number of detections per image; negative for all.
+        min_box_size: in pixels; boxes with a shorter side after clipping are dropped.
+        class_agnostic_nms: a box also suppresses boxes of other classes.
 
     Returns:
         Per image, ``Instances`` with ``pred_boxes``, ``scores`` and ``pred_classes`` by descending score, and the
@@ -53,7 +58,17 @@ def fast_rcnn_inference(
 
     Row indices refer to the input. The reference counts rows after it has dropped non-finite ones.
     """
-    return _select(boxes, scores, image_shapes, score_thresh, nms_thresh, topk_per_image, Boxes)
+    return _select(
+        boxes,
+        scores,
+        image_shapes,
+        score_thresh,
+        nms_thresh,
+        topk_per_image,
+        Boxes,
+        min_box_size=min_box_size,
+        class_agnostic_nms=class_agnostic_nms,
+    )
 
 
 def fast_rcnn_inference_rotated(
@@ -90,6 +105,8 @@ def select_region_boxes(
     score_threshold: float,
     nms_threshold: float,
     max_detections: int,
+    min_box_size: float = 0.0,
+    class_agnostic_nms: bool = False,
 ) -> SelectedBoxes:
     """Select detections among the regions of a batch; regions with a non-finite number give none.
 
@@ -104,6 +121,8 @@ def select_region_boxes(
         score_threshold: only pairs with a higher score are candidates.
         nms_threshold: a box is dropped if its IoU with a better box of its image and class is greater.
         max_detections: number of detections per image; negative for all.
+        min_box_size: see ``select_class_boxes``.
+        class_agnostic_nms: see ``select_class_boxes``.
 
     Returns:
         See ``select_class_boxes``.
@@ -122,6 +141,8 @@ def select_region_boxes(
         nms_threshold=nms_threshold,
         max_detections=max_detections,
         max_candidates=None if is_counted else MAX_CANDIDATES,
+        min_box_size=min_box_size,
+        class_agnostic_nms=class_agnostic_nms,
     )
 
 
@@ -135,6 +156,8 @@ def select_class_boxes(
     nms_threshold: float,
     max_detections: int,
     max_candidates: int | None = None,
+    min_box_size: float = 0.0,
+    class_agnostic_nms: bool = False,
 ) -> SelectedBoxes:
     """Select detections among all pairs of a region and a class.
 
@@ -148,6 +171,9 @@ def select_class_boxes(
         max_detections: number of detections per image; negative for all.
         max_candidates: number of candidates per image that enter the suppression, the best ones. None admits all that
             exceed the threshold; counting them waits for the device.
+        min_box_size: in pixels; boxes with a shorter side after clipping are dropped before the suppression. With 0,
+            empty boxes are selected too.
+        class_agnostic_nms: a box also suppresses boxes of other classes.
 
     Returns:
         The selected boxes; ``groups`` are their classes and ``indices`` the pairs: region * K + class.
@@ -164,15 +190,22 @@ def select_class_boxes(
     image = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
     regions, classes = pairs // num_classes, pairs % num_classes
     candidates = boxes[image, regions, classes if boxes.shape[2] > 1 else 0]  # (N, C, D)
+    candidates = clip_to_images(candidates, image_sizes)
+    admitted = scores > -torch.inf
+    if min_box_size > 0:
+        sides = candidates[..., 2:4] if boxes.shape[3] == 5 else candidates[..., 2:] - candidates[..., :2]
+        admitted &= (sides >= min_box_size).all(dim=2)
     selected = select_boxes(
-        clip_to_images(candidates, image_sizes),
+        candidates,
         scores,
-        classes,
-        scores > -torch.inf,
+        torch.zeros_like(classes) if class_agnostic_nms else classes,
+        admitted,
         iou_threshold=nms_threshold,
         max_outputs=max_detections,
     )
-    return selected._replace(indices=pairs.gather(1, selected.indices))
+    return selected._replace(
+        groups=classes.gather(1, selected.indices), indices=pairs.gather(1, selected.indices)
+    )
 
 
 def select_labeled_boxes(
@@ -183,6 +216,7 @@ def select_labeled_boxes(
     score_threshold: float,
     nms_threshold: float,
     max_detections: int,
+    factors: Tensor | None = None,
 ) -> SelectedBoxes:
     """Select detections among boxes that have one class each, without waiting for the device.
 
@@ -195,8 +229,11 @@ def select_labeled_boxes(
         score_threshold: only higher scores become detections.
         nms_threshold: a box is dropped if its IoU with a better box of its image and class is greater.
         max_detections: number of detections per image; negative for all.
+        factors: ``(N, C)``, multiplied into the scores after the threshold.
     """
     valid = boxes.isfinite().all(dim=2) & (scores > score_threshold)
+    if factors is not None:
+        scores = scores * factors
     return select_boxes(
         boxes, scores, classes, valid, iou_threshold=nms_threshold, max_outputs=max_detections
     )
@@ -232,6 +269,9 @@ def _select(
     nms_thresh: float,
     topk_per_image: int,
     container: type[Boxes],
+    *,
+    min_box_size: float = 0.0,
+    class_agnostic_nms: bool = False,
 ) -> tuple[list[Instances], list[Tensor]]:
     """Pad the regions of all images to one batch, and select among them."""
     if not len(boxes) == len(scores) == len(image_shapes):
@@ -259,6 +299,8 @@ def _select(
         score_threshold=score_thresh,
         nms_threshold=nms_thresh,
         max_detections=topk_per_image,
+        min_box_size=min_box_size,
+        class_agnostic_nms=class_agnostic_nms,
     )
     results = to_instances(selected, image_shapes)
     region_rows = selected.indices // num_classes  # (N, K)
