@@ -44,7 +44,7 @@ def test_the_wheel_is_pure_python_and_complete(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    expected = {"hydet/py.typed"}
+    expected = {"hydet/py.typed", "hydet/interop/model_zoo.json"}
     expected |= {f"hydet/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
     expected |= {f"hydet/kernels/{p.relative_to(ROOT / 'kernels')}" for p in (ROOT / "kernels").rglob("*.py")}
     expected |= {f"hydet/{p.relative_to(ROOT / 'src/hydet')}" for p in (ROOT / "src/hydet").rglob("*.py")}
