@@ -68,7 +68,7 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
         require_labels(detector.model, dataset, config.split)
         print_lines(
             console,
-            f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})",
+            f"checkpoint: {detector.origin}",
             f"data: {settings.data.get('name', '?')}, {config.split}, {len(dataset)} images",
         )
         with faults_of(detector.checkpoint):

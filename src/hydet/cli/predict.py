@@ -57,7 +57,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     if traits_of(detector.model).needs_proposals:
         raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
     console = OutputConsole()
-    print_lines(console, f"checkpoint: {detector.checkpoint.path} (step {detector.checkpoint.step})")
+    print_lines(console, f"checkpoint: {detector.origin}")
     drawings = dict(zip(files, drawing_names(files), strict=True))
 
     results = ResultFiles(output_dir, detector.metadata, journal=True)

@@ -35,13 +35,15 @@ class LoadedDetector:
         model: in evaluation mode, on its device.
         config: the stored config, migrated and with the user's changes. Its strings are literal: ``${...}`` is text.
         metadata: class names and ids of the training data.
-        checkpoint: the checkpoint on disk.
+        checkpoint: the checkpoint on disk; None for a weight file, see ``hydet.runs.open_weights``.
+        origin: where the model comes from, for messages, such as ``runs/a/checkpoints/step_00000350 (step 350)``.
     """
 
     model: nn.Module
     config: DictConfig
     metadata: Metadata
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None
+    origin: str
 
 
 def open_checkpoint(
@@ -90,16 +92,23 @@ def open_checkpoint(
         model = build_model(config, allowed=trusted("model", allowed))
     load_weights(model, checkpoint.path, verify=verify)
     model.to(select_device(device))
-    return LoadedDetector(optimize(model, inference, compile=compile), config, metadata, checkpoint)
+    origin = f"{checkpoint.path} (step {checkpoint.step})"
+    return LoadedDetector(optimize(model, inference, compile=compile), config, metadata, checkpoint, origin)
 
 
 @contextmanager
-def faults_of(checkpoint: Checkpoint) -> Iterator[None]:
+def faults_of(checkpoint: Checkpoint | None) -> Iterator[None]:
     """Name the checkpoint in errors of the parts that its config built.
+
+    Args:
+        checkpoint: None leaves errors as they are.
 
     Raises:
         ConfigError: in place of any error but those of files and libraries, which name their own cause.
     """
+    if checkpoint is None:
+        yield
+        return
     try:
         yield
     except (OSError, ImportError, DataError, FloatingPointError):

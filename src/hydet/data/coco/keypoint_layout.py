@@ -12,7 +12,7 @@ from hydet.data.coco.mirror_pairs import find_mirror_pairs
 from hydet.data.coco.problems import ProblemHandler
 from hydet.data.errors import DataError
 
-__all__ = ["KeypointLayout", "read_keypoint_layout"]
+__all__ = ["KeypointLayout", "layout_of_names", "read_keypoint_layout"]
 
 _PERSON_KEYPOINTS = (
     "nose",
@@ -38,6 +38,11 @@ _PERSON_SIGMAS = tuple(
     thousandths / 1000
     for thousandths in (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 )
+# Pairs of keypoints to connect, numbered from 1 as in COCO's annotation files.
+_PERSON_SKELETON = (
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11), (2, 3),
+    (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+)  # fmt: skip
 _MAX_LISTED = 6  # names in a message
 _DEFAULT_SIGMA = 0.05  # about the mean of COCO's sigmas for the head and the arms
 
@@ -117,6 +122,20 @@ def read_keypoint_layout(
         flip_pairs=tuple((str(a), str(b)) for a, b in pairs),
         skeleton=() if category is None else _read_skeleton(names, category.skeleton, problems),
         can_mirror=can_mirror,
+    )
+
+
+def layout_of_names(names: Sequence[str]) -> KeypointLayout:
+    """Return the layout of keypoints of which only the names are known; those of COCO's people are complete."""
+    names = tuple(names)
+    is_person = names == _PERSON_KEYPOINTS
+    pairs = tuple(find_mirror_pairs(names))
+    return KeypointLayout(
+        names=names,
+        sigmas=_PERSON_SIGMAS if is_person else (_DEFAULT_SIGMA,) * len(names),
+        flip_pairs=pairs,
+        skeleton=tuple((names[a - 1], names[b - 1]) for a, b in _PERSON_SKELETON) if is_person else (),
+        can_mirror=bool(pairs) or len(names) <= 1,
     )
 
 
