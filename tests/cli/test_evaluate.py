@@ -45,3 +45,17 @@ def test_evaluation_on_other_data(trained, coco_folder, command, tmp_path):
     # The ids are those of the evaluated file, not those of the file that the model was trained on.
     categories = {result["category_id"] for result in results}
     assert categories and categories <= {entry["id"] for entry in content["categories"]}
+
+
+def test_evaluation_in_tiles(trained, command, failure, tmp_path):
+    out = command(
+        "evaluate", f"checkpoint={trained}", "tile=48", "overlap=0.25", "batch_size=4",
+        f"output_dir={tmp_path}",
+    )  # fmt: skip
+    assert "tiles: 48 pixels, overlap 0.25" in out
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert "mask/AP" in metrics and "val_loss/total" not in metrics
+    line = failure("evaluate", f"checkpoint={trained}", "tile=48", "tta=flip", f"output_dir={tmp_path}/b")
+    assert "tile and tta exclude each other" in line
+    line = failure("evaluate", f"checkpoint={trained}", "overlap=1", f"output_dir={tmp_path}/b")
+    assert "overlap must be a number from 0 to below 1" in line

@@ -1,4 +1,4 @@
-"""Comparison of classes with the interfaces that they implement, and the sizes of intermediate results."""
+"""Small models, comparison of classes with the interfaces that they implement, and the sizes of intermediate results."""
 
 import contextlib
 import inspect
@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+import hydet
+from hydet.structures import Boxes, Instances
 
 
 @pytest.fixture(scope="session")
@@ -77,3 +80,32 @@ def largest_result():
             yield largest
 
     return record
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    """Return a function that builds a small model, once per name. Random weights detect something everywhere."""
+    models = {}
+
+    def build_once(name):
+        if name not in models:
+            torch.manual_seed(0)
+            overrides = ["backbone=r50_slim"] if name.endswith("c4") else []
+            model = hydet.instantiate(hydet.compose(f"model={name}", "size=slim", *overrides).model)
+            images = [{"image": (torch.rand(3, 64, 96) * 255).byte()} for _ in range(2)]
+            if model.needs_proposals:
+                boxes = Boxes([[0.0, 0, 40, 40], [20, 10, 90, 60]])
+                for image in images:
+                    image["proposals"] = Instances(
+                        (64, 96), proposal_boxes=boxes, objectness_logits=torch.zeros(2)
+                    )
+            with torch.no_grad():  # adapts batch normalization, so that random weights do not explode
+                model.inference(images)
+            model.eval()
+            for module in model.modules():
+                if hasattr(module, "test_score_thresh"):
+                    module.test_score_thresh = 0.0
+            models[name] = model
+        return models[name]
+
+    return build_once

@@ -15,13 +15,20 @@ from hydet.distributed import broadcast_from_main, distributed_session, is_main_
 from hydet.engine.terminal import OutputConsole
 from hydet.evaluation import evaluate as run_evaluation
 from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
-from hydet.runs.build import build_dataset, build_evaluators, build_validation_loader, plain
+from hydet.runs.build import (
+    build_dataset,
+    build_evaluators,
+    build_mapper,
+    build_validation_loader,
+    plain,
+)
 from hydet.runs.config_values import EVALUATE_VALUES, check_values
 from hydet.runs.evaluation_run import add_tta, evaluation_settings, result_metadata
 from hydet.runs.label_check import require_labels
 from hydet.runs.open_checkpoint import faults_of, open_checkpoint
 from hydet.runs.result_files import ResultFiles
 from hydet.runs.tasks import primary_metric, traits_of
+from hydet.runs.tiling import add_tiling
 
 from .checkpoint_overrides import collect_overrides
 from .command import run_command
@@ -44,6 +51,8 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
     # Evaluators refer to settings of the checkpoint, so they cannot be resolved yet.
     own_keys = [str(key) for key in config if key != "evaluators"]
     check_values(OmegaConf.masked_copy(config, own_keys), EVALUATE_VALUES, required=["checkpoint"])
+    if config.tile is not None and config.get("tta") is not None:
+        raise ConfigError("tile and tta exclude each other: tiles have their original resolution")
     with distributed_session(config.device, timeout=config.distributed_timeout) as device:
         # Every process composes its own config, and only that of the main process names the folder of the run.
         output_dir = Path(broadcast_from_main(str(output_dir)))
@@ -79,6 +88,15 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
                 print_lines(
                     console, f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}"
                 )
+            if config.tile is not None:
+                model, _ = add_tiling(
+                    detector.model,
+                    build_mapper(settings, detector.model, training=False, labeled=False),
+                    tile=config.tile,
+                    overlap=config.overlap,
+                    batch_size=settings.evaluation.batch_size,
+                )
+                print_lines(console, f"tiles: {config.tile} pixels, overlap {config.overlap:g}")
             files = ResultFiles(
                 output_dir,
                 result_metadata(dataset.metadata, detector.metadata),
@@ -86,7 +104,10 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
             )
             evaluators = build_evaluators(settings, model, dataset)
             loader = build_validation_loader(
-                settings, detector.model, dataset, augment=config.get("tta") is None
+                settings,
+                detector.model,
+                dataset,
+                augment=config.get("tta") is None and config.tile is None,
             )
             metrics = run_evaluation(
                 model,

@@ -36,7 +36,7 @@ USES: dict[str, tuple[tuple[str, str], ...]] = {
         ("checkpoint=runs/a", "on the validation data of the run"),
         ("checkpoint=runs/a split=train", "on its training data"),
         ("checkpoint=runs/a tta=default", "with test-time augmentation"),
-        ("checkpoint=runs/a tta=flip", "with mirrored images only"),
+        ("checkpoint=runs/a tile=1024 overlap=0.2", "large images cut into tiles"),
         ("checkpoint=runs/a data=coco_instance data.root=/data/coco", "on other data"),
         ("checkpoint=runs/a evaluators=lvis", "with the metrics of LVIS"),
         (

@@ -19,6 +19,7 @@ from . import (
     sampling,
     selection,
     test_time_augmentation,
+    tiling,
 )
 from .anchors import *
 from .backbones import *
@@ -35,6 +36,7 @@ from .roi_heads import *
 from .sampling import *
 from .selection import *
 from .test_time_augmentation import *
+from .tiling import *
 
 __all__ = [
     *anchors.__all__,
@@ -54,6 +56,7 @@ __all__ = [
     *sampling.__all__,
     *selection.__all__,
     *test_time_augmentation.__all__,
+    *tiling.__all__,
 ]
 
 

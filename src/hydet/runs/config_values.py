@@ -126,6 +126,10 @@ _PROPOSALS: Mapping[str, ValueType] = {
     "proposals.val": _PATH.or_null(),
     "proposals.topk": _TWO_COUNTS,
 }
+_TILING: Mapping[str, ValueType] = {
+    "tile": _POSITIVE_COUNT.or_null(),
+    "overlap": ValueType("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1),
+}
 _EVALUATION: Mapping[str, ValueType] = {
     "evaluation": _SECTION,
     "evaluation.every": _COUNT,
@@ -197,6 +201,7 @@ EVALUATE_VALUES: Mapping[str, ValueType] = {
     "device": _TEXT,
     "batch_size": _POSITIVE_COUNT.or_null(),
     "num_workers": _WORKERS.or_null(),
+    **_TILING,
     "backend": _BACKEND.or_null(),
     "distributed_timeout": _POSITIVE,
     "changes": _SECTION,

@@ -1,11 +1,10 @@
-"""Small models with random weights, and inputs for them."""
+"""Inputs for small models with random weights."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-import hydet
 from hydet.modeling import DatasetMapperTTA
 
 
@@ -23,26 +22,10 @@ def identity_mapper():
     return DatasetMapperTTA(min_sizes=[64], max_size=1000, flip=False)
 
 
-@pytest.fixture(scope="session")
-def build():
+@pytest.fixture
+def build(small_model):
     """Return a function that builds a small model, once per name. Random weights detect something everywhere."""
-    models = {}
-
-    def build_once(name):
-        if name not in models:
-            torch.manual_seed(0)
-            overrides = ["backbone=r50_slim"] if name.endswith("c4") else []
-            model = hydet.instantiate(hydet.compose(f"model={name}", "size=slim", *overrides).model)
-            with torch.no_grad():  # adapts batch normalization, so that random weights do not explode
-                model.inference([make_entry(), make_entry()])
-            model.eval()
-            for module in model.modules():
-                if hasattr(module, "test_score_thresh"):
-                    module.test_score_thresh = 0.0
-            models[name] = model
-        return models[name]
-
-    return build_once
+    return small_model
 
 
 @pytest.fixture

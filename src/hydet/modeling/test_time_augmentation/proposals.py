@@ -57,13 +57,13 @@ class ProposalNetworkWithTTA(WithTTA):
                 for item in chunk
             ]
             for item, output in zip(chunk, self.model.inference(inputs), strict=True):
-                found = output["proposals"]
-                boxes = item["transforms"].invert_boxes(found.proposal_boxes.tensor)
+                predicted = output["proposals"]
+                boxes = item["transforms"].invert_boxes(predicted.proposal_boxes.tensor)
                 proposals.append(
                     Instances(
                         frame,
-                        proposal_boxes=type(found.proposal_boxes)(boxes),
-                        objectness_logits=found.objectness_logits,
+                        proposal_boxes=type(predicted.proposal_boxes)(boxes),
+                        objectness_logits=predicted.objectness_logits,
                     )
                 )
         return {"proposals": self._select(proposals)}

@@ -1,0 +1,5 @@
+"""Tiling: run a model on overlapping tiles of large images in their original resolution, and merge the results."""
+
+from .tiled_model import TiledModel, TileMapper
+
+__all__ = ["TileMapper", "TiledModel"]
