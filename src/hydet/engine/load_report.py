@@ -11,6 +11,8 @@ from typing import NamedTuple
 from torch import nn
 
 from .checkpoint_folder import Checkpoint
+from .class_layers import ClassChange
+from .module_names import summarize_modules
 
 __all__ = ["LoadReport", "ShapePair", "explain_names", "explain_shapes", "shorten_list"]
 
@@ -28,38 +30,74 @@ class ShapePair(NamedTuple):
 class LoadReport:
     """Names of the tensors that were loaded, and of those that were not.
 
+    ``str(report)`` is a summary by module; the attributes list every tensor.
+
     Attributes:
         path: source of the weights.
+        format: library whose names the source has, see ``hydet.interop.ForeignWeights``.
         loaded: names of the tensors that the model now has from the source.
+        renamed: those of ``loaded`` that have another name in the source, with that name.
+        reshaped: those of ``loaded`` that have more or fewer axes of length 1 in the source.
         inflated: those of ``loaded`` that are convolutions of RGB images and were converted to another number of
             channels (see ``hydet.modeling.inflate_input_weights``).
+        class_changes: predictors for other classes, which keep their initialization except rows of equal names.
         mismatched: tensors with another shape, which keep their old values.
         missing: names of tensors that only the model has, which keep their old values.
         unexpected: names of tensors that only the source has.
+        skipped: names of other values in the source -> why they are not used.
         differing: pixel statistics and anchors that have other values in the source; the model keeps its own.
     """
 
     path: Path
+    format: str = "state dict"
     loaded: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    reshaped: dict[str, ShapePair] = field(default_factory=dict)
     inflated: dict[str, ShapePair] = field(default_factory=dict)
+    class_changes: tuple[ClassChange, ...] = ()
     mismatched: dict[str, ShapePair] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
     differing: tuple[str, ...] = ()
 
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the tensors of predictors for other classes."""
+        return tuple(name for change in self.class_changes for name in change.tensors)
+
     def __str__(self) -> str:
-        lines = [f"loaded {len(self.loaded)} tensors from {self.path}"]
+        source = str(self.path) if self.format == "state dict" else f"{self.path} ({self.format})"
+        left_out = (*self.changed, *self.mismatched, *self.missing)
+        lines = [f"loaded {len(self.loaded)} tensors from {source}"]
+        if left_out:
+            lines[0] += f": {summarize_modules(self.loaded, left_out)}"
+        if self.renamed:
+            lines.append(f"renamed: {summarize_modules(self.renamed, set(self.loaded) - set(self.renamed))}")
+        if self.reshaped:
+            lines.append(f"reshaped: {_list_shapes(self.reshaped)}")
         if self.inflated:
-            lines.append(f"converted from RGB to other channels: {', '.join(_describe(self.inflated))}")
+            lines.append(f"converted from RGB to other channels: {_list_shapes(self.inflated)}")
+        lines.extend(str(change) for change in self.class_changes)
         if self.mismatched:
-            lines.append(f"not loaded because of their shape: {', '.join(_describe(self.mismatched))}")
+            lines.append(f"not loaded because of their shape: {_list_shapes(self.mismatched)}")
         if self.missing:
-            lines.append(f"not in the file: {', '.join(self.missing)}")
+            lines.append(
+                f"not in the file: {summarize_modules(self.missing, set(self._all) - set(self.missing))}"
+            )
         if self.unexpected:
-            lines.append(f"only in the file: {', '.join(self.unexpected)}")
+            lines.append(f"only in the file: {summarize_modules(self.unexpected, self._all)}")
+        for reason in sorted(set(self.skipped.values())):
+            names = [name for name, why in self.skipped.items() if why == reason]
+            lines.append(f"skipped ({reason}): {shorten_list(names)}")
         if self.differing:
             lines.append(f"other values in the file, which were not used: {', '.join(self.differing)}")
         return "\n".join(lines)
+
+    @property
+    def _all(self) -> tuple[str, ...]:
+        """Names of all tensors of the model."""
+        return (*self.loaded, *self.changed, *self.mismatched, *self.missing)
 
 
 def explain_names(report: LoadReport) -> str:
@@ -88,6 +126,10 @@ def shorten_list(names: Iterable[str]) -> str:
     names = list(names)
     more = len(names) - MAX_NAMES
     return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _list_shapes(shapes: Mapping[str, ShapePair]) -> str:
+    return shorten_list(_describe(shapes))
 
 
 def _describe(shapes: Mapping[str, ShapePair]) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from hydet.interop import ForeignWeights, read_foreign
-from hydet.interop.weight_file import WEIGHT_SUFFIXES
+from hydet.interop.suffix_matching import match_by_suffix
+from hydet.interop.weight_file import WEIGHT_SUFFIXES, split_hint
 from hydet.modeling import inflate_input_weights
 
 from .checkpoint_folder import Checkpoint
 from .checkpoint_search import LINKS, VerifyHashes, load_checkpoint
+from .class_layers import fit_class_layers
 from .load_report import LoadReport, ShapePair, explain_names, explain_shapes, shorten_list
 from .stored_constants import compare_constants
 
@@ -26,12 +28,12 @@ def read_weights(
     """Read the state dict from a file or checkpoint without executing anything in it.
 
     Args:
-        path: a checkpoint (see ``load_checkpoint``), a ``.safetensors`` file, or a ``.pth`` or ``.pt`` file with a
-            state dict, either bare or under ``model``, ``state_dict`` or ``model_state_dict``.
+        path: a checkpoint (see ``load_checkpoint``), or a weight file of hydet or another library (see
+            ``hydet.interop.read_foreign``).
         verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
 
     Returns:
-        The tensors by name, and the checkpoint if ``path`` is one.
+        The tensors by their names in hydet, and the checkpoint if ``path`` is one.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -57,9 +59,9 @@ def load_weights(
         ValueError: if shapes or, under ``strict``, names differ. The message names them and, if that is the cause, the
             numbers of classes.
     """
-    weights, checkpoint = read_weights(path, verify=verify)
-    weights, differing = _drop_constants(model, weights, path, "strict=False" if strict else None)
-    report = replace(_compare(model, weights, Path(path)), differing=differing)
+    source, checkpoint = _read_for(model, path, verify)
+    weights, differing = _drop_constants(model, source, "strict=False" if strict else None)
+    report = replace(_compare(model, weights, source), differing=differing)
     if report.mismatched:
         raise ValueError(explain_shapes(model, report, checkpoint))
     if not (report.missing or report.unexpected):
@@ -74,18 +76,27 @@ def load_weights(
 
 
 def init_from(
-    model: nn.Module, path: str | Path, *, allow_mismatch: bool = False, verify: VerifyHashes = True
+    model: nn.Module,
+    path: str | Path,
+    *,
+    allow_mismatch: bool = False,
+    class_names: Sequence[str] = (),
+    file_class_names: Sequence[str] = (),
+    verify: VerifyHashes = True,
 ) -> LoadReport:
     """Initialize a model from other weights: load the tensors that both have, and leave the others.
 
     If the first convolution of the file is for RGB images and the model's for another number of channels, it is
-    inflated.
+    inflated. Predictors for another number of classes keep their initialization, except that the rows of classes with
+    equal names, and then of background, are copied.
 
     Args:
         model: model to change in place; unchanged if this function raises.
-        path: see ``read_weights``.
-        allow_mismatch: True skips tensors of another shape, such as those of heads for another number of classes, and
-            lets pixel statistics and anchors in an old file differ from those of the model.
+        path: see ``read_weights``. A file that matches by the ends of names may lack any tensor and have other shapes.
+        allow_mismatch: True skips other tensors of another shape, and lets pixel statistics and anchors in an old file
+            differ from those of the model.
+        class_names: names of the model's classes, if known.
+        file_class_names: names of the classes of the weights, for files that do not hold them.
         verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
 
     Returns:
@@ -94,13 +105,17 @@ def init_from(
     Raises:
         ValueError: if shapes differ without ``allow_mismatch``, or no tensor fits.
     """
-    weights, checkpoint = read_weights(path, verify=verify)
-    weights, differing = _drop_constants(
-        model, weights, path, None if allow_mismatch else "allow_mismatch=true"
+    source, checkpoint = _read_for(model, path, verify)
+    weights, differing = _drop_constants(model, source, None if allow_mismatch else "allow_mismatch=true")
+    weights, changes = fit_class_layers(
+        model,
+        weights,
+        class_names=class_names,
+        file_class_names=_class_names(source, checkpoint) or file_class_names,
     )
-    report = replace(_compare(model, weights, Path(path)), differing=differing)
-    weights, report = _inflate(weights, report)
-    if report.mismatched and not allow_mismatch:
+    report = replace(_compare(model, weights, source), differing=differing, class_changes=changes)
+    weights, report = _reshape(*_inflate(weights, report))
+    if report.mismatched and not (allow_mismatch or source.by_suffix):
         raise ValueError(
             explain_shapes(model, report, checkpoint) + "; allow_mismatch=true leaves such tensors out"
         )
@@ -113,24 +128,39 @@ def init_from(
 
 
 def _read(path: str | Path, verify: VerifyHashes) -> tuple[ForeignWeights, Checkpoint | None]:
-    path = Path(path)
+    path, by_suffix = split_hint(path)
     if path.suffix in WEIGHT_SUFFIXES and not path.exists():
         raise FileNotFoundError(f"weights {path}: no such file")
     if path.is_file() and path.name not in LINKS:
-        return read_foreign(path), None
+        return read_foreign(path, by_suffix=by_suffix), None
     checkpoint = load_checkpoint(path, verify=verify)
     return ForeignWeights(path, "state dict", checkpoint.weights()), checkpoint
 
 
+def _read_for(
+    model: nn.Module, path: str | Path, verify: VerifyHashes
+) -> tuple[ForeignWeights, Checkpoint | None]:
+    """Read weights in the names of a model."""
+    source, checkpoint = _read(path, verify)
+    if source.by_suffix:
+        source = replace(match_by_suffix(source, model.state_dict()), by_suffix=True)
+    return source, checkpoint
+
+
+def _class_names(source: ForeignWeights, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    if checkpoint is not None:
+        return checkpoint.class_names or ()
+    return source.model.class_names if source.model is not None else ()
+
+
 def _drop_constants(
-    model: nn.Module, weights: dict[str, Tensor], path: str | Path, remedy: str | None
+    model: nn.Module, source: ForeignWeights, remedy: str | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Leave out pixel statistics and anchors.
 
     Args:
         model: the model, which keeps its own.
-        weights: content of the file.
-        path: source of the weights.
+        source: content of the file.
         remedy: the setting that permits differences, for the message; None if they are permitted.
 
     Returns:
@@ -139,16 +169,16 @@ def _drop_constants(
     Raises:
         ValueError: if values differ and that is not permitted.
     """
-    constants = compare_constants(model, weights)
+    constants = compare_constants(model, source.tensors)
     if constants.differences and remedy is not None:
         raise ValueError(
-            f"{path} does not fit the model: {constants.explain()}; {remedy} ignores the values of the file"
+            f"{source.path} does not fit the model: {constants.explain()}; {remedy} ignores the values of the file"
         )
-    remaining = {name: value for name, value in weights.items() if name not in constants.names}
+    remaining = {name: value for name, value in source.tensors.items() if name not in constants.names}
     return remaining, tuple(constants.differences)
 
 
-def _compare(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> LoadReport:
+def _compare(model: nn.Module, weights: Mapping[str, Tensor], source: ForeignWeights) -> LoadReport:
     state = model.state_dict()
     common = [name for name in weights if name in state]
     mismatched = {
@@ -157,7 +187,10 @@ def _compare(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> Loa
         if weights[name].shape != state[name].shape
     }
     return LoadReport(
-        path=path,
+        path=source.path,
+        format=source.format,
+        renamed={name: original for name, original in source.renamed.items() if name in state},
+        skipped=source.skipped,
         loaded=tuple(name for name in common if name not in mismatched),
         mismatched=mismatched,
         missing=tuple(name for name in state if name not in weights and not _is_optional(name)),
@@ -181,6 +214,19 @@ def _inflate(weights: dict[str, Tensor], report: LoadReport) -> tuple[dict[str, 
     return weights, replace(report, loaded=loaded, inflated=inflated, mismatched=mismatched)
 
 
+def _reshape(weights: dict[str, Tensor], report: LoadReport) -> tuple[dict[str, Tensor], LoadReport]:
+    """Add or remove axes of length 1: a linear layer may be a convolution of 1 x 1 elsewhere, a number a vector."""
+    reshaped = {
+        name: shapes
+        for name, shapes in report.mismatched.items()
+        if [n for n in shapes.in_file if n != 1] == [n for n in shapes.in_model if n != 1]
+    }
+    weights = {n: w.reshape(reshaped[n].in_model) if n in reshaped else w for n, w in weights.items()}
+    mismatched = {name: shapes for name, shapes in report.mismatched.items() if name not in reshaped}
+    loaded = (*report.loaded, *reshaped)
+    return weights, replace(report, loaded=loaded, reshaped=reshaped, mismatched=mismatched)
+
+
 def _is_optional(name: str) -> bool:
     """Return True for a counter that older state dicts lack and that only a momentum of None uses."""
     return name.endswith("num_batches_tracked")
@@ -190,8 +236,10 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], report: LoadReport) -
     # Unexpected names are passed on as well: modules may know older names, or fill in defaults.
     selected = {name: weights[name] for name in (*report.loaded, *report.unexpected)}
     missing, unexpected = model.load_state_dict(selected, strict=False)
+    left_out = {*report.mismatched, *report.changed}
     return replace(
         report,
-        missing=tuple(n for n in missing if n not in report.mismatched and not _is_optional(n)),
+        loaded=tuple(n for n in report.loaded if n not in left_out),
+        missing=tuple(n for n in missing if n not in left_out and not _is_optional(n)),
         unexpected=tuple(n for n in unexpected if not _is_optional(n)),
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from . import caffe2
 from .foreign import ForeignWeights
 
 __all__ = ["CONVERTERS", "Converter"]
@@ -34,4 +35,4 @@ class Converter(Protocol):
 
 
 # The first converter that fits is used; weights that none fits keep their names.
-CONVERTERS: tuple[Converter, ...] = ()
+CONVERTERS: tuple[Converter, ...] = (caffe2,)

@@ -32,8 +32,9 @@ class ForeignWeights:
         path: the file.
         format: a word for messages: "detectron2", "caffe2", "torchvision", "timm", "mmdet", "pycls" or "state dict".
         tensors: the weights by their names in hydet.
-        renamed: for each tensor of another name in the file: its name in hydet -> its name in the file.
-        skipped: for each value in the file that is not in ``tensors``: its name in the file -> the reason.
+        renamed: for each tensor of another name in the file, or computed from one: its name in hydet -> the name in the
+            file.
+        skipped: for each value of the state dict that is not in ``tensors``: its name in the file -> the reason.
         by_suffix: the names in ``tensors`` are ends of the names in the model, whose parts may be nested anywhere.
         model: the model that the weights belong to, or None if the file does not say it.
     """

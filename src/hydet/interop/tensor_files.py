@@ -9,7 +9,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Literal, TypeAlias, cast
 
 import torch
 from safetensors.torch import load_file
@@ -20,7 +20,9 @@ from hydet.files.file_kinds import describe_content
 
 from .pickle_sizes import StorageSize, read_sizes
 
-__all__ = ["read_safetensors_file", "read_torch_file"]
+__all__ = ["FileKind", "read_safetensors_file", "read_torch_file", "sniff_kind"]
+
+FileKind: TypeAlias = Literal["safetensors", "torch", "pickle"]
 
 _MAX_REASON = 200  # characters; errors quote what the file contains
 # torch does not compress. Archives that were packed again may unpack to this many times their size, and to this many
@@ -28,7 +30,30 @@ _MAX_REASON = 200  # characters; errors quote what the file contains
 _MAX_RATIO, _MIN_LIMIT = 20, 2**24
 _FOREIGN_NAME = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of files that torch wrote before version 1.6
+_LEGACY_START = pickle.dumps(_LEGACY_MAGIC, protocol=2)[2:]  # without the number of the protocol
 _START_BYTES = 1024
+
+
+def sniff_kind(path: Path) -> FileKind:
+    """Return the format of a weight file by its content, and by its suffix if the content is of none.
+
+    Raises:
+        DataError: if the file cannot be read, or is something else; the message names it.
+    """
+    start = _read_start(path)
+    if start.startswith(b"PK\x03\x04") or _LEGACY_START in start[:32]:
+        return "torch"
+    if start.startswith(b"\x80") and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return "safetensors"
+    if path.suffix == ".pkl" and start.startswith((b"(", b"}")):  # older protocols are printable text
+        return "pickle"
+    if path.suffix == ".pkl":
+        raise DataError(
+            _name_content(path, start, "a pickle of weights") or f"{path} is damaged or not a pickle"
+        )
+    return "torch"
 
 
 def read_torch_file(path: Path) -> object:
@@ -53,7 +78,8 @@ def read_torch_file(path: Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of versions of pickle that it reads all the same
             _check_sizes(path, is_archive=start.startswith(b"PK"))
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # given a path, torch would read other formats by the suffix
+                return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise DataError(f"{path} needs more memory than there is") from error
     except Exception as error:  # a broken file can raise almost any exception

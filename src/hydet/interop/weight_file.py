@@ -6,26 +6,30 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hydet.data import DataError
+from hydet.data.proposals.array_pickle import read_array_pickle
 
 from .converters import CONVERTERS
 from .foreign import ForeignWeights
-from .tensor_files import read_safetensors_file, read_torch_file
+from .tensor_files import FileKind, read_safetensors_file, read_torch_file, sniff_kind
 
-__all__ = ["WEIGHT_SUFFIXES", "read_foreign"]
+__all__ = ["WEIGHT_SUFFIXES", "read_foreign", "split_hint"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl")
-_STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict", "model_state")
+# Keys of the state dict in a file that also holds other values.
+_STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "blobs")
 
 
 def read_foreign(path: str | Path, *, by_suffix: bool | None = None) -> ForeignWeights:
     """Read a weight file of hydet or another library, without running anything in it.
 
     Args:
-        path: a file of ``torch.save`` or a ``.safetensors`` file with a state dict.
+        path: a ``.safetensors`` file, a file of ``torch.save`` with a state dict (bare, or under ``model``, ``state_dict``,
+            ``model_state_dict`` or ``model_state``), or a pickle of NumPy arrays as in the reference zoo and Caffe2.
         by_suffix: True matches the names in the file with the ends of those in a model, False requires equal names.
             By default, the file decides.
 
@@ -36,33 +40,91 @@ def read_foreign(path: str | Path, *, by_suffix: bool | None = None) -> ForeignW
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"weights {path}: no such file")
-    meta: dict[str, object] = {}
-    if path.suffix == ".safetensors":
-        tensors = read_safetensors_file(path)
+    kind = sniff_kind(path)
+    if kind == "safetensors":
+        weights = _convert(path, read_safetensors_file(path), {}, {})
     else:
-        tensors, meta = _split_state_dict(path, read_torch_file(path))
-    converter = next((c for c in CONVERTERS if c.fits(tensors)), None)
-    if converter is not None:
-        weights = converter.convert(path, tensors, meta)
-    else:
-        weights = ForeignWeights(path, "state dict", tensors)
+        weights = _read_state_dict(path, kind)
     return weights if by_suffix is None else replace(weights, by_suffix=by_suffix)
 
 
-def _split_state_dict(path: Path, loaded: object) -> tuple[dict[str, Tensor], dict[str, object]]:
+def split_hint(source: str | Path) -> tuple[Path, bool | None]:
+    """Return a path without ``?matching_heuristics=True``, and ``by_suffix`` for ``read_foreign``.
+
+    Args:
+        source: path of a file; addresses in configs of the reference carry the hint.
+    """
+    name, mark, hint = str(source).rpartition("?matching_heuristics=")
+    if not mark or hint not in ("True", "False") or Path(source).exists():
+        return Path(source), None
+    return Path(name), True if hint == "True" else None
+
+
+def _read_state_dict(path: Path, kind: FileKind) -> ForeignWeights:
+    loaded = read_array_pickle(path) if kind == "pickle" else read_torch_file(path)
+    values, meta = _split_state_dict(path, loaded)
+    tensors, skipped = _select_tensors(path, values)
+    has_heuristics = meta.get("matching_heuristics") is True
+    if "__author__" in meta:
+        return ForeignWeights(path, "detectron2", tensors, skipped=skipped, by_suffix=has_heuristics)
+    if "model_state" in meta:
+        tensors = {name: t for name, t in tensors.items() if not name.endswith("num_batches_tracked")}
+        return ForeignWeights(path, "pycls", tensors, skipped=skipped, by_suffix=True)
+    weights = _convert(path, tensors, meta, skipped)
+    # Pickles without an author are older than the names of the reference.
+    return replace(weights, by_suffix=weights.by_suffix or has_heuristics or kind == "pickle")
+
+
+def _convert(
+    path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object], skipped: Mapping[str, str]
+) -> ForeignWeights:
+    converter = next((c for c in CONVERTERS if c.fits(tensors)), None)
+    if converter is None:
+        return ForeignWeights(path, "state dict", tensors, skipped=skipped)
+    weights = converter.convert(path, tensors, meta)
+    return replace(weights, skipped={**weights.skipped, **skipped})
+
+
+def _split_state_dict(path: Path, loaded: object) -> tuple[Mapping[object, object], dict[str, object]]:
     """Return the state dict in a file, and the other values by key."""
-    meta: dict[str, object] = {}
+    if not isinstance(loaded, Mapping):
+        raise DataError(f"{path} holds no state dict, but a {type(loaded).__name__}")
     for key in _STATE_DICT_KEYS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+        if isinstance(loaded.get(key), Mapping):
             meta = {str(k): value for k, value in loaded.items() if k != key}
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping) or not any(isinstance(v, Tensor) for v in loaded.values()):
+            if key == "model_state":  # as in pycls
+                meta[key] = True
+            return loaded[key], meta
+    return loaded, {}
+
+
+def _select_tensors(path: Path, values: Mapping[object, object]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a state dict, and the reasons why other values are none.
+
+    Raises:
+        DataError: if there is no tensor, or one of a kind that no layer holds.
+    """
+    tensors: dict[str, Tensor] = {}
+    skipped: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, np.ndarray):
+            tensors[str(name)] = _to_tensor(path, str(name), value)
+        elif isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+                raise DataError(f"{path}: {name} is not a plain tensor with values")
+            tensors[str(name)] = value
+        else:
+            skipped[str(name)] = f"a {type(value).__name__}, not a tensor"
+    if not tensors:
         raise DataError(f"{path} holds no state dict")
-    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
-    for name, value in tensors.items():
-        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-            raise DataError(f"{path}: {name} is not a plain tensor with values")
     if all(name.startswith("module.") for name in tensors):  # saved from a DistributedDataParallel wrapper
         tensors = {name.removeprefix("module."): v for name, v in tensors.items()}
-    return tensors, meta
+    return tensors, skipped
+
+
+def _to_tensor(path: Path, name: str, array: np.ndarray) -> Tensor:
+    native = array.astype(array.dtype.newbyteorder("="), order="C")  # a copy, which torch may write to
+    try:
+        return torch.from_numpy(native)
+    except TypeError as error:
+        raise DataError(f"{path}: {name} has the type {array.dtype}, which torch lacks") from error

@@ -7,6 +7,7 @@ from . import (
     anchors,
     backbones,
     box_regression,
+    class_rows,
     matcher,
     meta_arch,
     optimization,
@@ -24,6 +25,7 @@ from . import (
 from .anchors import *
 from .backbones import *
 from .box_regression import *
+from .class_rows import *
 from .matcher import *
 from .meta_arch import *
 from .optimization import *
@@ -42,6 +44,7 @@ __all__ = [
     *anchors.__all__,
     *backbones.__all__,
     *box_regression.__all__,
+    *class_rows.__all__,
     *matcher.__all__,
     *meta_arch.__all__,
     "MMDetBackbone",

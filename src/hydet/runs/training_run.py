@@ -154,7 +154,13 @@ def build_training_run(
     )
     initialization = None
     if config.init_from is not None and checkpoint is None:  # a resumed run has the weights of its checkpoint
-        initialization = init_from(model, config.init_from, allow_mismatch=True, verify=config.verify)
+        initialization = init_from(
+            model,
+            config.init_from,
+            allow_mismatch=True,
+            class_names=metadata.thing_classes,
+            verify=config.verify,
+        )
     return TrainingRun(
         trainer, config, datasets, loader, config.evaluation.metric, initialization, replaced_default
     )

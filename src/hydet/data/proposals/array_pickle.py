@@ -21,7 +21,7 @@ _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
 
 
 def read_array_pickle(path: str | Path) -> object:
-    """Read a pickle that contains only numbers, strings, lists, tuples, dicts and numeric arrays.
+    """Read a pickle that contains only numbers, strings, lists, tuples, dicts and numeric arrays; also ordered dicts.
 
     A pickle is a program that can call any function by name. This reader resolves only the few names that arrays need,
     to functions of this module that read bytes, and refuses any other name. It does not use numpy's own unpickling.
@@ -128,6 +128,10 @@ def _empty_array(subtype: object, shape: object, code: object) -> _ArrayStandIn:
     return _ArrayStandIn()
 
 
+def _ordered_dict(items: Any = ()) -> dict[object, object]:
+    return dict(items)  # dicts are ordered
+
+
 def _scalar(dtype: object, content: object) -> object:
     return _to_numbers(content, dtype)[0].item()
 
@@ -168,6 +172,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "_frombuffer"): _Function(_array_from_buffer),
     ("_codecs", "encode"): _Function(_to_bytes),
     ("__builtin__", "bytes"): _Function(_empty_bytes),
+    ("collections", "OrderedDict"): _Function(_ordered_dict),
     ("detectron2.structures.boxes", "BoxMode"): int,
 }
 

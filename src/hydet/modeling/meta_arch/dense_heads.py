@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hydet.layers import CycleBatchNormList, ShapeSpec, get_norm
+from hydet.modeling.class_rows import ClassRows
 from hydet.modeling.protocols import AnchorGenerator, BackboneProtocol
 
 __all__ = ["FCOSHead", "RetinaNetHead"]
@@ -82,6 +83,11 @@ class RetinaNetHead(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 _initialize(layer)
         _initialize(self.cls_score, bias=-math.log((1 - prior_prob) / prior_prob))
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """See ``hydet.modeling.class_rows``."""
+        return {"cls_score": ClassRows(self.num_classes, groups=self.num_anchors)}
 
     def _make_subnet(self, channels: Sequence[int], norm: Norm) -> nn.Sequential:
         layers: list[nn.Module] = []

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
+from hydet.modeling.class_rows import ClassRows
 from hydet.structures import Losses
 
 __all__ = ["SemSegFPNHead"]
@@ -80,6 +81,11 @@ class SemSegFPNHead(nn.Module):
             self.add_module(name, nn.Sequential(*parts))
         self.predictor = Conv2d(conv_dims, num_classes, kernel_size=1)
         c2_msra_fill(self.predictor)
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """See ``hydet.modeling.class_rows``."""
+        return {"predictor": ClassRows(self.num_classes, has_things=False)}
 
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | None = None

@@ -16,6 +16,7 @@ from hydet.modeling.box_regression import (
     Box2BoxTransformRotated,
     box_regression_loss,
 )
+from hydet.modeling.class_rows import ClassRows
 from hydet.modeling.padded import PaddedRegions
 from hydet.modeling.selection import fast_rcnn_inference
 from hydet.modeling.selection.detections import select_region_boxes
@@ -138,6 +139,14 @@ class FastRCNNOutputLayers(nn.Module):
                     f"get_fed_loss_cls_weights must return shape ({num_classes},), got {tuple(weights.shape)}"
                 )
             self.register_buffer("fed_loss_cls_weights", weights)
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """See ``hydet.modeling.class_rows``."""
+        rows = {"cls_score": ClassRows(self.num_classes, has_background=True)}
+        if not self.cls_agnostic_bbox_reg:
+            rows["bbox_pred"] = ClassRows(self.num_classes, rows_per_class=self.box_dim)
+        return rows
 
     def forward(self, x: Tensor) -> BoxPredictions:
         """Predict class scores and box deltas.

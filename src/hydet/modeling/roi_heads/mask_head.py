@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill, get_norm
+from hydet.modeling.class_rows import ClassRows
 from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Instances, Losses
 from hydet.structures.precision import at_least_float32
@@ -200,6 +201,11 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         self.add_module("deconv", deconv)
         self.add_module("deconv_relu", nn.ReLU(inplace=True))
         self.add_module("predictor", predictor)
+
+    @property
+    def class_rows(self) -> dict[str, ClassRows]:
+        """See ``hydet.modeling.class_rows``."""
+        return {"predictor": ClassRows(self.num_classes)}
 
     def layers(self, x: Tensor) -> Tensor:
         """Compute ``(R, C, 2H, 2W)`` mask logits from ``(R, channels, H, W)`` features."""
