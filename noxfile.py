@@ -83,6 +83,13 @@ def compile_models(session: nox.Session) -> None:
 
 
 @nox.session
+def weights(session: nox.Session) -> None:
+    """Convert models of published sizes from other libraries and compare all results, without network."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *PARALLEL, "-m", "weights", "tests/interop", *session.posargs)
+
+
+@nox.session
 def mmdet(session: nox.Session) -> None:
     """Test hydet with models of mmdet, which pins versions of its own; other sessions skip these tests."""
     session.install("-e", ".[test,mmdet]")

@@ -7,10 +7,9 @@
 Prints a table of medians and their ratio, and writes it to ``benchmarks/results/``. torchvision's random weights are
 copied into hydet's model, so that both detect the same objects; the report states how well they agree.
 
-Equal on both sides: 91 classes with background, anchors, proposals before and after suppression (2000 and 2000 in
+Equal on both sides: 81 classes with background, anchors, proposals before and after suppression (2000 and 2000 in
 training, 1000 and 1000 in inference), 512 sampled regions, 2 x 2 samples per bin, score threshold, 100 detections, trainable
-batch norms. Neither side resizes images. Different: torchvision returns masks as floats and hydet as bools; for image
-sides that are not multiples of 64, torchvision's coarsest anchors have another stride.
+batch norms. Neither side resizes images. Different: torchvision returns masks as floats and hydet as bools.
 """
 
 from __future__ import annotations
@@ -89,10 +88,6 @@ class Comparison:
         self.batch = Batch(args.batch, tuple(args.size), self.device)
         theirs = build_torchvision().to(self.device)
         ours = build_hydet().to(self.device)
-        # torchvision rounds the corners of its anchors; hydet does not.
-        theirs.rpn.anchor_generator.cell_anchors = [
-            cell.detach().clone() for cell in ours.proposal_generator.anchor_generator.cell_anchors
-        ]
         settle_batch_norms(theirs, self.batch)
         ours.load_state_dict(translate(theirs.state_dict()))
         threshold = score_threshold(theirs, self.batch)

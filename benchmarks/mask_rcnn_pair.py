@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 
 from torch import Tensor, nn
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
+from hydet.interop import torchvision_detection
 from hydet.layers import ShapeSpec
 from hydet.modeling import (
     FPN,
     RPN,
     Box2BoxTransform,
-    DefaultAnchorGenerator,
     FastRCNNConvFCHead,
     FastRCNNOutputLayers,
     GeneralizedRCNN,
@@ -20,33 +20,14 @@ from hydet.modeling import (
     MaskRCNNConvUpsampleHead,
     Matcher,
     ROIPooler,
+    RoundedAnchorGenerator,
     StandardROIHeads,
     StandardRPNHead,
     make_resnet,
 )
 
-NUM_CLASSES = 90  # without background
+NUM_CLASSES = 80  # without background
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-# Patterns of torchvision's state dict names and the names of the same tensors in hydet.
-NAMES = [
-    (r"backbone\.body\.conv1\.", "backbone.bottom_up.stem.conv1."),
-    (r"backbone\.body\.bn1\.", "backbone.bottom_up.stem.conv1.norm."),
-    (r"backbone\.body\.layer(\d)\.", lambda m: f"backbone.bottom_up.res{int(m[1]) + 1}."),
-    (r"(res\d\.\d+)\.bn(\d)\.", r"\1.conv\2.norm."),
-    (r"\.downsample\.0\.", ".shortcut."),
-    (r"\.downsample\.1\.", ".shortcut.norm."),
-    (r"fpn\.inner_blocks\.(\d)\.0\.", lambda m: f"fpn_lateral{int(m[1]) + 2}."),
-    (r"fpn\.layer_blocks\.(\d)\.0\.", lambda m: f"fpn_output{int(m[1]) + 2}."),
-    (r"^rpn\.head\.conv\.0\.0\.", "proposal_generator.rpn_head.conv."),
-    (r"^rpn\.head\.cls_logits\.", "proposal_generator.rpn_head.objectness_logits."),
-    (r"^rpn\.head\.bbox_pred\.", "proposal_generator.rpn_head.anchor_deltas."),
-    (r"box_head\.fc6\.", "box_head.fc1."),
-    (r"box_head\.fc7\.", "box_head.fc2."),
-    (r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}."),
-    (r"mask_predictor\.conv5_mask\.", "mask_head.deconv."),
-    (r"mask_predictor\.mask_fcn_logits\.", "mask_head.predictor."),
-]
 
 
 def build_torchvision() -> nn.Module:
@@ -88,7 +69,7 @@ def build_hydet() -> GeneralizedRCNN:
         proposal_generator=RPN(
             in_features=[*features, "p6"],
             head=StandardRPNHead(in_channels=256, num_anchors=3),
-            anchor_generator=DefaultAnchorGenerator(
+            anchor_generator=RoundedAnchorGenerator(
                 sizes=[[32], [64], [128], [256], [512]],
                 aspect_ratios=[[0.5, 1.0, 2.0]],
                 strides=[4, 8, 16, 32, 64],
@@ -134,16 +115,5 @@ def build_hydet() -> GeneralizedRCNN:
 
 
 def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Translate torchvision's state dict; its background is class 0, and hydet's is the last class."""
-    translated = {}
-    for name, tensor in weights.items():
-        for pattern, ours in NAMES:
-            name = re.sub(pattern, ours, name)
-        if "box_predictor.cls_score" in name:
-            tensor = tensor.roll(-1, dims=0)
-        elif "box_predictor.bbox_pred" in name:
-            tensor = tensor[4:]
-        elif "mask_head.predictor" in name:
-            tensor = tensor[1:]
-        translated[name] = tensor
-    return translated
+    """Translate torchvision's state dict."""
+    return dict(torchvision_detection.convert(Path("maskrcnn_resnet50_fpn"), weights, {}).tensors)
