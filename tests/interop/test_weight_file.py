@@ -1,6 +1,8 @@
 """Weight files of the reference zoo, Caffe2, pycls and torch."""
 
+import argparse
 import collections
+import pathlib
 import pickle
 
 import numpy as np
@@ -151,3 +153,20 @@ def test_the_hint_behind_an_address(tmp_path):
     odd = tmp_path / "b.pth?matching_heuristics=True"
     odd.touch()
     assert split_hint(odd) == (odd, None)
+
+
+def test_values_of_common_classes_beside_the_weights_are_dropped(write):
+    beside = {
+        "args": argparse.Namespace(lr=0.1, path=pathlib.PurePosixPath("runs") / "a"),
+        "best": np.float64(0.5),
+        "history": np.arange(3),
+        "folder": pathlib.PureWindowsPath("a"),
+    }
+    for legacy in (False, True):
+        path = write("w.pth", {"state_dict": {**STATE, "scale": np.ones(2)}, **beside})
+        torch.save(
+            {"state_dict": {**STATE, "scale": np.ones(2)}, **beside},
+            path,
+            _use_new_zipfile_serialization=not legacy,
+        )
+        assert_same(read_foreign(path), {**STATE, "scale": torch.ones(2, dtype=torch.float64)})

@@ -18,10 +18,13 @@ from torch import Tensor
 from hydet.data import DataError
 from hydet.files.file_kinds import describe_content
 
-from .pickle_sizes import StorageSize, read_sizes
+from .dropped_values import dropped_values
+from .pickle_sizes import read_sizes
 
-__all__ = ["FileKind", "read_safetensors_file", "read_torch_file", "sniff_kind"]
+__all__ = ["STATE_DICT_KEYS", "FileKind", "read_safetensors_file", "read_torch_file", "sniff_kind"]
 
+# Keys of the state dict in a file that also holds other values, of which the first is used.
+STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "blobs")
 FileKind: TypeAlias = Literal["safetensors", "torch", "pickle"]
 
 _MAX_REASON = 200  # characters; errors quote what the file contains
@@ -56,14 +59,16 @@ def sniff_kind(path: Path) -> FileKind:
     return "torch"
 
 
-def read_torch_file(path: Path) -> object:
+def read_torch_file(path: Path, *, drop_values: bool = False) -> object:
     """Read a file of ``torch.save`` to the CPU, without running anything in it.
 
     Args:
         path: the file, of any version of torch.
+        drop_values: read files that hold arrays of NumPy and a few common classes beside the weights, see
+            ``dropped_values``.
 
     Returns:
-        Tensors, numbers, strings, and containers of them.
+        Tensors, numbers, strings, and containers of them; with ``drop_values``, also stand-ins.
 
     Raises:
         DataError: if the file is damaged, is something else, declares larger sizes than it has, or holds objects that
@@ -74,16 +79,18 @@ def read_torch_file(path: Path) -> object:
         raise DataError(
             _name_content(path, start, "a file of torch.save") or f"{path} is damaged or not a torch file"
         )
+    key: str | None = None
+    allowed = dropped_values() if drop_values else []
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")  # torch warns of versions of pickle that it reads all the same
-            _check_sizes(path, is_archive=start.startswith(b"PK"))
+            key = _state_dict_key(_check_sizes(path, is_archive=start.startswith(b"PK")))
             with path.open("rb") as file:  # given a path, torch would read other formats by the suffix
                 return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise DataError(f"{path} needs more memory than there is") from error
     except Exception as error:  # a broken file can raise almost any exception
-        raise DataError(f"{path} {_explain(error)}") from error
+        raise DataError(f"{path} {_explain(error, path, key)}") from error
 
 
 def read_safetensors_file(path: Path) -> dict[str, Tensor]:
@@ -122,8 +129,11 @@ def _name_content(path: Path, start: bytes, expected: str) -> str | None:
     return f"{path} is not {expected}, but {description}" if description is not None else None
 
 
-def _check_sizes(path: Path, *, is_archive: bool) -> None:
+def _check_sizes(path: Path, *, is_archive: bool) -> object:
     """Check every size in a file of ``torch.save`` against the bytes that the file has.
+
+    Returns:
+        The object in the file, with stand-ins for all that is not a plain value.
 
     Raises:
         Exception: of any kind, if the file is broken or a size does not fit.
@@ -131,8 +141,7 @@ def _check_sizes(path: Path, *, is_archive: bool) -> None:
     num_bytes = path.stat().st_size
     if is_archive:
         with zipfile.ZipFile(path) as archive:
-            _check_archive(archive, num_bytes)
-        return
+            return _check_archive(archive, num_bytes)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         stream = cast("IO[bytes]", content)
         magic, _ = read_sizes(stream, num_bytes)
@@ -140,13 +149,14 @@ def _check_sizes(path: Path, *, is_archive: bool) -> None:
             raise ValueError("it is a pickle, but not one of torch.save")
         for _ in ("version", "byte order"):
             read_sizes(stream, num_bytes)
-        _, storages = read_sizes(stream, num_bytes)
+        loaded, storages = read_sizes(stream, num_bytes)
         declared = sum(storage.num_bytes for storage in storages.values())
         if declared > num_bytes - content.tell():
             raise ValueError(f"its tensors have {declared} bytes, the file {num_bytes}")
+        return loaded
 
 
-def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
+def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> object:
     members = archive.infolist()
     unpacked = sum(member.file_size for member in members)
     if unpacked > max(_MAX_RATIO * num_bytes, _MIN_LIMIT):
@@ -162,24 +172,29 @@ def _check_archive(archive: zipfile.ZipFile, num_bytes: int) -> None:
     if f"{folder}/data.pkl".lower() not in sizes:
         raise ValueError("it is a zip archive, but not one of torch.save")
     with archive.open(f"{folder}/data.pkl") as record:
-        storages = _read_record(record, num_bytes)
+        loaded, storages = read_sizes(io.BytesIO(record.read()), num_bytes)
     for key, storage in storages.items():
         available = sizes.get(f"{folder}/data/{key}".lower(), 0)
         if storage.num_bytes > available:
             raise ValueError(f"storage {key} has {available} bytes of {storage.num_bytes}")
+    return loaded
 
 
-def _read_record(record: IO[bytes], num_bytes: int) -> dict[str, StorageSize]:
-    _, storages = read_sizes(io.BytesIO(record.read()), num_bytes)
-    return storages
+def _state_dict_key(loaded: object) -> str | None:
+    """Return the key of the state dict in a file that also holds other values."""
+    if not isinstance(loaded, dict):
+        return None
+    return next((key for key in STATE_DICT_KEYS if isinstance(loaded.get(key), dict)), None)
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, path: Path, key: str | None) -> str:
     foreign = _FOREIGN_NAME.search(str(error))
     if foreign is not None:
+        index = "" if key is None else f"['{key}']"
         return (
-            f"holds more than tensors: it refers to {foreign[1]}, and loading that would run code from the file; save "
-            "the state dict alone with a program that trusts the file"
+            f"holds more than tensors: it refers to {foreign[1]}, and loading that would run code from the file; if you "
+            'trust its source, save the state dict alone: python -c "import torch; torch.save(torch.load('
+            f"'{path.name}', 'cpu', weights_only=False){index}, 'weights.pth')\""
         )
     if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
         return "holds more than tensors; loading it would run code from the file"

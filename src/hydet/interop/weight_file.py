@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from hydet.data import DataError
-from hydet.data.proposals.array_pickle import read_array_pickle
+from hydet.data.proposals.array_pickle import read_array_pickle, to_array
 
 from .converters import CONVERTERS
 from .foreign import ForeignWeights
-from .tensor_files import FileKind, read_safetensors_file, read_torch_file, sniff_kind
+from .tensor_files import STATE_DICT_KEYS, FileKind, read_safetensors_file, read_torch_file, sniff_kind
 
 __all__ = ["WEIGHT_SUFFIXES", "read_foreign", "split_hint"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl")
-# Keys of the state dict in a file that also holds other values.
-_STATE_DICT_KEYS = ("model", "state_dict", "model_state_dict", "model_state", "blobs")
+_STRIP_PICKLE = (
+    "if you trust its source, save the arrays alone: python -c \"import pickle; d = pickle.load(open('{name}', 'rb'), "
+    "encoding='latin1'); pickle.dump({{'model': d.get('model', d)}}, open('weights.pkl', 'wb'))\""
+)
 
 
 def read_foreign(path: str | Path, *, by_suffix: bool | None = None) -> ForeignWeights:
@@ -61,7 +63,10 @@ def split_hint(source: str | Path) -> tuple[Path, bool | None]:
 
 
 def _read_state_dict(path: Path, kind: FileKind) -> ForeignWeights:
-    loaded = read_array_pickle(path) if kind == "pickle" else read_torch_file(path)
+    if kind == "pickle":
+        loaded = read_array_pickle(path, remedy=_STRIP_PICKLE.format(name=path.name))
+    else:
+        loaded = read_torch_file(path, drop_values=True)
     values, meta = _split_state_dict(path, loaded)
     tensors, skipped = _select_tensors(path, values)
     has_heuristics = meta.get("matching_heuristics") is True
@@ -89,7 +94,7 @@ def _split_state_dict(path: Path, loaded: object) -> tuple[Mapping[object, objec
     """Return the state dict in a file, and the other values by key."""
     if not isinstance(loaded, Mapping):
         raise DataError(f"{path} holds no state dict, but a {type(loaded).__name__}")
-    for key in _STATE_DICT_KEYS:
+    for key in STATE_DICT_KEYS:
         if isinstance(loaded.get(key), Mapping):
             meta = {str(k): value for k, value in loaded.items() if k != key}
             if key == "model_state":  # as in pycls
@@ -106,7 +111,8 @@ def _select_tensors(path: Path, values: Mapping[object, object]) -> tuple[dict[s
     """
     tensors: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
-    for name, value in values.items():
+    for name, stored in values.items():
+        value = to_array(stored)
         if isinstance(value, np.ndarray):
             tensors[str(name)] = _to_tensor(path, str(name), value)
         elif isinstance(value, Tensor):

@@ -14,13 +14,17 @@ import numpy as np
 
 from hydet.data.errors import DataError, one_line
 
-__all__ = ["check_memo", "read_array_pickle"]
+__all__ = ["NUMPY_STAND_INS", "check_memo", "read_array_pickle", "to_array"]
 
 _MAX_REASON = 200  # characters; errors quote what the file contains
 _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
 
 
-def read_array_pickle(path: str | Path) -> object:
+class _ForeignNameError(pickle.UnpicklingError):
+    """Raised for a name that is not that of an array."""
+
+
+def read_array_pickle(path: str | Path, *, remedy: str = "") -> object:
     """Read a pickle that contains only numbers, strings, lists, tuples, dicts and numeric arrays; also ordered dicts.
 
     A pickle is a program that can call any function by name. This reader resolves only the few names that arrays need,
@@ -31,6 +35,7 @@ def read_array_pickle(path: str | Path) -> object:
 
     Args:
         path: the file.
+        remedy: text to add to the message if the file contains objects of other classes.
 
     Raises:
         DataError: if the file cannot be read, is not a pickle, or contains anything else.
@@ -44,9 +49,9 @@ def read_array_pickle(path: str | Path) -> object:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a broken pickle can raise almost any exception
-        raise DataError(
-            f"{path}: is not a pickle of plain values and numeric arrays ({_describe(error)})"
-        ) from error
+        reason = f"{path}: is not a pickle of plain values and numeric arrays ({_describe(error)})"
+        has_remedy = isinstance(error, _ForeignNameError) and remedy
+        raise DataError(f"{reason}; {remedy}" if has_remedy else reason) from error
 
 
 def _describe(error: Exception) -> str:
@@ -75,7 +80,7 @@ class _Unpickler(pickle.Unpickler):
             module = "numpy"
         stand_in = _STAND_INS.get((module, name))
         if stand_in is None:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which was not run")
+            raise _ForeignNameError(f"it refers to {module}.{name}, which was not run")
         return stand_in
 
 
@@ -177,6 +182,20 @@ _STAND_INS: dict[tuple[str, str], Callable[..., object]] = {
 }
 
 
+# For other unpicklers that resolve names, by module and name; ``to_array`` converts the arrays.
+NUMPY_STAND_INS: dict[str, Callable[..., object]] = {
+    f"{module}.{name}": stand_in
+    for (package, name), stand_in in _STAND_INS.items()
+    if package == "numpy"
+    for module in (["numpy"] if isinstance(stand_in, type) else sorted(_NUMPY_MODULES))
+}
+
+
+def to_array(value: object) -> object:
+    """Return an array instead of its stand-in, and any other value as it is."""
+    return value.value if isinstance(value, _ArrayStandIn) else value
+
+
 class _StandInReplacer:
     """Replaces the stand-ins in a nested value by arrays, each object once: objects may appear many times."""
 
@@ -191,7 +210,7 @@ class _StandInReplacer:
             pickle.UnpicklingError: if it contains itself, or anything but plain values and stand-ins.
         """
         if isinstance(value, _ArrayStandIn):
-            return value.value
+            return to_array(value)
         if value is None or isinstance(value, bool | int | float | str | bytes):
             return value
         if not isinstance(value, dict | list | tuple):
