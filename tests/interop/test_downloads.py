@@ -315,7 +315,7 @@ def test_threads_download_once(web, url, path):
 
 def test_progress_is_one_line_without_a_terminal(web, url, path, capsys):
     fetch(url, path)
-    assert capsys.readouterr().err == f"downloading {url} to {path}\n"
+    assert capsys.readouterr().err == f"downloading {url} to {path} (0.3 MB)\n"
 
 
 def test_progress_is_a_bar_on_a_terminal(web, url, path, capsys, monkeypatch):

@@ -51,12 +51,7 @@ def test_an_address_is_downloaded_into_the_cache(web, tmp_path):
     path = find_weights(f"{web.url}/x/a.pkl")
     assert (
         path
-        == tmp_path
-        / "cache"
-        / "weights"
-        / web.url.removeprefix("http://").replace(":", "_")
-        / "x"
-        / path.name
+        == tmp_path / "cache" / "weights" / web.url.removeprefix("http://").replace(":", "_") / "x" / "a.pkl"
     )
     assert path.read_bytes() == b"a" and is_remote(f"{web.url}/x/a.pkl")
 

@@ -24,7 +24,7 @@ from . import sweep
 from .help_page import asks_for_help, help_page
 from .run_folder import with_run_folder
 
-__all__ = ["CommandTask", "run_command"]
+__all__ = ["CommandTask", "printable", "run_command", "run_plain_command"]
 
 # Takes the composed config and the output folder; returns the metric that a sweep maximizes, or None.
 CommandTask = Callable[[DictConfig, Path], float | None]
@@ -111,6 +111,24 @@ def run_command(
     return 0
 
 
+def run_plain_command(task: Callable[[], None]) -> int:
+    """Run a task that has no config of its own.
+
+    Returns:
+        The exit status, and in case of an error one line, as ``run_command`` does.
+    """
+    try:
+        task()
+    except SystemExit as ending:  # argparse, after --help
+        return int(ending.code or 0)
+    except EXPECTED as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        _print_error(printable(_one_line(error)))
+        return CLOSED_OUTPUT if isinstance(error, BrokenPipeError) else 1
+    return 0
+
+
 def _print_page(text: str) -> int:
     try:
         print(text, flush=True)
@@ -132,8 +150,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _one_line(error: Exception, config_name: str, arguments: Sequence[str]) -> str:
-    if isinstance(error, HydraException) or "Config group override" in str(error):
+def _one_line(error: Exception, config_name: str = "", arguments: Sequence[str] = ()) -> str:
+    if config_name and (isinstance(error, HydraException) or "Config group override" in str(error)):
         return explain(error, compose_choices(arguments, config_name=config_name), arguments)
     if isinstance(error, OmegaConfBaseException):
         return explain(error)

@@ -47,6 +47,7 @@ class CheckpointMetadata(TypedDict):
         world_size: number of processes of the run.
         metrics: metrics of the latest evaluation; null for NaN.
         dataset: ``to_dict()`` of the training set's ``hydet.data.Metadata``, or null.
+        source: where converted weights come from.
         format: name of the file format.
         format_version: version of the file format.
         torch: version of torch that wrote the checkpoint.
@@ -60,6 +61,7 @@ class CheckpointMetadata(TypedDict):
     world_size: NotRequired[int]
     metrics: NotRequired[dict[str, float | None] | None]
     dataset: NotRequired[dict[str, Any] | None]
+    source: NotRequired[str]
     format: NotRequired[str]
     format_version: NotRequired[int]
     torch: NotRequired[str]

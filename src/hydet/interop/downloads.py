@@ -449,8 +449,7 @@ def _progress(url: str, path: Path) -> Iterator[Callable[[int, int | None], None
     """Yield a function that shows the received and the total bytes: a bar on a terminal, elsewhere one line at the start."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        console.print(escape(f"downloading {url} to {path}"), highlight=False, soft_wrap=True)
-        yield lambda received, total: None
+        yield _announce_once(console, f"downloading {url} to {path}")
         return
     columns = (
         TextColumn("{task.description}"),
@@ -462,3 +461,15 @@ def _progress(url: str, path: Path) -> Iterator[Callable[[int, int | None], None
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(escape(path.name), total=None)
         yield lambda received, total: bar.update(task, completed=received, total=total)
+
+
+def _announce_once(console: Console, line: str) -> Callable[[int, int | None], None]:
+    """Return a function that prints the line when the first bytes arrive."""
+    lines = [line]
+
+    def report(received: int, total: int | None) -> None:
+        if lines:
+            size = "" if total is None else f" ({total / 1e6:.1f} MB)"
+            console.print(escape(lines.pop() + size), highlight=False, soft_wrap=True)
+
+    return report

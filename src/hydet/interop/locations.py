@@ -121,14 +121,14 @@ def cached_path(url: str) -> Path:
             replaced by a short hash of the address.
     """
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2].lower()
+    host = _safe_name(parts.netloc.rpartition("@")[2].lower())
     names = [part for part in parts.path.split("/") if part] or ["index"]
-    safe = [_safe_name(name) for name in (host, *names)]
-    if parts.query or safe != [host, *names]:
+    safe = [_safe_name(name) for name in names]
+    if parts.query or safe != names:
         digest = hashlib.sha256(url.encode()).hexdigest()[:12]
         last = Path(safe[-1])
         safe[-1] = f"{last.stem}-{digest}{last.suffix}"
-    return cache_folder().joinpath("weights", *safe)
+    return cache_folder().joinpath("weights", host, *safe)
 
 
 def cache_folder() -> Path:

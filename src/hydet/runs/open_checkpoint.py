@@ -14,7 +14,7 @@ from torch import nn
 
 from hydet.config import ConfigError, literal_config
 from hydet.data import DataError, Metadata
-from hydet.engine import Checkpoint, load_checkpoint, load_weights, select_device
+from hydet.engine import Checkpoint, LoadReport, load_checkpoint, load_weights, select_device
 from hydet.engine.checkpoint_search import VerifyHashes
 from hydet.modeling import InferenceMode, optimize
 
@@ -37,6 +37,7 @@ class LoadedDetector:
         metadata: class names and ids of the training data.
         checkpoint: the checkpoint on disk; None for a weight file, see ``hydet.runs.open_weights``.
         origin: where the model comes from, for messages, such as ``runs/a/checkpoints/step_00000350 (step 350)``.
+        report: report of the loaded weights; None for a checkpoint, which fits as a whole.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class LoadedDetector:
     metadata: Metadata
     checkpoint: Checkpoint | None
     origin: str
+    report: LoadReport | None = None
 
 
 def open_checkpoint(

@@ -107,6 +107,7 @@ def open_weights(
     path = find_weights(source)
     model = known_model(source, path)
     if model is None and not any(override.startswith(_SELECTS_MODEL) for override in overrides):
+        compose(*overrides)  # an unknown key, such as `modl`, has an error of its own
         raise DataError(
             f"{path} does not say which model its weights belong to; name it: python -m src.weights convert {source} OUT "
             "model=MODEL backbone=BACKBONE data.class_names=[...], or experiment=RECIPE"
@@ -119,10 +120,12 @@ def open_weights(
     metadata = known_metadata(config, detector, () if names_given or model is None else model.class_names)
     with open_dict(config):
         config.data = literal_config({**checked["data"], "class_names": list(metadata.thing_classes)})
-    load_weights(detector, path)
+    report = load_weights(detector, path)
     detector.to(select_device(device))
     origin = str(source) if str(source) == str(path) else f"{source} ({path})"
-    return LoadedDetector(optimize(detector, inference, compile=compile), config, metadata, None, origin)
+    return LoadedDetector(
+        optimize(detector, inference, compile=compile), config, metadata, None, origin, report
+    )
 
 
 def known_model(source: str | Path, path: Path) -> ForeignModel | None:
