@@ -39,7 +39,7 @@ class ModuleSummary:
 
 @dataclass(frozen=True)
 class WeightsSummary:
-    """What a weight file or a checkpoint holds.
+    """Content of a weight file or checkpoint.
 
     Attributes:
         path: the file or folder.
