@@ -5,6 +5,9 @@ import torch
 
 from hydet.structures import BitMasks, Boxes, Instances, RotatedBoxes
 from hydet.visualization import draw_instances
+from hydet.visualization.instances import _label_text
+from hydet.visualization.objects import objects_from_predictions
+from hydet.visualization.vocabulary import Vocabulary
 
 from .conftest import METADATA, changed_pixels, make_gray, make_predictions
 
@@ -109,3 +112,16 @@ def test_proposals_are_not_filtered_by_score(gray):
     boxes = Boxes([[4.0, 4, 20, 20]])
     proposals = Instances((80, 120), proposal_boxes=boxes, objectness_logits=-torch.ones(1))
     assert changed_pixels(draw(gray, proposals), gray).any()
+
+
+def test_tracked_objects_have_their_number_in_the_label():
+    instances = Instances(
+        (100, 100),
+        pred_boxes=Boxes([[10.0, 40, 60, 90]] * 2),
+        pred_classes=torch.tensor([0, 0]),
+        scores=torch.tensor([0.9, 0.8]),
+        track_ids=torch.tensor([7, -1]),
+    )
+    objects = objects_from_predictions(instances, (100, 100), 0.0)
+    vocabulary = Vocabulary(thing_classes=("cat",))
+    assert [_label_text(objects, i, vocabulary) for i in range(2)] == ["7: cat 0.90", "cat 0.80"]

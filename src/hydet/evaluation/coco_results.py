@@ -56,6 +56,7 @@ class CocoResult(TypedDict):
         score: score of the detection.
         segmentation: mask of the detection.
         keypoints: x, y and score of each keypoint, concatenated.
+        track_id: number of the object in a video.
     """
 
     image_id: int | str | None
@@ -64,6 +65,7 @@ class CocoResult(TypedDict):
     score: float
     segmentation: NotRequired[RunLengths]
     keypoints: NotRequired[list[float]]
+    track_id: NotRequired[int]
 
 
 def results_to_coco_json(
@@ -146,6 +148,10 @@ def _image_results(
         keypoints = _to_coco_keypoints(instances.pred_keypoints, keypoint_offset)
         for result, points in zip(results, keypoints, strict=True):
             result["keypoints"] = points
+    if instances.has("track_ids"):
+        for result, track_id in zip(results, instances.track_ids.tolist(), strict=True):
+            if track_id >= 0:
+                result["track_id"] = track_id
     return results
 
 

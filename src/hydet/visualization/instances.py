@@ -35,8 +35,8 @@ def draw_instances(
 
     Args:
         image: uint8 ``(3, H, W)`` RGB; not changed.
-        instances: any of ``pred_boxes``, ``pred_classes``, ``scores``, ``pred_masks``, ``pred_keypoints``, or
-            ``proposal_boxes`` and ``objectness_logits``. If its ``image_size`` is not that of ``image``, everything
+        instances: any of ``pred_boxes``, ``pred_classes``, ``scores``, ``pred_masks``, ``pred_keypoints``, ``track_ids``,
+            or ``proposal_boxes`` and ``objectness_logits``. If its ``image_size`` is not that of ``image``, everything
             is rescaled to the image.
         metadata: a ``hydet.data.Metadata``, or any object with some of ``thing_classes``, ``palette``,
             ``keypoint_names`` and ``keypoint_skeleton``; None shows class numbers.
@@ -127,6 +127,8 @@ def _back_to_front(objects: DrawnObjects) -> list[int]:
 
 def _label_text(objects: DrawnObjects, i: int, vocabulary: Vocabulary) -> str:
     words = []
+    if objects.track_ids is not None and int(objects.track_ids[i]) >= 0:
+        words.append(f"{int(objects.track_ids[i])}:")
     if objects.classes is not None:
         words.append(vocabulary.thing_name(int(objects.classes[i])))
     if objects.scores is not None:

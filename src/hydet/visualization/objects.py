@@ -68,6 +68,7 @@ class DrawnObjects:
         keypoints: ``(N, K, 3)`` as (x, y, visibility or score).
         keypoint_styles: ``(N, K)`` int64: 0 for a hidden keypoint, 1 for a ring, 2 for a dot.
         crowd: ``(N,)`` bool.
+        track_ids: ``(N,)`` integers; negative for objects without a track.
     """
 
     count: int
@@ -78,6 +79,7 @@ class DrawnObjects:
     keypoints: Tensor | None = None
     keypoint_styles: Tensor | None = None
     crowd: Tensor | None = None
+    track_ids: Tensor | None = None
 
     def select(self, index: Tensor) -> DrawnObjects:
         """Return the objects at ``(M,)`` indices, in their order."""
@@ -104,6 +106,8 @@ def objects_from_predictions(instances: Instances, size: Size, keypoint_threshol
         masks=field("pred_masks"),
         keypoints=field("pred_keypoints"),
     )
+    track_ids = field("track_ids")
+    objects.track_ids = None if track_ids is None else track_ids.detach().cpu()
     if objects.keypoints is not None:
         objects.keypoint_styles = 2 * (objects.keypoints[..., 2] >= keypoint_threshold).long()
     return objects
