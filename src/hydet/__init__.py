@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from ._version import __version__
@@ -9,14 +10,22 @@ from .config import ConfigError, compose, instantiate
 
 if TYPE_CHECKING:
     from .modeling import optimize
+    from .runs.detector import Detector, load
+    from .runs.result import Result
 
-__all__ = ["ConfigError", "__version__", "compose", "instantiate", "optimize"]
+__all__ = ["ConfigError", "Detector", "Result", "__version__", "compose", "instantiate", "load", "optimize"]
+
+# Name -> module that defines it. They are imported at their first use, so that ``import hydet`` imports no torch modules.
+_LAZY = {
+    "Detector": "hydet.runs.detector",
+    "Result": "hydet.runs.result",
+    "load": "hydet.runs.detector",
+    "optimize": "hydet.modeling",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Import ``optimize`` at its first use, so that ``import hydet`` does not import torch's modules."""
-    if name == "optimize":
-        from .modeling import optimize
-
-        return optimize
+    """Import a name of ``_LAZY`` at its first use."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

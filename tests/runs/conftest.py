@@ -51,3 +51,31 @@ def edit_config(checkpoint):
         file.write_text(yaml.safe_dump(config), encoding="utf-8")
 
     return edit
+
+
+@pytest.fixture
+def make_result():
+    """Return a function that makes the result of an image of 40 x 60 pixels with two objects, and fields of its own."""
+    from hydet.data import Metadata
+    from hydet.runs.result import Result
+    from hydet.structures import Boxes, Instances
+
+    metadata = Metadata(thing_classes=("cat", "dog", "cow"), keypoint_names=("nose", "tail"))
+
+    def make(*, name="photos/a.jpg", **fields):
+        boxes = Boxes(torch.tensor([[10.0, 5.0, 30.0, 25.0], [20.0, 10.0, 59.0, 39.0]]))
+        defaults = {
+            "pred_boxes": boxes,
+            "scores": torch.tensor([0.9, 0.4]),
+            "pred_classes": torch.tensor([1, 0]),
+        }
+        image = torch.full((3, 40, 60), 100, dtype=torch.uint8)
+        return Result(
+            image=image,
+            output={"instances": Instances((40, 60), **{**defaults, **fields})},
+            metadata=metadata,
+            name=name,
+            index=2,
+        )
+
+    return make

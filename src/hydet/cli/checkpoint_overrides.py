@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 
 from hydet.config import ConfigError
+from hydet.runs.changes import CHANGEABLE
 
-__all__ = ["CHANGEABLE", "collect_overrides"]
+__all__ = ["collect_overrides"]
 
-# Sections of a checkpoint's config in which a command line can replace values.
-CHANGEABLE = ("model", "augment")
 # Sections that only training reads, or that the stored model already contains.
 _WITHOUT_EFFECT = ("backbone", "callbacks", "logger", "optimizer", "preset", "schedule", "size", "trainer")
 

@@ -10,18 +10,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.progress import track
 
-from hydet.config import ConfigError
 from hydet.data import DataError
-from hydet.data.datasets.coco_format import CocoImage, image_to_coco
+from hydet.data.datasets.coco_format import CocoImage
 from hydet.engine.terminal import OutputConsole
 from hydet.files import WriteError, write_atomically
-from hydet.runs.build import build_mapper, plain
+from hydet.runs.build import plain
 from hydet.runs.config_values import PREDICT_VALUES, check_values
+from hydet.runs.detector import load
 from hydet.runs.image_files import drawing_names, find_images
-from hydet.runs.open_checkpoint import faults_of, open_checkpoint
-from hydet.runs.prediction import build_image_reader, predict_files
 from hydet.runs.result_files import ResultFiles
-from hydet.runs.tasks import traits_of
 from hydet.visualization import draw_predictions, save_png
 
 from .checkpoint_overrides import collect_overrides
@@ -45,56 +42,51 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     """
     check_values(config, PREDICT_VALUES, required=["checkpoint", "input"])
     files = find_images(str(config.input))
-    detector = open_checkpoint(
+    detector = load(
         config.checkpoint,
         device=config.device,
-        allowed=config.allow,
-        changes=plain(config.changes),
-        verify=config.verify,
         inference=config.inference,
         compile=config.compile,
+        allow=config.allow,
+        verify=config.verify,
+        value_range=config.value_range,
+        max_pixels=config.max_pixels,
+        **plain(config.changes),
     )
-    if traits_of(detector.model).needs_proposals:
-        raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
     console = OutputConsole()
     print_lines(console, f"checkpoint: {detector.origin}")
-    drawings = dict(zip(files, drawing_names(files), strict=True))
+    drawings = dict(zip(map(str, files), drawing_names(files), strict=True))
 
-    results = ResultFiles(output_dir, detector.metadata, journal=True)
+    results = detector.predict(files, batch_size=config.batch_size, on_failure="skip")
+    result_files = ResultFiles(output_dir, detector.metadata, journal=True)
     images: list[CocoImage] = []
-    failed: list[str] = []
     try:
-        with faults_of(detector.checkpoint):
-            mapper = build_mapper(detector.config, detector.model, training=False, labeled=False)
-            predictions = predict_files(
-                detector.model,
-                mapper,
-                files,
-                batch_size=config.batch_size,
-                failed=failed,
-                read=build_image_reader(detector.config, config),
-            )
-            for prediction in track(
-                predictions, "predicting", total=len(files), console=console, transient=True
-            ):
-                record = prediction.record
+        with detector.naming_faults():
+            for result in track(results, "predicting", total=len(files), console=console, transient=True):
                 drawing = draw_predictions(
-                    record.image, prediction.output, detector.metadata, score_threshold=config.score_threshold
+                    result.image, result.output, detector.metadata, score_threshold=config.score_threshold
                 )
-                save_png(drawing, output_dir / "pictures" / drawings[Path(record.file_name)])
-                results.update([prediction.model_input], [prediction.output])
-                images.append(image_to_coco(record))
+                save_png(drawing, output_dir / "pictures" / drawings[result.name])
+                result_files.update([result.entry], [result.output])
+                images.append(
+                    {
+                        "id": result.index + 1,
+                        "file_name": result.name,
+                        "height": result.height,
+                        "width": result.width,
+                    }
+                )
     except (
         BaseException
     ) as error:  # also Ctrl-C; if the process is killed, results.jsonl has the results so far
         if images:
-            _write_after(error, results, images, output_dir)
+            _write_after(error, result_files, images, output_dir)
         raise
-    _write(results, images, output_dir)
-    print_lines(console, f"{len(images)} images: {output_dir / 'images.json'}", *results.written)
+    _write(result_files, images, output_dir)
+    print_lines(console, f"{len(images)} images: {output_dir / 'images.json'}", *result_files.written)
     print_lines(console, f"pictures: {output_dir / 'pictures'}")
-    if failed:
-        raise DataError(_describe_failed(failed, len(files), output_dir))
+    if results.failed:
+        raise DataError(_describe_failed(results.failed, len(files), output_dir))
 
 
 def _write_after(

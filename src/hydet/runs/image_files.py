@@ -32,13 +32,11 @@ def find_images(pattern: str) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
         if not files:
-            raise DataError(
-                f"input={pattern}: the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})"
-            )
+            raise DataError(f"{pattern}: the folder holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
         return files
     files = sorted(Path(p) for p in glob.glob(pattern, recursive=True) if Path(p).is_file())
     if not files:
-        raise FileNotFoundError(f"input={pattern}: no such file or folder, and no file matches it")
+        raise FileNotFoundError(f"{pattern}: no such file or folder, and no file matches it")
     return files
 
 

@@ -1,14 +1,14 @@
-"""Run a model on image files."""
+"""Run a model on images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 from hydet.data import DataError, InputMapper, Record
 from hydet.data.images.reading import MAX_PIXELS, ImageReader
@@ -16,7 +16,19 @@ from hydet.engine.model_outputs import move_to_cpu
 from hydet.evaluation.evaluate import DefersPasting
 from hydet.structures import ModelInput, ModelOutput
 
-__all__ = ["Prediction", "build_image_reader", "predict_files", "unlabeled_record"]
+from .sources import SourceImage, open_source
+
+__all__ = [
+    "Prediction",
+    "PredictsImages",
+    "build_image_reader",
+    "predict_files",
+    "predict_images",
+    "unlabeled_record",
+]
+
+# Turns a batch of model inputs into results: a model of hydet, any module, or an exported model.
+PredictsImages = Callable[[Sequence[ModelInput]], Sequence[ModelOutput]]
 
 
 class Prediction(NamedTuple):
@@ -35,36 +47,32 @@ class Prediction(NamedTuple):
 
 
 @torch.no_grad()
-def predict_files(
-    model: nn.Module,
+def predict_images(
+    model: PredictsImages,
     mapper: InputMapper,
-    files: Sequence[Path],
+    images: Iterable[SourceImage],
     *,
     batch_size: int = 1,
     failed: list[str] | None = None,
-    read: ImageReader | None = None,
 ) -> Iterator[Prediction]:
-    """Yield the prediction for every image file.
+    """Yield the prediction for every image, in order; images are read as they are needed.
 
     Args:
         model: in evaluation mode.
         mapper: makes model inputs from records.
-        files: image files; their position, counted from 1, becomes ``image_id``.
+        images: the images; their position, counted from 1, becomes ``image_id``.
         batch_size: number of images per forward pass.
-        failed: receives a line for each file that cannot be read. Without it, such a file raises ``DataError``.
-        read: settings for reading the files; by default those of ``hydet.data.read_image``.
+        failed: receives a line for each image that cannot be read. Without it, such an image raises ``DataError``.
     """
-    read = ImageReader() if read is None else read
     batch: list[tuple[Record, ModelInput]] = []
-    for image_id, file in enumerate(files, start=1):
-        try:
-            image = read(file)
-        except DataError as error:
+    for image_id, source_image in enumerate(images, start=1):
+        if source_image.image is None:
+            error = source_image.error or f"{source_image.name} cannot be read"
             if failed is None:
-                raise
-            failed.append(str(error))
+                raise DataError(error)
+            failed.append(error)
             continue
-        record = unlabeled_record(image, image_id=image_id, file_name=str(file))
+        record = unlabeled_record(source_image.image, image_id=image_id, file_name=source_image.name)
         batch.append((record, mapper(record)))
         if len(batch) == batch_size:
             yield from _run(model, batch)
@@ -73,7 +81,30 @@ def predict_files(
         yield from _run(model, batch)
 
 
-def _run(model: nn.Module, batch: Sequence[tuple[Record, ModelInput]]) -> Iterator[Prediction]:
+def predict_files(
+    model: PredictsImages,
+    mapper: InputMapper,
+    files: Sequence[Path],
+    *,
+    batch_size: int = 1,
+    failed: list[str] | None = None,
+    read: ImageReader | None = None,
+) -> Iterator[Prediction]:
+    """Yield the prediction for every image file; see :func:`predict_images`.
+
+    Args:
+        model: in evaluation mode.
+        mapper: makes model inputs from records.
+        files: image files.
+        batch_size: number of images per forward pass.
+        failed: receives a line for each file that cannot be read. Without it, such a file raises ``DataError``.
+        read: settings for reading the files; by default those of ``hydet.data.read_image``.
+    """
+    images = open_source(list(files), read=ImageReader() if read is None else read)
+    return predict_images(model, mapper, images, batch_size=batch_size, failed=failed)
+
+
+def _run(model: PredictsImages, batch: Sequence[tuple[Record, ModelInput]]) -> Iterator[Prediction]:
     inputs = [model_input for _, model_input in batch]
     # Masks of photos of 12 megapixels take gigabytes once they are pasted.
     outputs: Sequence[ModelOutput]

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from hydet.data.annotations.polygons import clip_polygon, mask_to_polygons, rasterize_polygons
+from hydet.data.annotations.polygons import (
+    clip_polygon,
+    mask_to_polygons,
+    rasterize_polygons,
+    simplify_polygon,
+)
 from hydet.structures import polygons_to_bitmask
 
 
@@ -43,3 +48,20 @@ def test_rasterize_polygons_matches_single_objects():
     for mask, polygons in zip(masks, objects):
         np.testing.assert_array_equal(mask, polygons_to_bitmask(polygons, 40, 50))
     assert rasterize_polygons([], 3, 4).shape == (0, 3, 4)
+
+
+def test_a_simplified_disc_has_few_vertices_and_nearly_the_same_pixels():
+    y, x = np.mgrid[:50, :60]
+    mask = (x - 30) ** 2 + (y - 25) ** 2 < 20**2
+    (polygon,) = mask_to_polygons(mask)
+    simple = simplify_polygon(polygon.reshape(-1, 2), 1.0)
+    assert len(simple) < len(polygon) / 2 / 2
+    drawn = polygons_to_bitmask([simple.reshape(-1)], 50, 60)
+    assert (drawn & mask).sum() / (drawn | mask).sum() > 0.95
+
+
+def test_simplifying_keeps_corners_and_never_returns_less_than_a_triangle():
+    square = np.array([[0, 0], [5, 0], [9, 0], [9, 9], [0, 9], [0, 4]], dtype=float)
+    assert simplify_polygon(square, 0.75).tolist() == [[0, 0], [9, 0], [9, 9], [0, 9]]
+    tiny = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], dtype=float)
+    assert simplify_polygon(tiny, 5.0).tolist() == tiny.tolist()

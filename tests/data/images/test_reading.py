@@ -348,3 +348,32 @@ def test_without_the_decoders_of_torchvision_pillow_reads_jpeg(tmp_path, monkeyp
     )  # no cache
     assert decoding._torchvision_decoder("decode_jpeg") is None
     assert read_image(tmp_path / "x.jpg").shape == (3, 7, 9)
+
+
+def test_decode_equals_reading_the_file(tmp_path, colors):
+    path = tmp_path / "x.png"
+    colors.save(path)
+    torch.testing.assert_close(ImageReader().decode(path.read_bytes(), name="upload"), read_image(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "upload is an empty file"),
+        (b"<html></html>", "upload is a web page"),
+        (b"\xff\xd8\xff0", "upload"),
+    ],
+)
+def test_decode_names_broken_content(content, complaint):
+    with pytest.raises(DataError, match=complaint):
+        ImageReader().decode(content, name="upload")
+
+
+def test_decode_limits_bytes_and_pixels(tmp_path, colors):
+    path = tmp_path / "x.png"
+    colors.save(path)
+    reader = ImageReader(max_pixels=100)
+    with pytest.raises(DataError, match=r"upload: the image has 24 x 16 .* max_pixels=100"):
+        reader.decode(path.read_bytes(), name="upload")
+    with pytest.raises(DataError, match="upload: the file has"):
+        reader.decode(bytes(reader.max_bytes + 1), name="upload")

@@ -9,7 +9,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from hydet.data.annotations.rle import draw_run_lengths
 
-__all__ = ["clip_polygon", "mask_to_polygons", "rasterize_polygons", "signed_area"]
+__all__ = ["clip_polygon", "mask_to_polygons", "rasterize_polygons", "signed_area", "simplify_polygon"]
 
 _Point = tuple[int, int]  # (x, y)
 _Step = tuple[int, int]  # (dx, dy), one of them 0 and the other -1 or 1
@@ -142,6 +142,46 @@ def _trace_loop(edges_from: dict[_Point, list[_Step]], corner: _Point) -> np.nda
         if turn != (dx, dy):
             points.append((x, y))
         dx, dy = turn
+
+
+def simplify_polygon(points: np.ndarray, tolerance: float) -> np.ndarray:
+    """Drop vertices of a polygon that lie close to the line between their remaining neighbors.
+
+    Args:
+        points: ``(V, 2)`` vertices as (x, y) in pixels.
+        tolerance: largest distance of a dropped vertex from the line, in pixels.
+
+    Returns:
+        Some of the vertices in their order; all of them if fewer than three would remain.
+
+    Source: Douglas and Peucker 1973, "Algorithms for the reduction of the number of points ...".
+    """
+    # The closed outline becomes two open lines, split at the vertex that is farthest from the first one.
+    far = int(((points - points[0]) ** 2).sum(axis=1).argmax())
+    closed = np.concatenate([points, points[:1]])
+    keep = np.zeros(len(closed), dtype=bool)
+    keep[[0, far, -1]] = True
+    pending = [(0, far), (far, len(closed) - 1)]
+    while pending:
+        start, end = pending.pop()
+        if end - start < 2:
+            continue
+        distances = _distances(closed[start + 1 : end], closed[start], closed[end])
+        index = int(distances.argmax())
+        if distances[index] > tolerance:
+            middle = start + 1 + index
+            keep[middle] = True
+            pending += [(start, middle), (middle, end)]
+    simplified = points[keep[:-1]]
+    return simplified if len(simplified) >= 3 else points
+
+
+def _distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the ``(V,)`` distances of points from the segment between ``start`` and ``end``."""
+    along = end - start
+    fraction = np.clip((points - start) @ along / max(float(along @ along), 1e-12), 0, 1)
+    distances: np.ndarray = np.hypot(*(points - start - fraction[:, None] * along).T)
+    return distances
 
 
 def signed_area(points: np.ndarray) -> float:

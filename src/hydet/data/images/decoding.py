@@ -16,12 +16,12 @@ from torch import Tensor
 
 from hydet.data.images.opening import Header, open_image, read_header
 from hydet.data.images.orientation import INVERSE_ORIENTATION, ORIENTATION_TAG, orient_image
+from hydet.data.images.pillow_images import gray_values, to_rgb
 from hydet.data.images.png import PngFile, is_png
 from hydet.data.images.value_range import ValueRange, to_8_bits
 
 __all__ = ["TooManyPixelsError", "decode_image", "decode_labels"]
 
-_PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}  # modes that Pillow converts to RGB in two steps only
 _IS_LITTLE_ENDIAN = sys.byteorder == "little"
 
 
@@ -113,20 +113,11 @@ def _torchvision_decoder(name: str) -> Callable[[Tensor], Tensor] | None:
 def _decode_to_rgb(image: Image.Image, content: np.ndarray, value_range: ValueRange) -> np.ndarray:
     """Decode an image with Pillow to ``(H, W, 3)`` uint8."""
     values = _read_deep_channels(image, content)
-    if values is None and image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint16)
-    if values is None and image.mode in ("I", "F"):
-        values = np.asarray(image)
-        if image.mode == "I" and values.min() >= 0 and values.max() < 2**16:
-            values = values.astype(np.uint16)  # some versions of Pillow open 16-bit files in this mode
-    if values is not None:
-        rgb = to_8_bits(values, value_range)
-        return rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
-    image.load()
-    image.info.pop("transparency", None)  # the conversion warns about some forms of it
-    if image.mode in _PREMULTIPLIED:
-        image = image.convert(_PREMULTIPLIED[image.mode])
-    return np.array(image.convert("RGB"))
+    values = gray_values(image) if values is None else values
+    if values is None:
+        return to_rgb(image)
+    rgb = to_8_bits(values, value_range)
+    return rgb if rgb.ndim == 3 else np.repeat(rgb[:, :, None], 3, axis=2)
 
 
 def _read_deep_channels(image: Image.Image, content: np.ndarray) -> np.ndarray | None:

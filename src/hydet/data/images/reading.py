@@ -22,6 +22,7 @@ __all__ = ["MAX_PIXELS", "ImageReader", "read_image", "read_image_header", "read
 MAX_PIXELS = 500_000_000  # of an image by default: 1.5 GB as 8-bit RGB
 _BYTES_PER_PIXEL = 16  # of the largest files: four channels of 32 bits
 _EXTRA_BYTES = 2**26  # for headers, profiles and the further pages of a small file
+_START_BYTES = 1024  # that tell what a file is which is no image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,16 +51,42 @@ class ImageReader:
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels must be at least 1, got {self.max_pixels}")
 
+    @property
+    def max_bytes(self) -> int:
+        """Size above which a file cannot be an image of ``max_pixels``."""
+        return _BYTES_PER_PIXEL * self.max_pixels + _EXTRA_BYTES
+
     def __call__(self, path: str | Path, *, orient: bool = True) -> Tensor:
         """Read an image; see :func:`read_image`."""
-        content = read_bytes(path, max_bytes=_BYTES_PER_PIXEL * self.max_pixels + _EXTRA_BYTES)
-        with _errors_naming(path):
+        return self._decode(read_bytes(path, max_bytes=self.max_bytes), str(path), orient=orient)
+
+    def decode(self, content: bytes, *, name: str, orient: bool = True) -> Tensor:
+        """Decode the content of an image file, such as an upload.
+
+        Args:
+            content: the whole file.
+            name: name of the image, for messages.
+            orient: turn the image upright as its EXIF orientation says.
+
+        Returns:
+            ``(3, H, W)`` uint8 RGB.
+
+        Raises:
+            DataError: if the content is empty, truncated, damaged, too large or not an image; the message has the name.
+        """
+        if len(content) > self.max_bytes:
+            raise DataError(f"{name}: the file has {len(content) / 1e9:.1f} GB, too many for an image")
+        # A copy, because torch warns about memory that it may not change.
+        return self._decode(np.frombuffer(content, dtype=np.uint8).copy(), name, orient=orient)
+
+    def _decode(self, content: np.ndarray, name: str, *, orient: bool) -> Tensor:
+        with _errors_naming(name, content):
             try:
                 return decode_image(
                     content, orient=orient, value_range=self.value_range, max_pixels=self.max_pixels
                 )
             except TooManyPixelsError as error:
-                raise DataError(f"{path}: {error}; raise this setting to read it") from error
+                raise DataError(f"{name}: {error}; raise this setting to read it") from error
 
 
 def read_image(
@@ -96,7 +123,7 @@ def read_image_header(path: str | Path) -> Header:
         DataError: if the file is missing or not an image.
     """
     check_regular_file(path)
-    with _errors_naming(path), Path(path).open("rb") as stream, open_image(stream) as image:
+    with _errors_naming(str(path), None), Path(path).open("rb") as stream, open_image(stream) as image:
         return read_header(image, stream)
 
 
@@ -129,27 +156,36 @@ def read_labels(path: str | Path) -> np.ndarray:
         DataError: if the file is missing or not an image.
     """
     content = read_bytes(path, max_bytes=_BYTES_PER_PIXEL * MAX_PIXELS)
-    with _errors_naming(path):
+    with _errors_naming(str(path), content):
         return decode_labels(content)
 
 
 @contextlib.contextmanager
-def _errors_naming(path: str | Path) -> Iterator[None]:
-    """Turn every error while reading an image into a ``DataError`` that names the file."""
+def _errors_naming(name: str, content: np.ndarray | None) -> Iterator[None]:
+    """Turn every error while reading an image into a ``DataError`` that names it.
+
+    Args:
+        name: path or name of the image.
+        content: content of the file; None reads its start from ``name`` if it is needed.
+    """
     try:
         yield
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} {_describe_unknown(path)}") from error
+        start = _read_start(name) if content is None else content[:_START_BYTES].tobytes()
+        raise DataError(f"{name} {_describe_unknown(start)}") from error
     except Exception as error:  # Pillow raises errors of many types on broken files
-        raise DataError(f"{path} is not a readable image: {describe_error(error)}") from error
+        raise DataError(f"{name} is not a readable image: {describe_error(error)}") from error
 
 
-def _describe_unknown(path: str | Path) -> str:
-    """Return what is wrong with a file that Pillow cannot identify."""
+def _read_start(path: str) -> bytes:
     with Path(path).open("rb") as stream:
-        start = stream.read(1024)
+        return stream.read(_START_BYTES)
+
+
+def _describe_unknown(start: bytes) -> str:
+    """Return what is wrong with a file that Pillow cannot identify, given its first bytes."""
     if not start:
         return "is an empty file"
     return f"is {describe_content(start) or 'not a readable image: unknown format'}"

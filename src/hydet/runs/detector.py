@@ -1,0 +1,262 @@
+"""``hydet.load``: a trained model that is ready to predict, evaluate and export."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import OmegaConf
+from rich.progress import track
+
+from hydet.config import ConfigError
+from hydet.data import ImageReader, InputMapper, Metadata
+from hydet.data.images.value_range import ValueRange
+from hydet.engine.checkpoint_search import VerifyHashes
+from hydet.modeling import InferenceMode
+
+from .build import build_mapper
+from .changes import expand_changes
+from .open_checkpoint import LoadedDetector, faults_of
+from .open_weights import open_detector
+from .prediction import PredictsImages, build_image_reader, predict_images
+from .result import DEFAULT_PLOT_THRESHOLD, Result
+from .result_filter import ObjectFilter
+from .results import Results
+from .sources import Source, open_source
+from .sources.in_memory import Channels
+
+__all__ = ["Detector", "load"]
+
+# Treatment of images that cannot be read: a warning and no result, an error, or no result.
+OnFailure = Literal["warn", "raise", "skip"]
+
+
+def load(
+    source: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    inference: InferenceMode = "fast",
+    compile: bool = False,
+    allow: Sequence[str] = (),
+    verify: VerifyHashes = True,
+    value_range: ValueRange | None = None,
+    max_pixels: int | None = None,
+    **changes: Any,
+) -> Detector:
+    """Open a trained model.
+
+    Args:
+        source: a checkpoint; the output folder of a run, which stands for its last checkpoint; a weight file of another
+            library or its address; or the name of a published recipe, such as
+            ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"``. See ``docs/weights.md``.
+        device: ``"auto"`` selects CUDA if available and the CPU otherwise; or ``"cpu"``, ``"cuda:1"``, ...
+        inference: ``"fast"``, ``"exact"`` or ``"bf16"``; see :func:`hydet.optimize`.
+        compile: compile the tensor core of the model; pays off for many images of few sizes.
+        allow: further packages whose classes the config of the checkpoint may build.
+        verify: compare the hashes of the checkpoint's files before they are read.
+        value_range: values that become 0 and 255 in images with more than 8 bits per channel; by default as in training.
+            See :class:`hydet.data.ImageReader`.
+        max_pixels: largest image file in pixels; by default as in training.
+        **changes: changes of the stored config in its sections ``model`` and ``augment``, with keys that may be dotted as
+            on the command line.
+
+    Returns:
+        The model in evaluation mode on its device, as a :class:`Detector`.
+
+    Raises:
+        FileNotFoundError: if there is nothing at ``source``.
+        ValueError: if a file is damaged, its model is not known, its config builds something that is not trusted, or a
+            change does not fit.
+        TypeError: if a keyword is unknown.
+
+    Example:
+        >>> detector = hydet.load("runs/a", model={"roi_heads.box_predictor.test_nms_thresh": 0.6})
+        >>> detector.predict("photo.jpg")[0].plot()
+    """
+    loaded = open_detector(
+        source,
+        device=device,
+        allowed=allow,
+        changes=expand_changes(changes),
+        verify=verify,
+        inference=inference,
+        compile=compile,
+    )
+    return Detector.from_loaded(loaded, value_range=value_range, max_pixels=max_pixels)
+
+
+class Detector:
+    """A trained model with everything that it needs to predict images from anywhere.
+
+    :func:`hydet.load` makes one from a file. From a model in memory::
+
+        mapper = InputMapper(training=False, mask_format=None, transforms=ResizeShortestEdge(...), channel_order="BGR")
+        detector = Detector(model.eval(), mapper, Metadata(thing_classes=("cat", "dog")))
+
+    Args:
+        model: turns a list of model inputs into a list of results; a module is in evaluation mode.
+        mapper: makes model inputs from records: the size of the images and the order of their channels.
+        metadata: names of the classes, and their ids in COCO files.
+        read: settings for reading image files.
+        loaded: the checkpoint that the model came from, if any.
+    """
+
+    def __init__(
+        self,
+        model: PredictsImages,
+        mapper: InputMapper,
+        metadata: Metadata,
+        *,
+        read: ImageReader | None = None,
+        loaded: LoadedDetector | None = None,
+    ) -> None:
+        self.model = model
+        self.mapper = mapper
+        self.metadata = metadata
+        self.read = ImageReader() if read is None else read
+        self.loaded = loaded
+
+    @classmethod
+    def from_loaded(
+        cls,
+        loaded: LoadedDetector,
+        *,
+        value_range: ValueRange | None = None,
+        max_pixels: int | None = None,
+    ) -> Detector:
+        """Wrap an open checkpoint.
+
+        Args:
+            loaded: the checkpoint.
+            value_range: see :func:`load`.
+            max_pixels: see :func:`load`.
+
+        Raises:
+            ConfigError: if the transforms of the config cannot be built.
+        """
+        reading = OmegaConf.create({"value_range": value_range, "max_pixels": max_pixels})
+        with faults_of(loaded.checkpoint):
+            mapper = build_mapper(loaded.config, loaded.model, training=False, labeled=False)
+            read = build_image_reader(loaded.config, reading)
+        return cls(loaded.model, mapper, loaded.metadata, read=read, loaded=loaded)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes 0 to K-1."""
+        return self.metadata.thing_classes
+
+    @property
+    def origin(self) -> str:
+        """Where the model came from, such as ``"runs/a/checkpoints/step_00000350 (step 350)"``; may be empty."""
+        return "" if self.loaded is None else self.loaded.origin
+
+    def naming_faults(self) -> AbstractContextManager[None]:
+        """Return a context in which errors of the model name the checkpoint whose config built it."""
+        return faults_of(None if self.loaded is None else self.loaded.checkpoint)
+
+    def __repr__(self) -> str:
+        """Return the class of the model, the number of classes and the origin."""
+        origin = f", from {self.origin}" if self.origin else ""
+        return f"Detector({type(self.model).__name__}, {len(self.class_names)} classes{origin})"
+
+    def predict(
+        self,
+        source: object,
+        *,
+        batch_size: int = 1,
+        score_threshold: float | Mapping[str, float] | None = None,
+        classes: Sequence[str | int] | None = None,
+        max_detections: int | None = None,
+        channels: Channels = "RGB",
+        on_failure: OnFailure = "warn",
+        progress: bool = False,
+    ) -> Results:
+        """Predict images.
+
+        Images are read and predicted during the iteration over the results, in order. ``results[0]`` predicts the first
+        image only, and ``list(results)`` all of them.
+
+        Args:
+            source: the path of an image or folder, a pattern such as ``"photos/*.jpg"``, an ``http(s)://`` address, the
+                content of an image file as bytes, a Pillow image, an array ``(H, W, 3)`` or ``(H, W)``, a tensor
+                ``(3, H, W)``, or a list or generator of these. Arrays and tensors hold uint8, other integers, or floats
+                in [0, 1] or [0, 255].
+            batch_size: images per forward pass.
+            score_threshold: lowest score of an object, or one per class name; by default that of the model.
+            classes: names or indices of the classes to keep; by default all.
+            max_detections: largest number of objects per image; by default that of the model.
+            channels: order of the channels of arrays and tensors; ``"BGR"`` for images of OpenCV.
+            on_failure: an image of a folder, list or generator that cannot be read has no result, and is named by a
+                warning and in ``results.failed``. ``"skip"`` leaves out the warning, and ``"raise"`` raises
+                ``DataError``, as always for a single image.
+            progress: show a progress bar.
+
+        Returns:
+            The results, one :class:`Result` per image.
+
+        Raises:
+            FileNotFoundError: if a path does not exist.
+            ValueError: if a threshold, class or number is wrong, or an image in memory has the wrong shape.
+            TypeError: if ``source`` is nothing of the above.
+            ConfigError: if the model needs proposals that come with the data.
+        """
+        if self.mapper.max_proposals is not None:
+            raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if on_failure not in ("warn", "raise", "skip"):
+            raise ValueError(f'on_failure must be "warn", "raise" or "skip", got {on_failure!r}')
+        images = open_source(source, read=self.read, channels=channels)
+        select = ObjectFilter(
+            self.metadata, score_threshold=score_threshold, classes=classes, max_detections=max_detections
+        )
+        failed: list[str] = []
+        stream: Iterable[Result] = self._results(
+            images, select, batch_size, failed, "raise" if images.is_single else on_failure, score_threshold
+        )
+        if progress:
+            stream = track(stream, "predicting", total=images.count, transient=True)
+        return Results(stream, failed)
+
+    def _results(
+        self,
+        images: Source,
+        select: ObjectFilter,
+        batch_size: int,
+        failed: list[str],
+        on_failure: OnFailure,
+        score_threshold: float | Mapping[str, float] | None,
+    ) -> Iterator[Result]:
+        plot_threshold = DEFAULT_PLOT_THRESHOLD if score_threshold is None else 0.0
+        predictions = predict_images(
+            self.model,
+            self.mapper,
+            images,
+            batch_size=batch_size,
+            failed=None if on_failure == "raise" else failed,
+        )
+        num_reported = 0
+        for record, _, output in predictions:
+            if on_failure == "warn":
+                num_reported = _warn(failed, num_reported)
+            yield Result(
+                image=record.image,
+                output=select(output),
+                metadata=self.metadata,
+                name=record.file_name,
+                index=record.image_id - 1,
+                plot_threshold=plot_threshold,
+            )
+        if on_failure == "warn":
+            _warn(failed, num_reported)
+
+
+def _warn(failed: Sequence[str], num_reported: int) -> int:
+    """Warn of the failures after the first ``num_reported``; return how many there are now."""
+    for line in failed[num_reported:]:
+        warnings.warn(f"skipped an image: {line}", stacklevel=4)
+    return len(failed)

@@ -1,0 +1,1 @@
+"""Conversion of results to the formats of other tools."""
