@@ -119,16 +119,20 @@ def randomize(model, images):
     """Give norms the statistics of the images, and predictors weights that lead to detections of the used classes."""
     model.transform.resize = lambda image, target=None: (image, target)  # hydet resizes outside of its models
     batch, _ = model.transform(images)
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
+            if name.endswith(
+                "bn3"
+            ):  # each block changes its input a little, or rounding grows from block to block
+                module.weight.fill_(0.2)
     model.train().backbone(batch.tensors)
     model.eval()
     for name, parameter in model.named_parameters():
         scale = next((scale for end, scale in SCALES.items() if name.endswith(end)), None)
         if scale is not None:
-            fan_in = parameter[0].numel() / C
-            parameter.normal_(0, scale / fan_in**0.5 if "box_predictor" not in name else scale)
+            fan_in = parameter[0].numel() / (64 if "box_predictor" in name else C)
+            parameter.normal_(0, scale / fan_in**0.5)
         elif "_head.conv" in name and parameter.ndim == 4:  # torchvision initializes them close to 0
             nn.init.kaiming_normal_(parameter)
         elif name.endswith("bbox_reg.bias") and isinstance(model, FCOS):

@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 import pytest
 import torch
+import torchvision
 
 import hydet
 from hydet.config import ConfigError
@@ -12,6 +13,7 @@ from hydet.data import DataError
 from hydet.interop import ForeignModel, locations, recipe
 from hydet.runs import open_weights as module
 from hydet.runs.open_weights import open_detector, open_weights
+from hydet.runs.weights_summary import summarize_weights
 
 RECIPE = "COCO-Detection/retinanet_R_50_FPN_3x"
 SLIM = ["backbone=r18_slim", "size=slim"]
@@ -120,3 +122,14 @@ def test_a_checkpoint_folder_is_opened_as_before(tiny_checkpoint):
 def test_a_missing_file():
     with pytest.raises(FileNotFoundError, match=r"weights nowhere\.pth: no such file"):
         open_weights("nowhere.pth")
+
+
+def test_a_classifier_is_no_detector(tmp_path):
+    path = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    with pytest.raises(
+        DataError, match=r"holds a backbone, not a detector; .* backbone=r18 norm=BN input_format=RGB"
+    ):
+        open_weights(path)
+    summary = summarize_weights(path)
+    assert summary.model is None and summary.overrides[0] == "backbone=r18" and summary.num_classes is None

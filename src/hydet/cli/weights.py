@@ -169,6 +169,8 @@ def _show(console: OutputConsole, summary: WeightsSummary, depth: int) -> None:
 
 
 def _describe_model(summary: WeightsSummary) -> str:
+    if summary.model is None and summary.overrides:
+        return f"a backbone, init_from= loads it: {' '.join(summary.overrides)}"
     if summary.model is None:
         return "not known; `convert` takes it as model=... backbone=..., and init_from= loads what fits"
     return " ".join([summary.model, *summary.overrides])

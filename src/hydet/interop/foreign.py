@@ -23,6 +23,11 @@ class ForeignModel:
     overrides: tuple[str, ...]
     class_names: tuple[str, ...] = ()
 
+    @property
+    def is_backbone(self) -> bool:
+        """True if the overrides describe a backbone, which any model can have."""
+        return not any(o.lstrip("+").startswith(("model=", "experiment=")) for o in self.overrides)
+
 
 @dataclass(frozen=True)
 class ForeignWeights:
@@ -37,6 +42,8 @@ class ForeignWeights:
         skipped: for each value of the state dict that is not in ``tensors``: its name in the file -> the reason.
         by_suffix: the names in ``tensors`` are ends of the names in the model, whose parts may be nested anywhere.
         model: the model that the weights belong to, or None if the file does not say it.
+        unconverted: the tensors by their names in the file, for models that keep these names, such as those on a
+            ``TimmBackbone``; None if there are no such models.
     """
 
     path: Path
@@ -46,3 +53,4 @@ class ForeignWeights:
     skipped: Mapping[str, str] = field(default_factory=dict)
     by_suffix: bool = False
     model: ForeignModel | None = None
+    unconverted: Mapping[str, Tensor] | None = None

@@ -47,6 +47,8 @@ def match_names(names_in_file: Iterable[str], names_in_model: Iterable[str], pat
 def match_by_suffix(weights: ForeignWeights, names_in_model: Iterable[str]) -> ForeignWeights:
     """Return weights with the full names of a model; tensors that fit none keep their names.
 
+    If more of the names in the file fit than of the converted names, the names in the file are used.
+
     Args:
         weights: content of a file.
         names_in_model: names in the state dict of the model.
@@ -54,6 +56,11 @@ def match_by_suffix(weights: ForeignWeights, names_in_model: Iterable[str]) -> F
     Raises:
         DataError: see ``match_names``.
     """
+    names_in_model = list(names_in_model)
+    if weights.unconverted is not None:
+        ends = {end for name in names_in_model for end in _suffixes(name)}
+        if len(ends & set(weights.unconverted)) > len(ends & set(weights.tensors)):
+            weights = replace(weights, tensors=weights.unconverted, renamed={}, skipped={})
     matches = match_names(weights.tensors, names_in_model, weights.path)
     in_model = {match: name for name, match in matches.items()}
     tensors = {in_model.get(name, name): tensor for name, tensor in weights.tensors.items()}

@@ -106,8 +106,14 @@ def open_weights(
     """
     path = find_weights(source)
     model = known_model(source, path)
-    if model is None and not any(override.startswith(_SELECTS_MODEL) for override in overrides):
+    is_detector = model is not None and not model.is_backbone
+    if not is_detector and not any(override.startswith(_SELECTS_MODEL) for override in overrides):
         compose(*overrides)  # an unknown key, such as `modl`, has an error of its own
+        if model is not None:
+            raise DataError(
+                f"{path} holds a backbone, not a detector; to train from it: python -m src.train init_from={source} "
+                + " ".join(model.overrides)
+            )
         raise DataError(
             f"{path} does not say which model its weights belong to; name it: python -m src.weights convert {source} OUT "
             "model=MODEL backbone=BACKBONE data.class_names=[...], or experiment=RECIPE"

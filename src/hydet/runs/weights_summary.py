@@ -80,7 +80,7 @@ def summarize_weights(source: str | Path) -> WeightsSummary:
     weights = read_foreign(path)
     model = known_model(source, path)
     overrides = () if model is None else model.overrides
-    config = None if model is None else compose(*overrides)
+    config = None if model is None or model.is_backbone else compose(*overrides)
     names = () if model is None else model.class_names
     if config is not None and not names and find_recipe(source) is not None:
         names = tuple(config.data.get("class_names") or ())
