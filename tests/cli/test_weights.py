@@ -1,13 +1,16 @@
 """``python -m src.weights``: its subcommands, and errors in one line."""
 
 import json
+import pickle
 
+import numpy as np
 import pytest
 import torch
 
 import hydet
 from hydet.cli import weights
-from hydet.interop import recipes
+from hydet.engine import load_checkpoint
+from hydet.interop import locations, recipes
 
 OVERRIDES = ["model=retinanet", "backbone=r18_slim", "data.class_names=[ellipse,rectangle,triangle]"]
 
@@ -95,6 +98,41 @@ def test_convert_writes_a_checkpoint_that_evaluate_and_predict_accept(run, file,
     command("evaluate", f"checkpoint={folder}", f"output_dir={tmp_path}/evaluated", "device=cpu")
     assert "box/AP" in json.loads((tmp_path / "evaluated" / "metrics.json").read_text(encoding="utf-8"))
     assert "hydet checkpoint" in run("show", folder) and "model: RetinaNet" in run("show", folder)
+
+
+def test_init_from_recipe_starts_from_the_weights_of_the_published_recipe(
+    web, tmp_path, monkeypatch, command, shapes_overrides
+):
+    address = "/detectron2/ImageNetPretrained/MSRA/R-50.pkl"
+    array = np.full((32, 3, 7, 7), 0.25, dtype=np.float32)
+    content = {"model": {"stem.conv1.weight": array}, "__author__": "test", "matching_heuristics": True}
+    web.files[address] = pickle.dumps(content, protocol=2)
+    monkeypatch.setattr(locations, "DETECTRON2", f"{web.url}/detectron2/")
+    overrides = ["experiment=COCO-Detection/retinanet_R_50_FPN_1x", "data=shapes", *shapes_overrides]
+    overrides += [
+        "preset=none",
+        "trainer.max_steps=1",
+        "size=slim",
+        "augment=none",
+        f"output_dir={tmp_path}/run",
+    ]
+    out = command("train", *overrides, "init_from=recipe")
+    assert "loaded 1 tensors from" in out and "R-50.pkl" in out and "training from scratch" not in out
+    config = load_checkpoint(tmp_path / "run").config
+    assert config.init_from == "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+    command("train", *overrides, "init_from=recipe", "resume=auto")
+
+
+def test_frozen_parts_with_random_weights_are_announced(command, tmp_path, shapes_overrides):
+    overrides = [
+        *shapes_overrides,
+        "model=retinanet",
+        "norm=FrozenBN",
+        "trainer.max_steps=1",
+        "evaluation.pictures=0",
+    ]
+    out = command("train", *overrides, f"output_dir={tmp_path}/run")
+    assert "training from scratch: 20 frozen norms keep their random weights, since init_from is null" in out
 
 
 def test_errors_are_one_line(fails, file, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hydet.engine import init_from, load_weights, save_checkpoint
+from hydet.engine import init_from, load_weights, read_weights, save_checkpoint
 
 
 class Detector(nn.Module):
@@ -179,3 +179,13 @@ def test_tensors_without_plain_values_are_refused(tmp_path):
         torch.save({"model": {"weight": value}}, tmp_path / "w.pth")
         with pytest.raises(ValueError, match=r"w\.pth: weight is not a plain tensor"):
             load_weights(nn.Linear(3, 3), tmp_path / "w.pth")
+
+
+def test_weights_are_read_from_an_address(web, tmp_path):
+    model = nn.Linear(2, 3)
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    web.files["/a.pth"] = (tmp_path / "a.pth").read_bytes()
+    weights, checkpoint = read_weights(f"{web.url}/a.pth")
+    assert checkpoint is None and torch.equal(weights["weight"], model.weight)
+    report = init_from(nn.Sequential(nn.Linear(2, 3)), f"{web.url}/a.pth?matching_heuristics=True")
+    assert set(report.loaded) == {"0.weight", "0.bias"} and len(web.requests) == 1

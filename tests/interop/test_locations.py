@@ -7,7 +7,7 @@ import pytest
 
 from hydet.data import DataError
 from hydet.interop import find_weights, locations, recipe
-from hydet.interop.locations import cache_folder, cached_path, is_remote, matches_by_suffix, resolve_url
+from hydet.interop.locations import cache_folder, cached_path, is_remote, locate, resolve_url
 
 RECIPE = "COCO-Detection/retinanet_R_50_FPN_3x"
 
@@ -87,14 +87,18 @@ def test_schemes_of_the_reference(source, path):
 def test_matching_heuristics_is_not_part_of_the_address(web, tmp_path):
     web.files["/a.pkl"] = b"a"
     source = f"{web.url}/a.pkl?matching_heuristics=True"
-    assert find_weights(source) == find_weights(f"{web.url}/a.pkl") and matches_by_suffix(source) is True
+    assert locate(source) == (find_weights(f"{web.url}/a.pkl"), True)
     assert resolve_url("https://x/a?k=v&matching_heuristics=True") == "https://x/a?k=v"
     local = tmp_path / "a.pkl"
     local.write_bytes(b"a")
     assert find_weights(f"{local}?matching_heuristics=True") == local
-    assert (
-        matches_by_suffix(local) is None and matches_by_suffix(f"{local}?matching_heuristics=False") is False
-    )
+    assert locate(local) == (local, None)
+    assert locate(f"{local}?matching_heuristics=True") == (local, True)
+    assert locate(f"{local}?matching_heuristics=False") == (local, None)
+    odd = tmp_path / "b.pth?matching_heuristics=True"
+    odd.touch()
+    assert locate(odd) == (odd, None)
+    assert locate("nowhere/runs") == (Path("nowhere/runs"), None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from hydet.data import DataError
 from hydet.interop import read_foreign
-from hydet.interop.weight_file import split_hint
 
 STATE = {
     "backbone.stem.conv1.weight": torch.arange(6.0).reshape(2, 3),
@@ -144,15 +143,6 @@ def test_missing_and_empty_files_are_named(tmp_path):
         (tmp_path / "w.pkl").write_bytes(content)
         with pytest.raises(DataError, match=rf"w\.pkl is .*{description}"):
             read_foreign(tmp_path / "w.pkl")
-
-
-def test_the_hint_behind_an_address(tmp_path):
-    assert split_hint("a/b.pth?matching_heuristics=True") == (tmp_path.__class__("a/b.pth"), True)
-    assert split_hint("a/b.pth?matching_heuristics=False") == (tmp_path.__class__("a/b.pth"), None)
-    assert split_hint(tmp_path / "b.pth") == (tmp_path / "b.pth", None)
-    odd = tmp_path / "b.pth?matching_heuristics=True"
-    odd.touch()
-    assert split_hint(odd) == (odd, None)
 
 
 def test_values_of_common_classes_beside_the_weights_are_dropped(write):

@@ -25,7 +25,8 @@ from hydet.runs.build import (
 from hydet.runs.config_values import EVALUATE_VALUES, check_values
 from hydet.runs.evaluation_run import add_tta, evaluation_settings, result_metadata
 from hydet.runs.label_check import require_labels
-from hydet.runs.open_checkpoint import faults_of, open_checkpoint
+from hydet.runs.open_checkpoint import faults_of
+from hydet.runs.open_weights import open_detector
 from hydet.runs.result_files import ResultFiles
 from hydet.runs.tasks import primary_metric, traits_of
 from hydet.runs.tiling import add_tiling
@@ -57,7 +58,7 @@ def evaluate(config: DictConfig, output_dir: Path) -> float | None:
         # Every process composes its own config, and only that of the main process names the folder of the run.
         output_dir = Path(broadcast_from_main(str(output_dir)))
         console = OutputConsole(quiet=not is_main_process())
-        detector = open_checkpoint(
+        detector = open_detector(
             config.checkpoint,
             device=device,
             allowed=config.allow,

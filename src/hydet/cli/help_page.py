@@ -24,7 +24,7 @@ USES: dict[str, tuple[tuple[str, str], ...]] = {
         ("", "a small model on generated images"),
         ("model=mask_rcnn_fpn backbone=r50", "another architecture and backbone"),
         ("data=coco_instance data.root=/data/coco", "a data set on disk"),
-        ("init_from=weights.pth", "start from trained weights"),
+        ("init_from=weights.pth", "start from trained weights; src.weights lists published ones"),
         ("optimizer.lr=0.01 batch_size=8", "values of the config"),
         ("trainer.max_steps=1000 evaluation.every=500", "length, and steps between evaluations"),
         ("preset=none", "published sizes and schedule on any data"),

@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from hydet.data.datasets.report import DataReport
 from hydet.distributed import broadcast_from_main, distributed_session, is_main_process
 from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
+from hydet.runs.starting_weights import OF_RECIPE, describe_random_parts, recipe_weights
 from hydet.runs.tasks import traits_of
 from hydet.runs.training_run import TrainingRun, build_training_run
 
@@ -34,6 +36,8 @@ def train(config: DictConfig, output_dir: Path) -> float | None:
         The metric ``evaluation.metric``, which a sweep maximizes, or None without an evaluation.
     """
     started = time.monotonic()
+    if config.init_from == OF_RECIPE:
+        config.init_from = recipe_weights(_chosen_experiment())
     device_name = OmegaConf.select(config, "trainer.device") or "auto"
     advice = "resume=auto with the same output_dir continues from the last checkpoint"
     with distributed_session(device_name, timeout=config.distributed_timeout, advice=advice) as device:
@@ -95,14 +99,18 @@ def _print_start(run: TrainingRun) -> None:
             f"warm-up: {run.warmup_steps[0]} steps instead of {run.warmup_steps[1]}, since the run is short "
             f"(schedule.max_warmup_fraction={config.schedule.max_warmup_fraction:g})"
         )
-    if "FrozenBN" in str(config.norm) and config.init_from is None and not config.resume:
-        trainer.print(
-            "[yellow]norm=FrozenBN without init_from: normalization and frozen stages keep random weights. "
-            "Set init_from=WEIGHTS, or train from scratch with norm=BN freeze_at=0.[/yellow]"
-        )
+    if config.init_from is None and not config.resume:
+        line = describe_random_parts(config, trainer.model, _chosen_experiment())
+        if line is not None:
+            trainer.print(f"[yellow]{escape(line)}[/yellow]")
     trainer.print(escape(f"writing to {trainer.output_dir}"))
     if run.initialization is not None:
         trainer.print(escape(str(run.initialization)))
+
+
+def _chosen_experiment() -> str | None:
+    choice = HydraConfig.get().runtime.choices.get("experiment")
+    return None if choice is None else str(choice)
 
 
 def _print_end(run: TrainingRun, *, added: DataReport, seconds: float) -> None:

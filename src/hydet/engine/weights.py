@@ -9,8 +9,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from hydet.interop import ForeignWeights, read_foreign
+from hydet.interop.locations import locate
 from hydet.interop.suffix_matching import match_by_suffix
-from hydet.interop.weight_file import WEIGHT_SUFFIXES, split_hint
+from hydet.interop.weight_file import WEIGHT_SUFFIXES
 from hydet.modeling import inflate_input_weights
 
 from .checkpoint_folder import Checkpoint
@@ -28,8 +29,8 @@ def read_weights(
     """Read the state dict from a file or checkpoint without executing anything in it.
 
     Args:
-        path: a checkpoint (see ``load_checkpoint``), or a weight file of hydet or another library (see
-            ``hydet.interop.read_foreign``).
+        path: a checkpoint (see ``load_checkpoint``), a weight file of hydet or another library (see
+            ``hydet.interop.read_foreign``), or another source of such a file (see ``hydet.interop.find_weights``).
         verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
 
     Returns:
@@ -127,8 +128,8 @@ def init_from(
     return _load(model, weights, report)
 
 
-def _read(path: str | Path, verify: VerifyHashes) -> tuple[ForeignWeights, Checkpoint | None]:
-    path, by_suffix = split_hint(path)
+def _read(source: str | Path, verify: VerifyHashes) -> tuple[ForeignWeights, Checkpoint | None]:
+    path, by_suffix = locate(source)
     if path.suffix in WEIGHT_SUFFIXES and not path.exists():
         raise FileNotFoundError(f"weights {path}: no such file")
     if path.is_file() and path.name not in LINKS:

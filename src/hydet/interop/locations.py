@@ -15,7 +15,7 @@ from hydet.data import DataError
 from .downloads import check_hash, download
 from .recipes import is_recipe, recipe, recipes
 
-__all__ = ["cache_folder", "cached_path", "find_weights", "is_remote", "matches_by_suffix", "resolve_url"]
+__all__ = ["cache_folder", "cached_path", "find_weights", "is_remote", "locate", "resolve_url"]
 
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
 # Files of the Caffe2 catalog, which are below another prefix and in numbered folders.
@@ -43,7 +43,7 @@ def find_weights(source: str | Path, *, sha256: str | None = None) -> Path:
     Args:
         source: an existing file or folder, which is returned as it is; an address (``https://``, ``http://``,
             ``detectron2://`` or ``catalog://``); or the name of a published recipe, which stands for its trained model.
-            ``?matching_heuristics=True`` may follow, see ``matches_by_suffix``, and ``#sha256=...`` with a hash.
+            ``?matching_heuristics=True`` may follow, as in configs of the reference, and ``#sha256=...`` with a hash.
         sha256: hash of the file in hexadecimal digits, which is compared if given.
 
     Raises:
@@ -74,20 +74,25 @@ def is_remote(source: str | Path) -> bool:
     text = str(source)
     if _SCHEME.match(text):
         return True
-    return isinstance(source, str) and is_recipe(_split_hash(text)[0]) and not Path(text).exists()
+    name = _without_matching(_split_hash(text)[0])
+    return isinstance(source, str) and is_recipe(name) and not Path(text).exists()
 
 
-def matches_by_suffix(source: str | Path) -> bool | None:
-    """Return the value of ``?matching_heuristics=`` behind a source, or None if it has none.
+def locate(source: str | Path) -> tuple[Path, bool | None]:
+    """Return the path of a source, after a download if necessary, and ``by_suffix`` for ``read_foreign``.
 
-    True stands for names that are matched with the ends of those in a model, the argument ``by_suffix`` of
-    ``read_foreign``.
+    Args:
+        source: see ``find_weights``; a path may also be missing.
+
+    Raises:
+        DataError: if the download fails.
     """
     if Path(source).exists():
-        return None
-    query = _split_hash(str(source))[0].partition("?")[2]
-    values = [value for key, value in parse_qsl(query) if key == _SUFFIX_MATCHING]
-    return values[-1].lower() in ("true", "1") if values else None
+        return Path(source), None
+    address = _split_hash(str(source))[0]
+    hints = [value for key, value in parse_qsl(address.partition("?")[2]) if key == _SUFFIX_MATCHING]
+    path = find_weights(source) if is_remote(source) else Path(_without_matching(address))
+    return path, True if hints == ["True"] else None
 
 
 def resolve_url(source: str) -> str | None:

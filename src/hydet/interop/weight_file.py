@@ -17,7 +17,7 @@ from .converters import CONVERTERS
 from .foreign import ForeignWeights
 from .tensor_files import STATE_DICT_KEYS, FileKind, read_safetensors_file, read_torch_file, sniff_kind
 
-__all__ = ["WEIGHT_SUFFIXES", "read_foreign", "split_hint"]
+__all__ = ["WEIGHT_SUFFIXES", "read_foreign"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl")
 _STRIP_PICKLE = (
@@ -48,18 +48,6 @@ def read_foreign(path: str | Path, *, by_suffix: bool | None = None) -> ForeignW
     else:
         weights = _read_state_dict(path, kind)
     return weights if by_suffix is None else replace(weights, by_suffix=by_suffix)
-
-
-def split_hint(source: str | Path) -> tuple[Path, bool | None]:
-    """Return a path without ``?matching_heuristics=True``, and ``by_suffix`` for ``read_foreign``.
-
-    Args:
-        source: path of a file; addresses in configs of the reference carry the hint.
-    """
-    name, mark, hint = str(source).rpartition("?matching_heuristics=")
-    if not mark or hint not in ("True", "False") or Path(source).exists():
-        return Path(source), None
-    return Path(name), True if hint == "True" else None
 
 
 def _read_state_dict(path: Path, kind: FileKind) -> ForeignWeights:

@@ -43,6 +43,7 @@ from .build import (
 )
 from .config_values import TRAIN_VALUES, check_values
 from .label_check import MissingLabelsError, require_labels
+from .starting_weights import known_class_names
 from .tasks import primary_metric
 
 __all__ = ["TrainingRun", "build_training_run"]
@@ -159,6 +160,7 @@ def build_training_run(
             config.init_from,
             allow_mismatch=True,
             class_names=metadata.thing_classes,
+            file_class_names=known_class_names(config.init_from),
             verify=config.verify,
         )
     return TrainingRun(
