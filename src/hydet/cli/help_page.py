@@ -52,8 +52,8 @@ USES: dict[str, tuple[tuple[str, str], ...]] = {
         ("checkpoint=runs/a input=photos", "every image of a folder"),
         ("checkpoint=runs/a input='photos/*.jpg'", "files that match a pattern"),
         ("checkpoint=runs/a input=photos score_threshold=0.7", "draw only confident detections"),
-        ("checkpoint=runs/a input=photos batch_size=8", "images per forward pass"),
-        ("checkpoint=runs/a input=photos device=cpu", "without a GPU"),
+        ("checkpoint=runs/a input=clip.mp4 track=true", "a video, with numbered objects"),
+        ("checkpoint=runs/a input=photos tile=1024", "large images cut into tiles"),
         ("checkpoint=runs/a input=scans value_range=minmax", "images with more than 8 bits"),
         (
             "checkpoint=runs/a input=photos model.roi_heads.box_predictor.test_nms_thresh=0.6",

@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.progress import track
 
+from hydet.config import ConfigError
 from hydet.data import DataError
 from hydet.data.datasets.coco_format import CocoImage
 from hydet.engine.terminal import OutputConsole
@@ -17,12 +18,14 @@ from hydet.files import WriteError, write_atomically
 from hydet.runs.build import plain
 from hydet.runs.config_values import PREDICT_VALUES, check_values
 from hydet.runs.detector import load
-from hydet.runs.image_files import drawing_names, find_images
+from hydet.runs.image_files import find_images
 from hydet.runs.result_files import ResultFiles
-from hydet.visualization import draw_predictions, save_png
+from hydet.runs.results import DEFAULT_RATE
+from hydet.runs.sources.videos import is_video_file
 
 from .checkpoint_overrides import collect_overrides
 from .command import run_command
+from .drawings import DrawnImages, DrawnVideo
 from .printing import print_lines
 
 __all__ = ["main", "predict"]
@@ -31,16 +34,20 @@ _NAMED_FAILURES = 5  # files that the last line names
 
 
 def predict(config: DictConfig, output_dir: Path) -> None:
-    """Run a detector on every image that ``config.input`` names.
+    """Run a detector on every image that ``config.input`` names, or on every frame of a video.
 
     The results of each image are written before the next one begins. A file that cannot be read does not stop the
     others; the command then ends with an error that names it.
 
     Args:
         config: see ``conf/predict.yaml``.
-        output_dir: folder for drawn images and results.
+        output_dir: folder for drawn images, or the drawn video, and results.
     """
     check_values(config, PREDICT_VALUES, required=["checkpoint", "input"])
+    is_video = is_video_file(str(config.input))
+    save_video = is_video if config.save_video is None else config.save_video
+    if not is_video and (save_video or config.track):
+        raise ConfigError("save_video and track need a video as input")
     files = find_images(str(config.input))
     detector = load(
         config.checkpoint,
@@ -55,18 +62,25 @@ def predict(config: DictConfig, output_dir: Path) -> None:
     )
     console = OutputConsole()
     print_lines(console, f"checkpoint: {detector.origin}")
-    drawings = dict(zip(map(str, files), drawing_names(files), strict=True))
-
-    results = detector.predict(files, batch_size=config.batch_size, on_failure="skip")
+    results = detector.predict(
+        str(config.input) if is_video else files,
+        batch_size=config.batch_size,
+        tile=config.tile,
+        overlap=config.overlap,
+        track=config.track,
+        on_failure="skip",
+    )
+    drawn: DrawnVideo | DrawnImages
+    if save_video:
+        drawn = DrawnVideo(output_dir / f"{files[0].stem}.mp4", rate=results.rate or DEFAULT_RATE)
+    else:
+        drawn = DrawnImages(output_dir / "pictures", [] if is_video else files)
     result_files = ResultFiles(output_dir, detector.metadata, journal=True)
     images: list[CocoImage] = []
     try:
-        with detector.naming_faults():
-            for result in track(results, "predicting", total=len(files), console=console, transient=True):
-                drawing = draw_predictions(
-                    result.image, result.output, detector.metadata, score_threshold=config.score_threshold
-                )
-                save_png(drawing, output_dir / "pictures" / drawings[result.name])
+        with detector.naming_faults(), drawn:
+            for result in track(results, "predicting", total=results.count, console=console, transient=True):
+                drawn.add(result, result.draw(score_threshold=config.score_threshold))
                 result_files.update([result.entry], [result.output])
                 images.append(
                     {
@@ -84,9 +98,9 @@ def predict(config: DictConfig, output_dir: Path) -> None:
         raise
     _write(result_files, images, output_dir)
     print_lines(console, f"{len(images)} images: {output_dir / 'images.json'}", *result_files.written)
-    print_lines(console, f"pictures: {output_dir / 'pictures'}")
+    print_lines(console, drawn.describe())
     if results.failed:
-        raise DataError(_describe_failed(results.failed, len(files), output_dir))
+        raise DataError(_describe_failed(results.failed, None if is_video else len(files), output_dir))
 
 
 def _write_after(
@@ -111,14 +125,15 @@ def _write(results: ResultFiles, images: Sequence[CocoImage], output_dir: Path) 
     results.compute()  # removes results.jsonl, so it comes last
 
 
-def _describe_failed(failed: Sequence[str], num_files: int, output_dir: Path) -> str:
+def _describe_failed(failed: Sequence[str], num_files: int | None, output_dir: Path) -> str:
     """Return one line about the files that could not be read; write all of them if the line cannot name them all."""
     line = "; ".join(failed[:_NAMED_FAILURES])
     if len(failed) > _NAMED_FAILURES:
         path = output_dir / "unreadable.txt"
         write_atomically(path, "\n".join(failed) + "\n")
         line += f"; and {len(failed) - _NAMED_FAILURES} more, all listed in {path}"
-    return f"{len(failed)} of {num_files} files cannot be read, the others are done: {line}"
+    what = f"{len(failed)} frames" if num_files is None else f"{len(failed)} of {num_files} files"
+    return f"{what} cannot be read, the others are done: {line}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

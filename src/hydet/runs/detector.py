@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from omegaconf import OmegaConf
-from rich.progress import track
+from rich.progress import track as with_progress
 
 from hydet.config import ConfigError
 from hydet.data import ImageReader, InputMapper, Metadata
@@ -22,12 +23,14 @@ from .build import build_mapper
 from .changes import expand_changes
 from .open_checkpoint import LoadedDetector, faults_of
 from .open_weights import open_detector
-from .prediction import PredictsImages, build_image_reader, predict_images
+from .prediction import Prediction, PredictsImages, build_image_reader, predict_images
 from .result import DEFAULT_PLOT_THRESHOLD, Result
 from .result_filter import ObjectFilter
-from .results import Results
-from .sources import Source, open_source
+from .results import DEFAULT_RATE, Results
+from .sources import open_source
 from .sources.in_memory import Channels
+from .tiling import add_tiling
+from .tracking import ObjectTracker
 
 __all__ = ["Detector", "load"]
 
@@ -171,6 +174,9 @@ class Detector:
         score_threshold: float | Mapping[str, float] | None = None,
         classes: Sequence[str | int] | None = None,
         max_detections: int | None = None,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        track: bool = False,
         channels: Channels = "RGB",
         on_failure: OnFailure = "warn",
         progress: bool = False,
@@ -183,12 +189,16 @@ class Detector:
         Args:
             source: the path of an image or folder, a pattern such as ``"photos/*.jpg"``, an ``http(s)://`` address, the
                 content of an image file as bytes, a Pillow image, an array ``(H, W, 3)`` or ``(H, W)``, a tensor
-                ``(3, H, W)``, or a list or generator of these. Arrays and tensors hold uint8, other integers, or floats
+                ``(3, H, W)``, a video file, or a list or generator of these. Arrays and tensors hold uint8, other integers, or floats
                 in [0, 1] or [0, 255].
-            batch_size: images per forward pass.
+            batch_size: images or tiles per forward pass.
             score_threshold: lowest score of an object, or one per class name; by default that of the model.
             classes: names or indices of the classes to keep; by default all.
             max_detections: largest number of objects per image; by default that of the model.
+            tile: side in pixels of overlapping tiles in which the model sees large images, in their original resolution;
+                None for whole images.
+            overlap: fraction of a tile that its neighbor covers; objects up to that size are seen whole by some tile.
+            track: number the objects of a video; ``result.track_ids`` has the numbers. Needs ``hydet[track]``.
             channels: order of the channels of arrays and tensors; ``"BGR"`` for images of OpenCV.
             on_failure: an image of a folder, list or generator that cannot be read has no result, and is named by a
                 warning and in ``results.failed``. ``"skip"`` leaves out the warning, and ``"raise"`` raises
@@ -214,45 +224,58 @@ class Detector:
         select = ObjectFilter(
             self.metadata, score_threshold=score_threshold, classes=classes, max_detections=max_detections
         )
+        tracker = ObjectTracker(rate=images.rate or DEFAULT_RATE) if track else None
         failed: list[str] = []
+        model, mapper = self.model, self.mapper
+        if tile is not None:
+            model, mapper = add_tiling(
+                self.model, self.mapper, tile=tile, overlap=overlap, batch_size=batch_size
+            )
+        failure = "raise" if images.is_single else on_failure
+        predictions = predict_images(
+            model, mapper, images, batch_size=batch_size, failed=None if failure == "raise" else failed
+        )
         stream: Iterable[Result] = self._results(
-            images, select, batch_size, failed, "raise" if images.is_single else on_failure, score_threshold
+            predictions, select, tracker, failed, failure, score_threshold
         )
         if progress:
-            stream = track(stream, "predicting", total=images.count, transient=True)
-        return Results(stream, failed)
+            stream = with_progress(stream, "predicting", total=images.count, transient=True)
+        return Results(stream, failed, rate=images.rate, count=images.count)
 
     def _results(
         self,
-        images: Source,
+        predictions: Iterable[Prediction],
         select: ObjectFilter,
-        batch_size: int,
+        tracker: ObjectTracker | None,
         failed: list[str],
         on_failure: OnFailure,
         score_threshold: float | Mapping[str, float] | None,
     ) -> Iterator[Result]:
         plot_threshold = DEFAULT_PLOT_THRESHOLD if score_threshold is None else 0.0
-        predictions = predict_images(
-            self.model,
-            self.mapper,
-            images,
-            batch_size=batch_size,
-            failed=None if on_failure == "raise" else failed,
-        )
         num_reported = 0
-        for record, _, output in predictions:
+        for record, _, output, time in predictions:
             if on_failure == "warn":
                 num_reported = _warn(failed, num_reported)
-            yield Result(
+            result = Result(
                 image=record.image,
                 output=select(output),
                 metadata=self.metadata,
                 name=record.file_name,
                 index=record.image_id - 1,
                 plot_threshold=plot_threshold,
+                time=time,
             )
+            yield result if tracker is None else _tracked(result, tracker)
         if on_failure == "warn":
             _warn(failed, num_reported)
+
+
+def _tracked(result: Result, tracker: ObjectTracker) -> Result:
+    """Return the result with ``track_ids``."""
+    result.check_classes("track")
+    time = result.index / DEFAULT_RATE if result.time is None else result.time
+    instances = tracker.update(result.instances, time=time)
+    return dataclasses.replace(result, output={**result.output, "instances": instances})
 
 
 def _warn(failed: Sequence[str], num_reported: int) -> int:

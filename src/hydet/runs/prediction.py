@@ -39,11 +39,13 @@ class Prediction(NamedTuple):
         model_input: what the model received.
         output: the result, on the CPU. Masks and semantic scores of models of hydet stay small: ``ROIMasks`` and
             ``SemanticScores``.
+        time: when a frame of a video is shown, in seconds; None for other images.
     """
 
     record: Record
     model_input: ModelInput
     output: ModelOutput
+    time: float | None = None
 
 
 @torch.no_grad()
@@ -64,7 +66,7 @@ def predict_images(
         batch_size: number of images per forward pass.
         failed: receives a line for each image that cannot be read. Without it, such an image raises ``DataError``.
     """
-    batch: list[tuple[Record, ModelInput]] = []
+    batch: list[tuple[Record, ModelInput, float | None]] = []
     for image_id, source_image in enumerate(images, start=1):
         if source_image.image is None:
             error = source_image.error or f"{source_image.name} cannot be read"
@@ -73,7 +75,7 @@ def predict_images(
             failed.append(error)
             continue
         record = unlabeled_record(source_image.image, image_id=image_id, file_name=source_image.name)
-        batch.append((record, mapper(record)))
+        batch.append((record, mapper(record), source_image.time))
         if len(batch) == batch_size:
             yield from _run(model, batch)
             batch = []
@@ -104,8 +106,10 @@ def predict_files(
     return predict_images(model, mapper, images, batch_size=batch_size, failed=failed)
 
 
-def _run(model: PredictsImages, batch: Sequence[tuple[Record, ModelInput]]) -> Iterator[Prediction]:
-    inputs = [model_input for _, model_input in batch]
+def _run(
+    model: PredictsImages, batch: Sequence[tuple[Record, ModelInput, float | None]]
+) -> Iterator[Prediction]:
+    inputs = [model_input for _, model_input, _ in batch]
     # Masks of photos of 12 megapixels take gigabytes once they are pasted.
     outputs: Sequence[ModelOutput]
     outputs = (
@@ -113,8 +117,8 @@ def _run(model: PredictsImages, batch: Sequence[tuple[Record, ModelInput]]) -> I
         if isinstance(model, DefersPasting)
         else model(inputs)
     )
-    for (record, model_input), output in zip(batch, outputs, strict=True):
-        yield Prediction(record, model_input, move_to_cpu(output))
+    for (record, model_input, time), output in zip(batch, outputs, strict=True):
+        yield Prediction(record, model_input, move_to_cpu(output), time)
 
 
 def build_image_reader(trained: DictConfig, given: DictConfig) -> ImageReader:

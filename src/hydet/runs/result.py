@@ -51,6 +51,7 @@ class Result:
         name: path or address of the image, or a name such as ``"image 3"``.
         index: position of the image in its source, from 0.
         plot_threshold: lowest score of the objects that :meth:`plot` draws by default.
+        time: when a frame of a video is shown, in seconds; None for other images.
     """
 
     image: Tensor
@@ -59,6 +60,7 @@ class Result:
     name: str = ""
     index: int = 0
     plot_threshold: float = DEFAULT_PLOT_THRESHOLD
+    time: float | None = None
 
     @property
     def height(self) -> int:
@@ -145,6 +147,11 @@ class Result:
         return tensor
 
     @property
+    def track_ids(self) -> Tensor | None:
+        """``(N,)`` int64 numbers of the objects in a video, -1 without a track; None if they are not tracked."""
+        return self.instances.track_ids if self.instances.has("track_ids") else None
+
+    @property
     def panoptic(self) -> tuple[Tensor, list[SegmentInfo]] | None:
         """``(H, W)`` int32 map of segment ids and a description of each segment, or None."""
         return self.output.get("panoptic_seg")
@@ -177,11 +184,13 @@ class Result:
         Returns:
             The image, of at least ``min_side=320`` pixels on its longer side.
         """
-        threshold = self.plot_threshold if score_threshold is None else score_threshold
-        drawing = draw_predictions(
-            self.image, self.output, self.metadata, score_threshold=threshold, **options
-        )
+        drawing = self.draw(score_threshold=score_threshold, **options)
         return Image.fromarray(drawing.permute(1, 2, 0).contiguous().numpy())
+
+    def draw(self, *, score_threshold: float | None = None, **options: Any) -> Tensor:
+        """Return the drawing as ``(3, H, W)`` uint8 RGB; see :meth:`plot`."""
+        threshold = self.plot_threshold if score_threshold is None else score_threshold
+        return draw_predictions(self.image, self.output, self.metadata, score_threshold=threshold, **options)
 
     def show(self, **options: Any) -> None:
         """Show the drawing in a notebook, or in a window elsewhere.

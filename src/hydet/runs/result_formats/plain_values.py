@@ -22,7 +22,7 @@ def to_dict(result: Result) -> dict[str, Any]:
         ``name``, ``index``, ``height`` and ``width`` of the image, and:
 
         - ``objects``: one dict per object with ``class_id``, ``class_name``, ``score``, ``box`` and, as the model predicts
-          them, ``mask`` and ``keypoints`` (a list of [x, y, score]);
+          them, ``mask`` and ``keypoints`` (a list of [x, y, score]); ``track_id`` if objects are tracked;
         - ``segments``, for panoptic models: one dict per segment with ``class_name``, ``mask`` and the keys of
           :class:`hydet.structures.SegmentInfo`;
         - ``labels``, for semantic models: one dict per label in the image with ``label_id``, ``label_name`` and ``mask``.
@@ -61,6 +61,9 @@ def _objects(result: Result) -> list[dict[str, Any]]:
     if result.keypoints is not None:
         for entry, points in zip(objects, result.keypoints.tolist(), strict=True):
             entry["keypoints"] = points
+    if result.track_ids is not None:
+        for entry, track_id in zip(objects, result.track_ids.tolist(), strict=True):
+            entry["track_id"] = track_id
     return objects
 
 

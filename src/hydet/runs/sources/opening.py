@@ -13,11 +13,13 @@ from torch import Tensor
 
 from hydet.data import DataError, ImageReader
 from hydet.data.images.files import describe_error
+from hydet.data.videos.reading import VideoReader
 from hydet.runs.image_files import find_images
 
 from .downloads import download_image, is_address
 from .in_memory import Channels, convert_image
 from .source_image import SourceImage
+from .videos import is_video_file, read_video
 
 __all__ = ["Source", "open_source"]
 
@@ -30,11 +32,13 @@ class Source:
         images: the images in order; may be iterable only once.
         count: number of images, if it is known before they are read.
         is_single: True for one image that the user named as such, which raises its error instead of being skipped.
+        rate: frames per second of a video; None for other images.
     """
 
     images: Iterable[SourceImage]
     count: int | None = None
     is_single: bool = False
+    rate: float | None = None
 
     def __iter__(self) -> Iterator[SourceImage]:
         return iter(self.images)
@@ -46,7 +50,7 @@ def open_source(source: object, *, read: ImageReader, channels: Channels = "RGB"
     Args:
         source: one image: the path of a file, an ``http(s)://`` address, the content of a file as bytes, a Pillow image,
             an array or a tensor (see :func:`hydet.runs.sources.in_memory.convert_image`); or several: a folder, a pattern
-            such as ``"photos/*.jpg"``, or an iterable of any of these, such as a list or a generator.
+            such as ``"photos/*.jpg"``, a video file, or an iterable of any of these, such as a list or a generator.
         read: reads the files; its ``value_range`` also applies to images in memory.
         channels: order of the channels of arrays and tensors.
 
@@ -64,6 +68,8 @@ def open_source(source: object, *, read: ImageReader, channels: Channels = "RGB"
     reader = _Reader(read, channels)
     if isinstance(source, str | os.PathLike) and not is_address(os.fspath(source)):
         path = os.fspath(source)
+        if is_video_file(path):
+            return _open_video(path, read)
         files = find_images(path)
         return Source((reader.read(file, 0) for file in files), len(files), is_single=os.path.isfile(path))
     if _is_image(source):
@@ -77,6 +83,11 @@ def open_source(source: object, *, read: ImageReader, channels: Channels = "RGB"
     )
 
 
+def _open_video(path: str, read: ImageReader) -> Source:
+    video = VideoReader(path, max_pixels=read.max_pixels)
+    return Source(read_video(video), video.count, rate=float(video.rate))
+
+
 def _is_image(source: object) -> bool:
     """Return True for an image in memory or an address."""
     return isinstance(source, Image.Image | np.ndarray | Tensor | bytes) or (
@@ -86,7 +97,9 @@ def _is_image(source: object) -> bool:
 
 def _is_one_image(item: object) -> bool:
     """Return True if an item of a list stands for exactly one image."""
-    return _is_image(item) or (isinstance(item, str | os.PathLike) and os.path.isfile(item))
+    return _is_image(item) or (
+        isinstance(item, str | os.PathLike) and os.path.isfile(item) and not is_video_file(item)
+    )
 
 
 class _Reader:
@@ -105,7 +118,16 @@ class _Reader:
         """Yield the images of every item; an item may be a folder or a pattern."""
         index = 0
         for item in items:
-            if isinstance(item, str | os.PathLike) and not _is_one_image(item):
+            if isinstance(item, str | os.PathLike) and is_video_file(item):
+                try:
+                    video = VideoReader(os.fspath(item), max_pixels=self._read_file.max_pixels)
+                except DataError as error:
+                    yield SourceImage(None, os.fspath(item), str(error))
+                    continue
+                for frame in read_video(video):
+                    yield frame
+                    index += 1
+            elif isinstance(item, str | os.PathLike) and not _is_one_image(item):
                 try:
                     files: Sequence[Path] = find_images(os.fspath(item))
                 except (OSError, DataError) as error:
