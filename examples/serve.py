@@ -38,7 +38,7 @@ LOG = logging.getLogger("hydet.serve")
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the server accepts. Together they bound its memory.
+    """Limits of requests and batches, which together bound the memory of the server.
 
     Args:
         max_bytes: largest upload in bytes.

@@ -9,10 +9,12 @@ import torch
 
 import hydet
 from hydet.data.images.reading import read_image
+from hydet.data.videos.reading import VideoReader
+from hydet.data.videos.writing import write_video
 from hydet.engine import load_checkpoint, load_weights
 from hydet.evaluation import results_to_coco_json
 from hydet.runs.open_checkpoint import open_checkpoint
-from hydet.visualization import draw_predictions
+from hydet.visualization import draw_predictions, save_png
 
 
 def test_prediction_of_a_folder_a_file_and_a_glob(trained, coco_folder, command, tmp_path):
@@ -164,7 +166,7 @@ def test_a_moved_checkpoint_still_works(trained, coco_folder, command, tmp_path)
 def test_an_error_keeps_the_results_of_the_images_before_it(
     trained, coco_folder, failure, tmp_path, monkeypatch
 ):
-    from hydet.cli import predict
+    from hydet.runs import result
 
     files = sorted((coco_folder / "val").iterdir())
     drawn = []
@@ -175,10 +177,42 @@ def test_an_error_keeps_the_results_of_the_images_before_it(
             raise ValueError("no memory is left")
         return draw_predictions(*arguments, **settings)
 
-    monkeypatch.setattr(predict, "draw_predictions", draw)
+    monkeypatch.setattr(result, "draw_predictions", draw)
     line = failure("predict", f"checkpoint={trained}", f"input={coco_folder}/val", f"output_dir={tmp_path}")
     assert "no memory is left" in line
     images = json.loads((tmp_path / "images.json").read_text(encoding="utf-8"))
     assert [Path(i["file_name"]) for i in images] == files[:2]
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert {r["image_id"] for r in results} == {1, 2}
+
+
+def test_prediction_of_a_video(trained, coco_folder, command, failure, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    photos = [read_image(path) for path in sorted((coco_folder / "val").iterdir())]
+    with write_video(clip, rate=10) as video:
+        for i in range(3):
+            video.write(photos[0].roll(2 * i, dims=2), time=0.1 * i)
+    common = [f"checkpoint={trained}", f"input={clip}", "score_threshold=0.2"]
+    out = command("predict", *common, "track=true", "batch_size=3", f"output_dir={tmp_path}/a")
+    assert f"video: {tmp_path}/a/clip.mp4" in out and "3 images" in out
+    assert [frame.time for frame in VideoReader(tmp_path / "a" / "clip.mp4")] == pytest.approx(
+        [0, 0.1, 0.2], abs=1e-3
+    )
+    images = json.loads((tmp_path / "a" / "images.json").read_text(encoding="utf-8"))
+    assert [image["file_name"] for image in images] == [f"{clip} frame {i}" for i in range(3)]
+    line = failure("predict", f"checkpoint={trained}", f"input={coco_folder}/val", "save_video=true")
+    assert "save_video and track need a video as input" in line
+
+
+def test_prediction_in_tiles(trained, coco_folder, command, tmp_path):
+    photo = tmp_path / "large.png"
+    images = [read_image(path) for path in sorted((coco_folder / "val").iterdir())[:2]]
+    save_png(torch.cat([images[0], images[0]], dim=2), photo)
+    common = [f"checkpoint={trained}", f"input={photo}", "batch_size=4"]
+    command("predict", *common, "tile=64", "overlap=0.25", f"output_dir={tmp_path}/a")
+    (image,) = json.loads((tmp_path / "a" / "images.json").read_text(encoding="utf-8"))
+    results = json.loads((tmp_path / "a" / "results.json").read_text(encoding="utf-8"))
+    assert results and all(r["segmentation"]["size"] == [image["height"], image["width"]] for r in results)
+    detector = hydet.load(trained, device="cpu")
+    (result,) = detector.predict(photo, tile=64, overlap=0.25, batch_size=4)
+    assert sorted(result.scores.tolist()) == pytest.approx(sorted(r["score"] for r in results), abs=1e-5)
