@@ -1,5 +1,6 @@
 """Options of the optimizer and the schedule that a user changes between a checkpoint and the run that continues it."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -19,6 +20,7 @@ from torch.optim.lr_scheduler import (
 
 from hydet.engine import Callback, load_checkpoint, parameter_groups
 from hydet.engine.callbacks import Checkpoints
+from hydet.engine.resumed_optimizer import match_memory_formats
 from hydet.engine.schedules import constant, warmup_cosine, warmup_multistep
 
 STEPS = 6
@@ -113,6 +115,25 @@ def test_unchanged_options_continue_exactly(train, change):
     assert lines == []
     whole, _, _ = train("whole", **options)
     assert_same_weights(trainer, whole)
+
+
+def test_the_state_follows_weights_that_are_stored_channels_last():
+    torch.manual_seed(0)
+    exact, fast = nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 3)
+    fast.load_state_dict(exact.state_dict())
+    fast.to(memory_format=torch.channels_last)
+    x, before, after = torch.randn(2, 4, 6, 6), *(torch.optim.AdamW(m.parameters()) for m in (exact, fast))
+    exact(x).square().sum().backward()
+    before.step()
+    fast.load_state_dict(exact.state_dict())
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    after.param_groups[0]["fused"] = True
+    match_memory_formats(after)
+    for model, optimizer in ((exact, before), (fast, after)):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(fast.weight, exact.weight)
 
 
 def test_an_option_that_training_changed_is_restored(train, change, tiny, tmp_path):

@@ -14,7 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from .protocols import StateDict
 from .run_settings import GroupSettings, RunSettings, is_same
 
-__all__ = ["adapt_optimizer_state", "add_missing_buffers", "has_rates_of_its_step", "restart_schedule"]
+__all__ = [
+    "adapt_optimizer_state",
+    "add_missing_buffers",
+    "has_rates_of_its_step",
+    "match_memory_formats",
+    "restart_schedule",
+]
 
 # Options that need a tensor for each parameter, which the state lacks if the option was off before. Zeros are its first
 # value in a new run. SGD creates its momentum by itself.
@@ -78,6 +84,22 @@ def add_missing_buffers(optimizer: Optimizer) -> None:
             for parameter, state in states if group.get(option) else ():
                 if state.get(name) is None:
                     state[name] = torch.zeros_like(parameter)
+
+
+def match_memory_formats(optimizer: Optimizer) -> None:
+    """Store the tensors of the state in the order of their parameters.
+
+    ``training=fast`` stores weights channels last, and the checkpoint may come from a run without it. torch's fused
+    optimizers on a CPU go through weights and state in the order of memory and do not check that it is the same.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter, {})
+            for name, value in state.items():
+                if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+                    continue
+                if value.stride() != parameter.stride():
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def has_rates_of_its_step(scheduler: LRScheduler) -> bool:

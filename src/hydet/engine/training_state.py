@@ -25,6 +25,7 @@ from .resumed_optimizer import (
     adapt_optimizer_state,
     add_missing_buffers,
     has_rates_of_its_step,
+    match_memory_formats,
     restart_schedule,
 )
 from .run_settings import HasScheduleSettings, RunSettings, SettingChange
@@ -179,6 +180,7 @@ class StatefulParts:
         names: dict[torch.Tensor, str] = {p: name for name, p in self.model.named_parameters()}
         check_optimizer_values(self.optimizer, names, file)
         add_missing_buffers(self.optimizer)
+        match_memory_formats(self.optimizer)
         with naming_state_errors(file, "scheduler"):
             rate_changes = self._restore_schedule(state, comparison)
         if state["scaler"] and self.scaler.is_enabled():
