@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 DESCRIPTIONS = {
     "kernels": "Triton and torch ops",
     "distributed": "devices, process groups",
-    "files": "atomic writes, errors of writing",
+    "files": "atomic writes, reading of pickles",
     "structures": "Boxes, Instances, ImageList, masks",
     "layers": "norms, convs, ROIAlign, NMS, losses",
     "modeling": "backbones, RPN, ROI heads, meta-architectures",

@@ -13,6 +13,7 @@ judge. The exit status is 1 if a case fails.
 from __future__ import annotations
 
 import argparse
+import codecs
 import collections
 import contextlib
 import dataclasses
@@ -26,11 +27,12 @@ import random
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -164,11 +166,17 @@ def make_files() -> dict[str, bytes]:
     return {
         "weights.pth": torch_file({"model": state, "iteration": 7}),
         "legacy.pth": torch_file({"model": state, "iteration": 7}, legacy=True),
+        "weights.pkl": zoo_pickle({name: value.numpy() for name, value in state.items()}),
         "weights.safetensors": save({name: value.contiguous() for name, value in state.items()}),
         "training_state.pt": torch_file(make_training_state()),
         "proposals.npz": npz.getvalue(),
         "proposals.pkl": pickle.dumps(lists, protocol=2),
     }
+
+
+def zoo_pickle(weights: object) -> bytes:
+    """Return a file as the reference zoo publishes them."""
+    return pickle.dumps({"model": weights, "__author__": "zoo", "iteration": 7}, protocol=2)
 
 
 def read_weights_file(path: Path) -> None:
@@ -194,6 +202,7 @@ def read_proposals(path: Path) -> None:
 READERS: dict[str, Callable[[Path], None]] = {
     "weights.pth": read_weights_file,
     "legacy.pth": read_weights_file,
+    "weights.pkl": read_weights_file,
     "weights.safetensors": read_weights_file,
     "training_state.pt": read_training_state,
     "proposals.npz": read_proposals,
@@ -247,7 +256,9 @@ def mutate_members(content: bytes, generator: random.Random) -> Iterator[tuple[s
         yield f"{name}: twice", pack([*records, (name, record)])
 
 
-def pack(records: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
+def pack(
+    records: Sequence[tuple[str | zipfile.ZipInfo, bytes]], compression: int = zipfile.ZIP_STORED
+) -> bytes:
     """Return a zip archive."""
     stream = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", compression) as archive:
@@ -347,6 +358,7 @@ def hostile_files() -> Iterator[Case]:
                         content = pickle.dumps(value, protocol=protocol)
                         yield Case(f"{label}, protocol {protocol}", "weights.pth", content)
                         yield Case(f"{label}, protocol {protocol}", "proposals.pkl", content)
+                        yield Case(f"{label}, protocol {protocol}", "weights.pkl", content)
     zeros = bytes(2**26 + 1)  # packed, 65 kB
     records = [("a/data.pkl", pickle.dumps({}, 2)), ("a/version", b"3\n"), ("a/data/0", zeros)]
     yield Case("zip bomb", "weights.pth", pack(records, zipfile.ZIP_DEFLATED))
@@ -355,6 +367,10 @@ def hostile_files() -> Iterator[Case]:
     yield Case("zip bomb", "proposals.npz", pack(arrays, zipfile.ZIP_DEFLATED))
     yield Case("no records", "weights.pth", b"PK\x03\x04" + pack([]))
     yield Case("absolute names", "weights.pth", pack([("/etc/data.pkl", b"\x80\x02}."), ("../../x", b"x")]))
+    link = zipfile.ZipInfo("a/data/0")
+    link.external_attr = 0o120777 << 16
+    linked = [("a/data.pkl", pickle.dumps({}, 2)), (link, b"/etc/passwd")]
+    yield Case("symbolic link in an archive", "weights.pth", pack(linked))
     yield Case("TorchScript", "weights.pth", pack([("a/constants.pkl", b""), ("a/data.pkl", b"\x80\x02}.")]))
     legacy, count = make_files()["legacy.pth"], b"K\x08"  # numbers of a storage: 4 weights of 2 outputs
     for number in (b"J\xff\xff\xff\x7f", b"\x8a\x05\x00\x00\x00\x00\x01", b"J\xff\xff\xff\xff"):
@@ -362,6 +378,100 @@ def hostile_files() -> Iterator[Case]:
     for kind in READERS:
         for name, content in OTHER_FILES.items():
             yield Case(name, kind, content)
+    for name, content in make_hostile_pickles().items():
+        for kind in ("weights.pkl", "weights.pth", "proposals.pkl"):
+            yield Case(f"opcodes: {name}", kind, content)
+        records = [("a/data.pkl", content), ("a/version", b"3\n"), ("a/byteorder", b"little")]
+        yield Case(f"opcodes: {name}, in an archive", "weights.pth", pack(records))
+
+
+def make_tar() -> bytes:
+    """Return a tar archive, as torch wrote its files long ago, with links to absolute names."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name in ("storages", "tensors", "pickle"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            archive.addfile(link)
+    return stream.getvalue()
+
+
+def make_hostile_pickles() -> dict[str, bytes]:
+    """Return pickles that no program writes, by what they try."""
+    touch = f"U{chr(len(MARK) + 6)}touch {MARK}".encode("latin1")
+    system, call = b"cos\nsystem\n", touch + b"\x85R"
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    dtype = b"cnumpy\ndtype\nU\x02%s\x89\x88\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+
+    def state_dict(value: bytes, key: bytes = b"U\x010") -> bytes:
+        return b"\x80\x02}U\x05model}" + key + value + b"sU\x0a__author__U\x01xs" + b"s."
+
+    def filled(shape: bytes, kind: bytes = b"f4", content: bytes = b"U\x040000") -> bytes:
+        return array + b"(K\x01" + shape + dtype.replace(b"%s", kind) + b"\x89" + content + b"tb"
+
+    nested = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
+    calls = {
+        "call in a list": b"](" + system + call + b"e",
+        "call in a tuple": system + call + b"\x85",
+        "call in a key": b"}" + system + call + b"K\x01s",
+        "call in an ordered dict": b"ccollections\nOrderedDict\n](U\x01a" + system + call + b"\x86e\x85R",
+        "call that is stored and removed": system + call + b"q\x050K\x01",
+        "call from the memo": system + b"q\x050h\x05" + call,
+        "call of an instance": b"(" + touch + b"ios\nsystem\n",
+        "call of an object": b"(" + system + touch + b"o",
+        "new object": system + touch + b"\x85\x81",
+        "new object with keywords": system + touch + b"\x85}\x92",
+        "name with dots": b"\x8c\x02os\x8c\x0epath.os.system\x93" + call,
+        "name on the stack": b"\x8c\x05posix\x8c\x06system\x93" + call,
+        "builtins eval": b"c__builtin__\neval\nU\x031+1\x85R",
+        "builtins compile": b"cbuiltins\ncompile\nU\x01aU\x01aU\x04exec\x87R",
+        "getattr of a module": b"c__builtin__\ngetattr\ncos\nenviron\nU\x05clear\x86R)R",
+        "getattr of getattr": b"c__builtin__\ngetattr\nc__builtin__\ngetattr\nU\x08__self__\x86R",
+        "getattr of an argument": b"c__builtin__\ngetattr\ncargparse\nNamespace\n)RU\x01a\x86R",
+        "attrgetter": b"coperator\nattrgetter\nU\x06system\x85Rcos\npath\n\x85R",
+        "methodcaller": b"coperator\nmethodcaller\nU\x06systemU\x01x\x86R",
+        "copyreg": b"ccopyreg\n_reconstructor\ncos\nsystem\nc__builtin__\nobject\nN\x87R",
+        "copyreg extension": b"ccopyreg\nadd_extension\nU\x02osU\x06systemK\x01\x87R\x82\x01",
+        "codecs": b"c_codecs\nencode\nU\x01aU\x05rot13\x86R",
+        "codecs of files": b"ccodecs\nopen\nU\x03filU\x01w\x86R",
+        "numpy.load": b"cnumpy\nload\nU\x01x\x85R",
+        "numpy.memmap": b"cnumpy\nmemmap\nU\x01x\x85R",
+        "numpy.load of a submodule": b"cnumpy.lib.npyio\nload\nU\x01xN\x88\x87R",
+        "ctypes": b"cctypes\nCDLL\nU\x01x\x85R",
+        "runpy": b"crunpy\nrun_path\nU\x01x\x85R",
+        "pickle in a pickle": b"cpickle\nloads\nU\x01x\x85R",
+        "persistent id": b"U\x01xQ",
+        "call in a persistent id": b"(U\x07storage" + system + b"U\x010U\x03cpuK\x01tQ",
+        "extension code": b"\x84\xff\xff\xff\x7f",
+        "out-of-band buffer": b"\x97",
+        "state of a function": b"c_codecs\nencode\n}U\x08__code__K\x01sb",
+        "state of a class": b"cnumpy\nndarray\n}U\x05valueK\x01sb",
+        "array without content": array,
+        "huge array": filled(b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
+        "huge shape": filled(b"\x8a\x0a" + b"\xff" * 9 + b"\x00\x85"),
+        "negative shape": filled(b"J\xff\xff\xff\xff\x85"),
+        "shape of text": filled(b"U\x01a\x85"),
+        "object dtype": filled(b"K\x01\x85", b"O8"),
+        "dtype with fields": filled(b"K\x01\x85", b"O8").replace(b"U\x02O8", b"]U\x01aU\x02O8\x86a"),
+        "list as content": filled(b"K\x01\x85", content=b"]" + system + b"a"),
+        "many arrays of one content": b"T\x40\x9c\x00\x00"
+        + bytes(40_000)
+        + b"q\x050]("
+        + filled(b"M\x10\x27\x85", content=b"h\x05") * 1000
+        + b"e",
+        "deep list": b"]" * 5000 + b"a" * 4999,
+        "deep tuple": b")" + b"\x85" * 5000,
+        "list that contains itself": b"]q\x05h\x05a",
+        "key of nested tuples": b"}" + nested + b"K\x01s",
+        "long number": b"\x8b\xff\xff\xff\x7f",
+        "number of many digits": b"L" + b"9" * 100_000 + b"L\n",
+        "long text": b"\x8d" + struct.pack("<Q", 2**60),
+        "long bytes": b"\x8e" + struct.pack("<Q", 2**62),
+        "long name": b"c" + b"a" * 100_000 + b"\n" + b"b" * 100_000 + b"\n)R",
+        "name with control characters": b"ca\x1b[2J\r\nb\n)R",
+        "memo of many": b"r\xff\xff\xff\x7f",
+    }
+    return {name: state_dict(content) for name, content in calls.items()}
 
 
 OTHER_FILES = {
@@ -375,6 +485,7 @@ OTHER_FILES = {
     "random bytes": random.Random(1).randbytes(5000),
     "gzip": b"\x1f\x8b" + bytes(100),
     "tar": bytes(257) + b"ustar" + bytes(300),
+    "tar with a symbolic link": make_tar(),
     "deep list": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
     "memo": b"\x80\x02}r\xff\xff\xff\x7f.",
     "frame": b"\x80\x04\x95" + b"\xff" * 8 + b"}.",
@@ -436,6 +547,7 @@ def check(case: Case, folder: Path, judge: Judge) -> tuple[str, list[str]]:
 def warm_up(folder: Path, judge: Judge) -> None:
     """Read a good and a broken file of each kind, so that the hook sees no import."""
     "x".encode("raw_unicode_escape")  # pickles of protocol 0 load this codec
+    codecs.encode("x", "latin1")  # and those of arrays this one
     for kind, content in make_files().items():
         for change in (content, content[:50], b"x"):
             check(Case("warm up", kind, change), folder, judge)

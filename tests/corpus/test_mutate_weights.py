@@ -48,6 +48,19 @@ def test_broken_and_hostile_files_are_read_or_named(mutate_weights, cases, judge
             assert case.name != "nothing changed" or outcome == "read"
 
 
+def test_hostile_weights_are_refused(mutate_weights, cases, judge, tmp_path, monkeypatch):
+    """Every kind ends in one line that names the file, as a pickle and as a file of torch."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    kinds = mutate_weights.make_hostile_pickles()
+    hostile = [c for c in cases if c.name.startswith("opcodes") and "weights" in c.kind]
+    assert len(kinds) > 50 and len(hostile) == 3 * len(kinds)
+    for case in hostile:
+        outcome, failures = mutate_weights.check(case, folder, judge)
+        assert failures == [] and outcome != "read", (case.kind, case.name, outcome)
+
+
 def test_the_judge_sees_code_and_files(mutate_weights, judge, tmp_path):
     with judge.watching():
         (tmp_path / "folder").mkdir()

@@ -1,5 +1,6 @@
 """Files of torch and safetensors: all that torch.save writes is read, and sizes that do not fit are refused."""
 
+import codecs
 import collections
 import io
 import pickle
@@ -52,6 +53,9 @@ class Call:
         return self.arguments[0], self.arguments[1:]
 
 
+TEXT = "a" * 20_000  # which a pickle stores once
+
+
 def rebuilt(offset, shape, strides):
     storage = torch.zeros(3).untyped_storage()
     rebuild = torch._utils._rebuild_tensor_v2
@@ -68,6 +72,8 @@ def rebuilt(offset, shape, strides):
         (rebuilt(2**40, (1,), (1,)), "larger than its storage"),
         (rebuilt(0, (2**20, 2**20), (0, 0)), "much larger than the file"),
         (Call(eval, "1"), "eval"),
+        (Call(codecs.encode, "a", "rot13"), "another encoding than latin1"),
+        ([Call(codecs.encode, TEXT, "latin1") for _ in range(30)], "texts are much larger than the file"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*TypedStorage")
@@ -75,6 +81,16 @@ def test_sizes_that_the_file_does_not_have_are_refused(path, value, reason, in_a
     torch.save({"a": value}, path, _use_new_zipfile_serialization=in_archive)
     with pytest.raises(DataError, match=rf"file\.pth .*{reason}"):
         read_torch_file(path)
+
+
+def test_the_line_about_other_classes_says_how_to_strip_them(path):
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": Call(eval, "1")}, path)
+    command = r"python -c \"import torch; torch\.save\(torch\.load\('file\.pth', 'cpu', weights_only=False\)\['state_dict'\], "
+    with pytest.raises(DataError, match=command) as error:
+        read_torch_file(path, drop_values=True)
+    assert str(error.value).startswith(
+        f"{path} holds more than tensors: it refers to eval, and loading that would run"
+    )
 
 
 def test_a_storage_that_is_larger_than_its_record_is_refused(path):

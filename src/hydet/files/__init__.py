@@ -1,4 +1,4 @@
-"""Writing files: complete or not at all, with errors that name the file."""
+"""Writing files, complete or not at all, with errors that name the file; and reading of pickles without their code."""
 
 from .atomic_writes import (
     atomic_file,

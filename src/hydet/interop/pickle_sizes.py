@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TypeGuard
 
-from hydet.data.proposals.array_pickle import check_memo
+from hydet.files.pickle_reader import PickleReader
 
 __all__ = ["StorageSize", "read_sizes"]
 
@@ -28,6 +28,8 @@ _BYTES_PER_ELEMENT: Mapping[str, int] = {
 _REBUILD = frozenset(f"_rebuild_{name}" for name in ("tensor", "tensor_v2", "tensor_v3", "qtensor"))
 # A tensor may show the same memory many times (``expand``); copies of it need this many times the file at most.
 _MAX_REPEATS = 100
+# Text that calls convert to bytes, each time anew, may be this many times as long as the file.
+_MAX_TEXT_RATIO = 20
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,18 @@ def read_sizes(stream: IO[bytes], max_bytes: int) -> tuple[object, dict[str, Sto
     Raises:
         Exception: of any kind, if the pickle is broken, or declares sizes that do not fit.
     """
-    start = stream.tell()
-    check_memo(stream)
-    stream.seek(start)
     reader = _SizeReader(stream, max_bytes)
     return reader.load(), reader.storages
 
 
-class _SizeReader(pickle.Unpickler):
-    """Unpickler that resolves no names."""
+class _SizeReader(PickleReader):
+    """Reader that resolves no names."""
 
     def __init__(self, stream: IO[bytes], max_bytes: int) -> None:
-        super().__init__(stream, encoding="utf-8")
+        super().__init__(stream)
         self.storages: dict[str, StorageSize] = {}
         self._max_bytes = max_bytes
+        self._remaining_text = _MAX_TEXT_RATIO * max_bytes
         self._types: dict[tuple[str, str], type] = {}
 
     def find_class(self, module: str, name: str) -> type:
@@ -100,9 +100,15 @@ class _SizeReader(pickle.Unpickler):
 
         def create(cls: type[_StandIn], *arguments: object) -> _StandIn:
             _check_call(name, arguments, max_bytes)
+            self._count_text(arguments)
             return _StandIn.__new__(cls, *arguments)
 
         return type("StandIn", (_StandIn,), {"name": name, "__new__": create})
+
+    def _count_text(self, arguments: Sequence[object]) -> None:
+        self._remaining_text -= sum(len(value) for value in arguments if isinstance(value, str | bytes))
+        if self._remaining_text < 0:
+            raise pickle.UnpicklingError("its texts are much larger than the file")
 
     def persistent_load(self, pid: object) -> StorageSize:
         """Return the size of a storage."""
@@ -130,6 +136,8 @@ def _check_call(name: str, arguments: Sequence[object], max_bytes: int) -> None:
             _check_call(function, inner, max_bytes)
     elif name in _REBUILD:
         _check_tensor(arguments, max_bytes)
+    elif name == "encode" and any(encoding != "latin1" for encoding in arguments[1:]):
+        raise pickle.UnpicklingError("text has another encoding than latin1, which would be imported")
     elif name != "Size" and not name.startswith("_rebuild"):
         # bytearray(n) and the classes of tensors allocate what their arguments say.
         numbers = [n for argument in arguments for n in _integers(argument)]

@@ -189,16 +189,15 @@ def _state_dict_key(loaded: object) -> str | None:
 
 def _explain(error: Exception, path: Path, key: str | None) -> str:
     foreign = _FOREIGN_NAME.search(str(error))
-    if foreign is not None:
-        index = "" if key is None else f"['{key}']"
-        return (
-            f"holds more than tensors: it refers to {foreign[1]}, and loading that would run code from the file; if you "
-            'trust its source, save the state dict alone: python -c "import torch; torch.save(torch.load('
-            f"'{path.name}', 'cpu', weights_only=False){index}, 'weights.pth')\""
-        )
-    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error):
-        return "holds more than tensors; loading it would run code from the file"
-    return f"is damaged or not a torch file: {_describe(error)}"
+    if foreign is None and not (isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error)):
+        return f"is damaged or not a torch file: {_describe(error)}"
+    names = f": it refers to {foreign[1]}, and" if foreign is not None else ";"
+    index = "" if key is None else f"['{key}']"
+    return (
+        f"holds more than tensors{names} loading that would run code from the file; if you trust its source, save the state "
+        f"dict alone: python -c \"import torch; torch.save(torch.load('{path.name}', 'cpu', weights_only=False){index}, "
+        "'weights.pth')\""
+    )
 
 
 def _describe(error: Exception) -> str:

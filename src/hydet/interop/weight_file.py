@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,10 @@ def _select_tensors(path: Path, values: Mapping[object, object]) -> tuple[dict[s
     tensors: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
     for name, stored in values.items():
-        value = to_array(stored)
+        try:
+            value = to_array(stored)
+        except (ValueError, pickle.UnpicklingError) as error:
+            raise DataError(f"{path}: {name} is damaged: {error}") from error
         if isinstance(value, np.ndarray):
             tensors[str(name)] = _to_tensor(path, str(name), value)
         elif isinstance(value, Tensor):

@@ -97,6 +97,33 @@ def test_shared_objects_are_replaced_once(tmp_path):
     assert loaded[0] is loaded[1]
 
 
+def test_arrays_that_share_their_content_may_not_exceed_the_file(tmp_path):
+    content = np.zeros(5000, dtype=np.uint8).tobytes()
+    state = (1, (5000,), np.dtype("u1"), False, content)
+
+    class Array:
+        def __reduce__(self):
+            return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state
+
+    path = tmp_path / "values.pkl"
+    path.write_bytes(pickle.dumps([Array() for _ in range(3)]))
+    with pytest.raises(DataError, match=r"values\.pkl: .*its arrays are larger than the file"):
+        read_array_pickle(path)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, -1), ("a",), [4], None, (5,)])
+def test_other_shapes_are_refused(tmp_path, shape):
+    class Array:
+        def __reduce__(self):
+            state = (1, shape, np.dtype("u1"), False, bytes(4))
+            return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state
+
+    path = tmp_path / "values.pkl"
+    path.write_bytes(pickle.dumps(Array()))
+    with pytest.raises(DataError, match=r"values\.pkl: .*shape"):
+        read_array_pickle(path)
+
+
 def test_values_that_contain_themselves_are_refused(tmp_path):
     value = []
     value.append(value)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import mmap
 import pickle
-import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 
 from hydet.data.errors import DataError, one_line
+from hydet.files.pickle_reader import PickleReader
 
-__all__ = ["NUMPY_STAND_INS", "check_memo", "read_array_pickle", "to_array"]
+__all__ = ["NUMPY_STAND_INS", "read_array_pickle", "to_array"]
 
 _MAX_REASON = 200  # characters; errors quote what the file contains
 _NUMERIC_DTYPE = re.compile(r"[<>=|]?[biuf][1248]")
@@ -43,9 +43,7 @@ def read_array_pickle(path: str | Path, *, remedy: str = "") -> object:
     try:
         # A map ends where the file ends, so a broken length cannot allocate more than the file holds.
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            check_memo(content)
-            content.seek(0)
-            return _StandInReplacer().replace(_Unpickler(content, encoding="latin1").load())
+            return _StandInReplacer(len(content)).replace(_Unpickler(cast("IO[bytes]", content)).load())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a broken pickle can raise almost any exception
@@ -58,22 +56,8 @@ def _describe(error: Exception) -> str:
     return one_line(str(error))[:_MAX_REASON] or type(error).__name__
 
 
-def check_memo(content: mmap.mmap | IO[bytes]) -> None:
-    """Check the opcodes of a pickle, and that it numbers its objects consecutively.
-
-    Python allocates a table up to the largest number: one changed byte can ask for 20 GB.
-
-    Raises:
-        pickle.UnpicklingError: if a number is larger than that of the opcode.
-        ValueError: if the content is not a pickle.
-    """
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", content))):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= number:
-            raise pickle.UnpicklingError(f"opcode {number} stores object number {argument}")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Unpickler that resolves only the names in ``_STAND_INS``."""
+class _Unpickler(PickleReader):
+    """Reader that resolves only the names in ``_STAND_INS``."""
 
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         if module in _NUMPY_MODULES:
@@ -101,11 +85,40 @@ class _DtypeStandIn:
 class _ArrayStandIn:
     """Replaces ``numpy.ndarray``, which pickles create empty and fill afterwards."""
 
-    value = np.zeros(0)
+    def __init__(self) -> None:
+        self._content: object = None
+        self._dtype: object = None
+        self._shape: object = None
+        self._order: Literal["C", "F"] = "C"
+        self._axes: Any = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, is_fortran, content = state
-        self.value = _to_numbers(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+        self.fill(content, dtype, shape, order="F" if is_fortran else "C")
+
+    def fill(
+        self, content: object, dtype: object, shape: object, order: Literal["C", "F"], axes: Any = None
+    ) -> None:
+        """Set what ``to_array`` makes the array from."""
+        self._content, self._dtype, self._shape, self._order, self._axes = content, dtype, shape, order, axes
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the content."""
+        return len(self._content) if isinstance(self._content, str | bytes | bytearray) else 0
+
+    def to_array(self) -> np.ndarray:
+        """Return the array.
+
+        Raises:
+            pickle.UnpicklingError: if it has no content, or no shape.
+            ValueError: if the content has another size.
+        """
+        shape = self._shape
+        if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+            raise pickle.UnpicklingError(f"an array has no shape, but {str(shape)[:50]}")
+        array = _to_numbers(self._content, self._dtype).reshape(shape, order=self._order)
+        return array if self._axes is None else array.transpose(self._axes)
 
 
 def _to_numbers(content: object, dtype: object) -> np.ndarray:
@@ -145,14 +158,12 @@ def _array_from_buffer(
     content: object, dtype: object, shape: Any, order: object, axes: Any = None
 ) -> _ArrayStandIn:
     array = _ArrayStandIn()
-    array.value = _to_numbers(content, dtype).reshape(shape, order="F" if order == "F" else "C")
-    if axes is not None:
-        array.value = array.value.transpose(axes)
+    array.fill(content, dtype, shape, "F" if order == "F" else "C", axes)
     return array
 
 
 class _Function:
-    """Calls a function of this module. Unlike a function, it has no attributes that a pickle could change."""
+    """Calls a function of this module. Unlike a function, it has no attributes."""
 
     __slots__ = ("_call",)
 
@@ -161,9 +172,6 @@ class _Function:
 
     def __call__(self, *arguments: object) -> object:
         return self._call(*arguments)
-
-    def __setstate__(self, state: object) -> NoReturn:
-        raise pickle.UnpicklingError("it changes a function")
 
 
 _NUMPY_MODULES = frozenset(
@@ -193,13 +201,18 @@ NUMPY_STAND_INS: dict[str, Callable[..., object]] = {
 
 def to_array(value: object) -> object:
     """Return an array instead of its stand-in, and any other value as it is."""
-    return value.value if isinstance(value, _ArrayStandIn) else value
+    return value.to_array() if isinstance(value, _ArrayStandIn) else value
 
 
 class _StandInReplacer:
-    """Replaces the stand-ins in a nested value by arrays, each object once: objects may appear many times."""
+    """Replaces the stand-ins in a nested value by arrays, each object once: objects may appear many times.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: size of the file, which bounds that of all arrays. Many arrays may share one content.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._remaining = max_bytes
         self._results: dict[int, object] = {}
         self._open: set[int] = set()  # containers around the current value
 
@@ -209,16 +222,21 @@ class _StandInReplacer:
         Raises:
             pickle.UnpicklingError: if it contains itself, or anything but plain values and stand-ins.
         """
-        if isinstance(value, _ArrayStandIn):
-            return to_array(value)
         if value is None or isinstance(value, bool | int | float | str | bytes):
             return value
-        if not isinstance(value, dict | list | tuple):
-            raise pickle.UnpicklingError(f"it contains {value!r}")
+        if not isinstance(value, dict | list | tuple | _ArrayStandIn):
+            raise pickle.UnpicklingError(f"it contains a {type(value).__name__}")
         key = id(value)
         if key in self._open:
             raise pickle.UnpicklingError("it contains itself")
-        if key not in self._results:
+        if key in self._results:
+            return self._results[key]
+        if isinstance(value, _ArrayStandIn):
+            self._remaining -= value.num_bytes
+            if self._remaining < 0:
+                raise pickle.UnpicklingError("its arrays are larger than the file")
+            self._results[key] = value.to_array()
+        else:
             self._open.add(key)
             if isinstance(value, dict):
                 self._results[key] = {self.replace(k): self.replace(item) for k, item in value.items()}
