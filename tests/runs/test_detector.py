@@ -159,3 +159,26 @@ def test_load_checks_changes_before_it_reads_anything(tmp_path):
         hydet.load(tmp_path, modell={"a": 1})
     with pytest.raises(FileNotFoundError, match="gone"):
         hydet.load(tmp_path / "gone")
+
+
+def test_evaluation_of_its_own_and_other_data(tiny_checkpoint, tmp_path):
+    detector = hydet.load(tiny_checkpoint, device="cpu", inference="exact")
+    metrics = detector.evaluate(output_dir=tmp_path)
+    assert "box/AP" in metrics and (tmp_path / "results.json").exists()
+    dataset = hydet.instantiate(detector.loaded.config.data.val)
+    torch.testing.assert_close(detector.evaluate(dataset), metrics, equal_nan=True)
+    named = detector.evaluate("shapes", "data.val.num_images=1", "data.val.image_size=[32,32]")
+    torch.testing.assert_close(named, metrics, equal_nan=True)
+
+
+def test_evaluation_refuses_data_and_settings_that_do_not_fit(tiny_checkpoint, detector):
+    loaded = hydet.load(tiny_checkpoint, device="cpu")
+    with pytest.raises(ConfigError, match=r"device=cpu: .* hydet\.load"):
+        loaded.evaluate("shapes", "device=cpu")
+    with pytest.raises(ConfigError, match="shape"):
+        loaded.evaluate("shape")
+    other = hydet.instantiate(hydet.compose("data.val.num_images=1", "data.class_names=[star]").data.val)
+    with pytest.raises(ConfigError, match="star"):
+        loaded.evaluate(other)
+    with pytest.raises(ConfigError, match="without a config"):
+        detector.evaluate("shapes")

@@ -30,6 +30,7 @@ __all__ = [
     "build_mapper",
     "build_model",
     "build_validation_loader",
+    "check_class_names",
     "check_fits",
     "fill_names",
     "plain",
@@ -137,12 +138,26 @@ def build_dataset(config: DictConfig, split: str, *, metadata: Metadata | None =
         raise ConfigError(f"data.{split} must be a section with _target_, got {node!r}")
     dataset = as_detection_dataset(instantiate(node))
     if metadata is not None:
-        _check_classes(dataset.metadata.thing_classes, metadata.thing_classes, split)
-        # Stuff matters only to models that predict it, so data without stuff are fine.
-        if dataset.metadata.stuff_classes:
-            _check_classes(dataset.metadata.stuff_classes, metadata.stuff_classes, split)
+        check_class_names(dataset.metadata, metadata, split)
     proposals = OmegaConf.select(config, f"proposals.{split}")
     return dataset if proposals is None else WithProposals(dataset=dataset, proposals=proposals)
+
+
+def check_class_names(evaluated: Metadata, trained: Metadata, split: str) -> None:
+    """Check that data have the classes of a trained model.
+
+    Args:
+        evaluated: metadata of the data.
+        trained: metadata of the training data.
+        split: name of the data, for the message.
+
+    Raises:
+        ConfigError: if the classes differ.
+    """
+    _check_classes(evaluated.thing_classes, trained.thing_classes, split)
+    # Stuff matters only to models that predict it, so data without stuff are fine.
+    if evaluated.stuff_classes:
+        _check_classes(evaluated.stuff_classes, trained.stuff_classes, split)
 
 
 def _check_classes(names: Sequence[str], trained_on: Sequence[str], split: str) -> None:

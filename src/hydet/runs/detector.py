@@ -13,14 +13,22 @@ import torch
 from omegaconf import OmegaConf
 from rich.progress import track as with_progress
 
-from hydet.config import ConfigError
-from hydet.data import ImageReader, InputMapper, Metadata
+from hydet.config import ConfigError, compose
+from hydet.data import (
+    DetectionDataset,
+    ImageReader,
+    InputMapper,
+    Metadata,
+    RecordSource,
+    as_detection_dataset,
+)
 from hydet.data.images.value_range import ValueRange
 from hydet.engine.checkpoint_search import VerifyHashes
 from hydet.modeling import InferenceMode
 
 from .build import build_mapper
 from .changes import expand_changes
+from .evaluation_run import check_evaluation, evaluate_detector
 from .open_checkpoint import LoadedDetector, faults_of
 from .open_weights import open_detector
 from .prediction import Prediction, PredictsImages, build_image_reader, predict_images
@@ -34,6 +42,8 @@ from .tracking import ObjectTracker
 
 __all__ = ["Detector", "load"]
 
+# Keys of the evaluate command that have no effect on a loaded model.
+_CHOSEN_BY_LOAD = ("checkpoint", "device", "inference", "compile", "allow", "verify", "changes", "output_dir")
 # Treatment of images that cannot be read: a warning and no result, an error, or no result.
 OnFailure = Literal["warn", "raise", "skip"]
 
@@ -241,6 +251,51 @@ class Detector:
         if progress:
             stream = with_progress(stream, "predicting", total=images.count, transient=True)
         return Results(stream, failed, rate=images.rate, count=images.count)
+
+    def evaluate(
+        self,
+        data: DetectionDataset | RecordSource | str | None = None,
+        *overrides: str,
+        output_dir: str | Path | None = None,
+        progress: bool = False,
+    ) -> dict[str, float]:
+        """Compute the metrics of the model on a dataset, as ``python -m src.evaluate`` does.
+
+        Args:
+            data: a dataset with the classes of the model; the name of an option of ``conf/data``, such as ``"shapes"``; or
+                an override of the command, such as ``"data=coco_instance"``. By default the validation data of the run.
+            *overrides: further overrides, such as ``"data.val.json=my/val.json"`` or ``"tta=default"``.
+            output_dir: folder for files of results in the formats of COCO; by default none are written.
+            progress: show a progress bar.
+
+        Returns:
+            The metrics by name, such as ``"box/AP"``.
+
+        Raises:
+            ConfigError: if the model has no config, an override is wrong, or the data do not fit the model.
+        """
+        if self.loaded is None:
+            raise ConfigError(
+                "this model came without a config; hydet.evaluation.evaluate runs any model on a loader"
+            )
+        if isinstance(data, str):
+            overrides = (data if "=" in data else f"data={data}", *overrides)
+            data = None
+        for override in overrides:
+            if override.lstrip("+").split("=")[0] in _CHOSEN_BY_LOAD:
+                raise ConfigError(
+                    f"{override}: the model is loaded already; this is an argument of hydet.load"
+                )
+        config = compose("checkpoint=loaded", *overrides, config_name="evaluate")
+        check_evaluation(config)
+        evaluation = evaluate_detector(
+            self.loaded,
+            config,
+            dataset=None if data is None else as_detection_dataset(data),
+            output_dir=None if output_dir is None else Path(output_dir),
+            progress=progress,
+        )
+        return evaluation.metrics
 
     def _results(
         self,

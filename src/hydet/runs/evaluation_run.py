@@ -1,24 +1,164 @@
-"""Combine the settings that a checkpoint stores with those of the evaluate command, and add test-time augmentation."""
+"""Evaluate a trained model: combine its stored settings with those of the user, run it over a dataset, compute metrics."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import RenderableType
 from torch import nn
 
 from hydet.config import ConfigError, literal_config, to_plain
 from hydet.data import DetectionDataset, Metadata
+from hydet.evaluation import evaluate as compute_metrics
+from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
 from hydet.modeling import DatasetMapperTTA, make_tta
 from hydet.modeling.protocols import Detector
 
-from .build import build_mapper
-from .open_checkpoint import LoadedDetector
+from .build import (
+    build_dataset,
+    build_evaluators,
+    build_mapper,
+    build_validation_loader,
+    check_class_names,
+)
+from .config_values import EVALUATE_VALUES, check_values
+from .label_check import require_labels
+from .open_checkpoint import LoadedDetector, faults_of
+from .result_files import ResultFiles
+from .tasks import primary_metric, traits_of
+from .tiling import add_tiling
 
-__all__ = ["add_tta", "evaluation_settings", "result_metadata"]
+__all__ = [
+    "Evaluation",
+    "add_tta",
+    "check_evaluation",
+    "evaluate_detector",
+    "evaluation_settings",
+    "result_metadata",
+]
 
 # Upper bound of the longer side, in multiples of the shorter one: 4000 for 800, as in the published configurations.
 LONGER_SIDE_LIMIT = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a model on a dataset.
+
+    Attributes:
+        metrics: value of each metric by name, such as ``"box/AP"``.
+        main_metric: name of the metric by which models are compared.
+        tables: tables of the evaluators, for the terminal.
+        notes: lines about ground truth that was left out or changed.
+        written: lines about files of results, set on the main process.
+    """
+
+    metrics: dict[str, float]
+    main_metric: str
+    tables: Sequence[RenderableType]
+    notes: Sequence[str]
+    written: Sequence[str] = ()
+
+
+def check_evaluation(config: DictConfig) -> None:
+    """Check the values of an evaluate command.
+
+    Raises:
+        ConfigError: if a value has the wrong type, or two exclude each other.
+    """
+    # Evaluators refer to settings of the checkpoint, so they cannot be resolved yet.
+    own_keys = [str(key) for key in config if key != "evaluators"]
+    check_values(OmegaConf.masked_copy(config, own_keys), EVALUATE_VALUES, required=["checkpoint"])
+    if config.tile is not None and config.get("tta") is not None:
+        raise ConfigError("tile and tta exclude each other: tiles have their original resolution")
+
+
+def evaluate_detector(
+    detector: LoadedDetector,
+    config: DictConfig,
+    *,
+    dataset: DetectionDataset | None = None,
+    output_dir: Path | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluate a trained model, on all processes of a session together.
+
+    Args:
+        detector: the model.
+        config: see ``conf/evaluate.yaml``; its model, device and forms of inference are those of ``detector`` already.
+        dataset: data to evaluate on; by default those that ``config`` names, or else the validation data of the run.
+        output_dir: folder for files of results; None writes none.
+        announce: receives lines about the model, the data and the augmentation before the model runs.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: if the data do not fit the model.
+    """
+    settings = evaluation_settings(config, detector)
+    if dataset is None:
+        # Data that the user names are the user's own; everything else was built by the checkpoint's config.
+        with faults_of(detector.checkpoint) if config.get("data") is None else nullcontext():
+            dataset = build_dataset(settings, config.split, metadata=detector.metadata)
+        name = str(settings.data.get("name", "?"))
+    else:
+        check_class_names(dataset.metadata, detector.metadata, config.split)
+        name = dataset.metadata.name or type(dataset).__name__
+    if traits_of(detector.model).needs_proposals and not dataset.has_proposals:
+        raise ConfigError(f"the model needs proposals that come with the data: proposals.{config.split}=FILE")
+    require_labels(detector.model, dataset, config.split)
+    announce(f"checkpoint: {detector.origin}")
+    announce(f"data: {name}, {config.split}, {len(dataset)} images")
+    with faults_of(detector.checkpoint):
+        model = _augmented(detector.model, config, settings, dataset, announce)
+        evaluators = build_evaluators(settings, model, dataset)
+        loader = build_validation_loader(settings, detector.model, dataset, augment=model is detector.model)
+        metadata = result_metadata(dataset.metadata, detector.metadata)
+        files = [] if output_dir is None else [ResultFiles(output_dir, metadata, file_ids=dataset.file_ids)]
+        metrics = compute_metrics(
+            model,
+            loader,
+            [*evaluators, *files],
+            with_losses=settings.evaluation.with_losses and not config.compile,
+            progress=progress,
+        )
+    return Evaluation(
+        metrics,
+        primary_metric(model),
+        [table for evaluator in evaluators for table in evaluator.tables()],
+        describe_ground_truth(merged_report(dataset.report())),
+        [line for file in files for line in file.written],
+    )
+
+
+def _augmented(
+    model: nn.Module,
+    config: DictConfig,
+    settings: DictConfig,
+    dataset: DetectionDataset,
+    announce: Callable[[str], None],
+) -> nn.Module:
+    """Return the model that the evaluation runs: wrapped in test-time augmentation or tiling, or as it is."""
+    if config.get("tta") is not None:
+        with_tta, mapper = add_tta(config.tta, settings, model, dataset)
+        mirrored = ", each also mirrored" if mapper.flip else ""
+        announce(f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}")
+        return with_tta
+    if config.tile is not None:
+        tiled, _ = add_tiling(
+            model,
+            build_mapper(settings, model, training=False, labeled=False),
+            tile=config.tile,
+            overlap=config.overlap,
+            batch_size=settings.evaluation.batch_size,
+        )
+        announce(f"tiles: {config.tile} pixels, overlap {config.overlap:g}")
+        return tiled
+    return model
 
 
 def evaluation_settings(config: DictConfig, detector: LoadedDetector) -> DictConfig:
