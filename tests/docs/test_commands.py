@@ -11,7 +11,14 @@ import hydet
 
 ROOT = Path(__file__).parents[2]
 # docs/from_detectron2.md has its own test, and the commands of examples/own_parts/README.md run in tests/config.
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/mmdet.md", "docs/speed.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/large_images_and_videos.md",
+    "docs/mmdet.md",
+    "docs/speed.md",
+]
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 SESSIONS = {
     node.name

@@ -11,8 +11,7 @@ from hydet.data import InputMapper
 from hydet.data.datasets.record import Proposals
 from hydet.data.mapping.sample import Sample
 from hydet.data.mapping.transforming import apply_transforms
-from hydet.modeling import TiledModel
-from hydet.modeling.protocols import Detector
+from hydet.modeling import TileableModel, TiledModel
 from hydet.structures import Boxes, Instances, ModelInput
 
 __all__ = ["MappedTiles", "add_tiling"]
@@ -24,7 +23,7 @@ def add_tiling(
     """Let a model see images as tiles in their original resolution.
 
     Args:
-        model: a detector in evaluation mode.
+        model: a detector in evaluation mode, or an exported model.
         mapper: its transforms, such as resizing to the size of test images, apply to each tile instead of the image.
         tile: side of a tile in pixels.
         overlap: fraction of a tile that its neighbor covers.
@@ -37,8 +36,8 @@ def add_tiling(
         ConfigError: if the model is not a detector, or a panoptic model whose segments cannot be joined.
         ValueError: if a number is out of range.
     """
-    if not isinstance(model, Detector):
-        raise ConfigError(f"tile: {type(model).__name__} does not implement hydet.modeling.Detector")
+    if not isinstance(model, TileableModel):
+        raise ConfigError(f"tile: {type(model).__name__} does not implement hydet.modeling.TileableModel")
     tiled = TiledModel(
         model=model, tile=tile, overlap=overlap, batch_size=batch_size, tile_mapper=MappedTiles(mapper)
     )

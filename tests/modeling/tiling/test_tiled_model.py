@@ -92,13 +92,12 @@ class SeesColors(torch.nn.Module):
     tasks = ("box", "mask", "keypoints")
     input_format = None
     needs_proposals = False
-    device = torch.device("cpu")
 
     def __init__(self):
         super().__init__()
         self.batches = []
 
-    def inference(self, batched_inputs):
+    def forward(self, batched_inputs):
         self.batches.append([tuple(entry["image"].shape[1:]) for entry in batched_inputs])
         return [{"instances": self.detect(entry)} for entry in batched_inputs]
 
@@ -226,7 +225,7 @@ def test_properties_are_those_of_the_model(small_model):
     model = small_model("mask_rcnn_fpn")
     tiled = TiledModel(model=model, tile=64, max_detections=5)
     assert tiled.tasks == model.tasks and tiled.input_format == model.input_format
-    assert not tiled.needs_proposals and tiled.device == model.device
+    assert not tiled.needs_proposals
     assert tiled.nms_thresh == 0.5
     (result,) = tiled([make_entry(model, 96, 160)])
     assert len(result["instances"]) == 5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from hydet.modeling.proposal_generators import RPN
-from hydet.modeling.protocols import DetectionLimits, Detector
+from hydet.modeling.protocols import DetectionLimits, Task
 
 from .dense_detector import DenseDetector
 from .generalized_rcnn import GeneralizedRCNN
@@ -12,7 +14,16 @@ from .proposal_network import ProposalNetwork
 __all__: list[str] = []
 
 
-def detection_limits(model: Detector) -> DetectionLimits:
+class HasTasks(Protocol):
+    """A model that declares its tasks."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Tasks of the model, most important first."""
+        ...
+
+
+def detection_limits(model: HasTasks) -> DetectionLimits:
     """Return the NMS threshold and the number of results per image of a model, or the default ones if it declares none.
 
     Those of a proposal network are the limits of its proposals in evaluation.

@@ -26,7 +26,7 @@ from .canvas import SemanticCanvas
 from .grid import crop_input, make_tiles
 from .merging import merge_instances, merge_proposals, move_instances, move_proposals
 
-__all__ = ["TileMapper", "TiledModel"]
+__all__ = ["TileMapper", "TileableModel", "TiledModel"]
 
 
 class TileMapper(Protocol):
@@ -34,6 +34,30 @@ class TileMapper(Protocol):
 
     def __call__(self, tile: ModelInput, /) -> ModelInput:
         """Return the input of the model; ``height`` and ``width`` stay those of the tile."""
+        ...
+
+
+@runtime_checkable
+class TileableModel(Protocol):
+    """A model that ``TiledModel`` can run: every ``Detector``, and exported models."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Tasks of the model, most important first."""
+        ...
+
+    @property
+    def input_format(self) -> str | None:
+        """Channel order of ``image``; None means RGB."""
+        ...
+
+    @property
+    def needs_proposals(self) -> bool:
+        """True if each input must carry ``proposals``."""
+        ...
+
+    def __call__(self, batched_inputs: Sequence[ModelInput]) -> Sequence[ModelOutput]:
+        """Return one result per image."""
         ...
 
 
@@ -61,7 +85,8 @@ class TiledModel(nn.Module):
     An image that fits into one tile has exactly the results of the model.
 
     Args:
-        model: a detector of hydet in evaluation mode, or another one of any task but panoptic segmentation.
+        model: a detector of hydet in evaluation mode, or another one, such as an exported model, of any task but
+            panoptic segmentation.
         tile: side of a tile in pixels of the original image.
         overlap: fraction of a tile that its neighbor covers, in [0, 1). Objects up to that size are seen whole by a tile.
         batch_size: tiles per forward pass.
@@ -80,7 +105,7 @@ class TiledModel(nn.Module):
     def __init__(
         self,
         *,
-        model: Detector,
+        model: TileableModel,
         tile: int,
         overlap: float = 0.2,
         batch_size: int = 1,
@@ -126,11 +151,6 @@ class TiledModel(nn.Module):
         """True if each input must carry ``proposals``, in the frame of its image."""
         return self.model.needs_proposals
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the model."""
-        return self.model.device
-
     def __call__(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
         """Return one result per image; see ``inference``."""
         return self.inference(batched_inputs)
@@ -167,10 +187,10 @@ class TiledModel(nn.Module):
                     results.append(self._finish(image))
         return {}, results
 
-    def _run(self, inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+    def _run(self, inputs: Sequence[ModelInput]) -> Sequence[ModelOutput]:
         if isinstance(self.model, _DefersPasting):
             return self.model.detect_unpasted(inputs, with_losses=False)[1]
-        return self.model.inference(inputs)
+        return self.model.inference(inputs) if isinstance(self.model, Detector) else self.model(inputs)
 
     def _finish(self, image: _PendingImage) -> ModelOutput:
         """Merge the results of all tiles of an image."""
