@@ -4,6 +4,7 @@ import argparse
 import collections
 import pathlib
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -130,6 +131,23 @@ def test_values_that_are_no_tensors_are_listed(write):
 def test_files_without_weights_are_named(write, value, reason):
     with pytest.raises(DataError, match=rf"model\.pkl.*{reason}"):
         read_foreign(write("model.pkl", value))
+
+
+def test_names_of_one_array_share_its_memory(write):
+    array = np.ones(5)
+    tensors = read_foreign(
+        write("model.pkl", {"model": {"a": array, "b": array}, "__author__": "me"})
+    ).tensors
+    assert tensors["a"] is tensors["b"]
+
+
+def test_a_file_that_a_converter_cannot_read_is_named(write, monkeypatch):
+    broken = types.SimpleNamespace(
+        fits=lambda tensors: True, convert=lambda path, tensors, meta: tensors["gone"]
+    )
+    monkeypatch.setattr("hydet.interop.weight_file.CONVERTERS", (broken,))
+    with pytest.raises(DataError, match=r"w\.pth has names of another library, .*KeyError: 'gone'"):
+        read_foreign(write("w.pth", STATE))
 
 
 def test_missing_and_empty_files_are_named(tmp_path):

@@ -21,6 +21,7 @@ from .tensor_files import STATE_DICT_KEYS, FileKind, read_safetensors_file, read
 __all__ = ["WEIGHT_SUFFIXES", "read_foreign"]
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pyth", ".pkl")
+_MAX_REASON = 200  # characters
 _STRIP_PICKLE = (
     "if you trust its source, save the arrays alone: python -c \"import pickle; d = pickle.load(open('{name}', 'rb'), "
     "encoding='latin1'); pickle.dump({{'model': d.get('model', d)}}, open('weights.pkl', 'wb'))\""
@@ -72,10 +73,18 @@ def _read_state_dict(path: Path, kind: FileKind) -> ForeignWeights:
 def _convert(
     path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object], skipped: Mapping[str, str]
 ) -> ForeignWeights:
-    converter = next((c for c in CONVERTERS if c.fits(tensors)), None)
-    if converter is None:
-        return ForeignWeights(path, "state dict", tensors, skipped=skipped)
-    weights = converter.convert(path, tensors, meta)
+    try:
+        converter = next((c for c in CONVERTERS if c.fits(tensors)), None)
+        if converter is None:
+            return ForeignWeights(path, "state dict", tensors, skipped=skipped)
+        weights = converter.convert(path, tensors, meta)
+    except DataError:
+        raise
+    except Exception as error:  # a state dict of these names may lack any tensor, or have any shapes
+        reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
+        raise DataError(
+            f"{path} has names of another library, but not the tensors of one of its models ({reason})"
+        ) from error
     return replace(weights, skipped={**weights.skipped, **skipped})
 
 
@@ -100,13 +109,16 @@ def _select_tensors(path: Path, values: Mapping[object, object]) -> tuple[dict[s
     """
     tensors: dict[str, Tensor] = {}
     skipped: dict[str, str] = {}
+    converted: dict[int, Tensor] = {}  # by id, as one array may have any number of names
     for name, stored in values.items():
         try:
             value = to_array(stored)
         except (ValueError, pickle.UnpicklingError) as error:
             raise DataError(f"{path}: {name} is damaged: {error}") from error
         if isinstance(value, np.ndarray):
-            tensors[str(name)] = _to_tensor(path, str(name), value)
+            if id(stored) not in converted:
+                converted[id(stored)] = _to_tensor(path, str(name), value)
+            tensors[str(name)] = converted[id(stored)]
         elif isinstance(value, Tensor):
             if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
                 raise DataError(f"{path}: {name} is not a plain tensor with values")
