@@ -48,6 +48,12 @@ def test_a_model_of_segments_alone_receives_masks_and_semantic_labels(config):
     assert "sem_seg" not in build_mapper(config, Boxes(), training=True)(dataset[0], 0)
 
 
+def test_a_transform_without_a_target_is_named(config):
+    config.augment.test = {"resize": {"short": 800}}
+    with pytest.raises(ConfigError, match=r"augment\.test\.resize must be a section with _target_"):
+        build_mapper(config, Boxes(), training=False)
+
+
 @pytest.mark.parametrize("target", ["torch.nn.Identity", "hydet.modeling.LastLevelMaxPool", "builtins.dict"])
 def test_a_part_is_no_detector(target):
     with pytest.raises(ConfigError, match="not a detector"):

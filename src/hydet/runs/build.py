@@ -18,6 +18,7 @@ from hydet.data import (
     as_detection_dataset,
     build_evaluation_loader,
 )
+from hydet.data.mapping.transforming import Transform
 from hydet.distributed import rank, world_size
 from hydet.evaluation import Evaluator
 from hydet.modeling import MetaArchitecture
@@ -189,12 +190,20 @@ def build_mapper(
         training: True for training, False for evaluation and prediction.
         labeled: False for images without annotations.
         augment: False leaves out the transforms, for test-time augmentation.
+
+    Raises:
+        ConfigError: if an entry of the transforms does not build one; names the key.
     """
     traits = traits_of(model)
     tasks = set(traits.tasks if labeled else ())
-    steps = config.augment.train if training else config.augment.test
+    split = "train" if training else "test"
+    steps = config.augment[split] if augment else {}
     return InputMapper(
-        transforms=[instantiate(step) for step in steps.values() if step is not None] if augment else [],
+        transforms=[
+            _build_transform(step, f"augment.{split}.{name}")
+            for name, step in steps.items()
+            if step is not None
+        ],
         training=training,
         # Panoptic segmentation is learned from masks and semantic labels, also by models that predict neither alone.
         mask_format="bitmask" if tasks & {"mask", "panoptic"} else None,
@@ -204,6 +213,14 @@ def build_mapper(
         max_proposals=config.proposals.topk[0 if training else 1] if traits.needs_proposals else None,
         channel_order=cast(Literal["RGB", "BGR"], traits.input_format),  # the mapper checks it
     )
+
+
+def _build_transform(node: object, key: str) -> Transform:
+    transform = instantiate(node)
+    if not callable(transform):
+        # Such as a size that a command sets for a run whose images keep their sizes.
+        raise ConfigError(f"{key} must be a section with _target_, got {node}")
+    return cast("Transform", transform)
 
 
 def build_validation_loader(
