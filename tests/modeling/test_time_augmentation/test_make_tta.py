@@ -37,7 +37,8 @@ def test_identity_mapper_keeps_the_results(name, build, make):
     assert type(wrapped) is WRAPPERS[name]
     batch = [make.entry(), make.entry()]
     with torch.no_grad():
-        plain, merged = model.inference(batch), wrapped(batch)
+        # One image at a time, as the wrapper does: rounding in a batch may exchange nearly equal scores.
+        plain, merged = [model.inference([entry])[0] for entry in batch], wrapped(batch)
     for a, b in zip(plain, merged, strict=True):
         assert a.keys() == b.keys()
         if "sem_seg" in a:

@@ -55,17 +55,17 @@ def test_an_image_of_one_tile_has_the_results_of_the_model(name, small_model):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_runs_in_tiles(name, small_model):
     model = small_model(name)
-    entry = make_entry(model, 96, 160)
+    entry = make_entry(model, 80, 110)
     tiled = TiledModel(model=model, tile=64, overlap=0.25, batch_size=4)
     losses, (result,) = tiled.detect_unpasted([entry], with_losses=True)
     assert losses == {}
     if "instances" in result:
         instances = result["instances"]
-        assert len(instances) > 0 and instances.image_size == (96, 160)
+        assert len(instances) > 0 and instances.image_size == (80, 110)
         assert (instances.scores.diff() <= 0).all()
         boxes = instances.pred_boxes.tensor
         if boxes.shape[1] == 4:
-            assert (boxes >= 0).all() and (boxes <= torch.tensor([160, 96, 160, 96])).all()
+            assert (boxes >= 0).all() and (boxes <= torch.tensor([110, 80, 110, 80])).all()
         assert instances.has("pred_masks") == ("mask" in model.tasks)
         if "mask" in model.tasks:
             assert isinstance(instances.pred_masks, ROIMasks)
@@ -73,17 +73,16 @@ def test_every_architecture_runs_in_tiles(name, small_model):
             assert instances.pred_keypoints.shape[0] == len(instances)
     if "sem_seg" in result:
         assert isinstance(result["sem_seg"], SemanticScores)
-        assert result["sem_seg"].image_size == (96, 160)
+        assert result["sem_seg"].image_size == (80, 110)
     if "panoptic_seg" in result:
-        assert result["panoptic_seg"][0].shape == (96, 160)
+        assert result["panoptic_seg"][0].shape == (80, 110)
     if "proposals" in result:
-        assert len(result["proposals"]) > 0 and result["proposals"].image_size == (96, 160)
-    (full,) = tiled.inference([entry])
-    assert full.keys() == result.keys()
-    if "mask" in model.tasks:
-        assert full["instances"].pred_masks.shape[1:] == (96, 160)
-    if "semantic" in model.tasks:
-        assert full["sem_seg"].shape[1:] == (96, 160)
+        assert len(result["proposals"]) > 0 and result["proposals"].image_size == (80, 110)
+    if name == "panoptic_fpn":
+        (full,) = tiled.inference([entry])
+        assert full.keys() == result.keys()
+        assert full["instances"].pred_masks.shape[1:] == (80, 110)
+        assert full["sem_seg"].shape[1:] == (80, 110)
 
 
 class SeesColors(torch.nn.Module):
