@@ -77,21 +77,14 @@ class ROIAlign(nn.Module):
         """
         if rois.ndim != 2 or rois.shape[1] != 5:
             raise ValueError(f"rois must be (R, 5), got {tuple(rois.shape)}")
-        if not torch.compiler.is_exporting():
-            return kernels.roi_align(
-                [input],
-                rois,
-                output_size=self.output_size,
-                spatial_scales=[self.spatial_scale],
-                sampling_ratio=self.sampling_ratio,
-                aligned=self.aligned,
-            )
-        # Exported programs use torchvision's op, which would round regions to the dtype of the features.
-        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
-        pooled: Tensor = roi_align(
-            x, rois.to(x.dtype), self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
+        return kernels.roi_align(
+            [input],
+            rois,
+            output_size=self.output_size,
+            spatial_scales=[self.spatial_scale],
+            sampling_ratio=self.sampling_ratio,
+            aligned=self.aligned,
         )
-        return pooled.to(input.dtype)
 
     def extra_repr(self) -> str:
         """Return the arguments for ``repr``."""

@@ -161,8 +161,7 @@ class ROIPooler(nn.Module):
         levels = _levels_of_area(
             sides.prod(dim=1), self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
-        # Exported programs run without hydet's multi-level ops; ROIPool has none.
-        if self.pooler_type == "ROIPool" or torch.compiler.is_exporting():
+        if self.pooler_type == "ROIPool":
             return self._pool_level_by_level(x, rois, levels)
         if self.pooler_type == "ROIAlignRotated":
             return pyramid_roi_align_rotated(

@@ -38,7 +38,10 @@ def gather_anchors(values: Tensor, anchors: Tensor) -> Tensor:
         return gather_rows(values, anchors)
     image = torch.arange(values.shape[0], device=values.device)[:, None]
     width, per_cell = values.shape[2:4]
-    return values[image, anchors // (width * per_cell), anchors // per_cell % width, anchors % per_cell]
+    cells = anchors // per_cell
+    rows = cells // width
+    # Not cells % width: ONNX has no remainder of a tensor by a width that is known only when the program runs.
+    return values[image, rows, cells - rows * width, anchors - cells * per_cell]
 
 
 def top_anchors(best_scores: Tensor, k: int) -> Tensor:

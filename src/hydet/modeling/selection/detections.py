@@ -131,7 +131,6 @@ def select_region_boxes(
     valid = boxes.isfinite().all(dim=3).all(dim=2) & scores.isfinite().all(dim=2)
     if counts is not None:
         valid &= is_filled(counts, valid.shape[1])
-    is_counted = not torch.compiler.is_compiling() or torch.compiler.is_exporting()
     return select_class_boxes(
         boxes,
         scores[..., :-1],
@@ -140,7 +139,7 @@ def select_region_boxes(
         score_threshold=score_threshold,
         nms_threshold=nms_threshold,
         max_detections=max_detections,
-        max_candidates=None if is_counted else MAX_CANDIDATES,
+        max_candidates=MAX_CANDIDATES if torch.compiler.is_compiling() else None,
         min_box_size=min_box_size,
         class_agnostic_nms=class_agnostic_nms,
     )

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hydet.layers import batched_nms
 from hydet.layers.dense_ops import nms_padded, nms_rotated_padded
 from hydet.structures.box_ops import clip_boxes, clip_rotated_boxes
 
@@ -107,25 +106,4 @@ def suppress(
     limit = boxes.shape[1] if max_outputs < 0 else smaller(max_outputs, boxes.shape[1])
     if boxes.shape[2] == 5:
         return nms_rotated_padded(boxes, scores, iou_threshold, groups=groups, valid=valid, max_outputs=limit)
-    if not torch.compiler.is_exporting():  # exported programs run without hydet's ops
-        return nms_padded(boxes, scores, iou_threshold, groups=groups, valid=valid, max_outputs=limit)
-    return _suppress_flat(boxes, scores, groups, valid, iou_threshold, limit)
-
-
-def _suppress_flat(
-    boxes: Tensor, scores: Tensor, groups: Tensor, valid: Tensor, iou_threshold: float, limit: int
-) -> tuple[Tensor, Tensor]:
-    """Suppress the boxes of all images in one call; invalid candidates become empty boxes that rank last."""
-    num_images = boxes.shape[0]
-    scores = torch.where(valid, scores, -torch.inf)
-    boxes = torch.where(valid[..., None], boxes, 0.0)
-    image = torch.arange(num_images, device=boxes.device)[:, None]
-    num_groups = (
-        torch.cat([groups.flatten(), groups.new_zeros(1)]).amax() + 1
-    )  # amax needs at least one number
-    groups = image * num_groups + groups
-    survivors = batched_nms(boxes.flatten(0, 1), scores.flatten(), groups.flatten(), iou_threshold)
-    survives = torch.zeros_like(valid).flatten().index_fill(0, survivors, True).view_as(valid) & valid
-    ranked = torch.where(survives, scores, -torch.inf)
-    order = ranked.sort(dim=1, descending=True, stable=True).indices[:, :limit]
-    return order, survives.sum(dim=1).clamp(max=limit)
+    return nms_padded(boxes, scores, iou_threshold, groups=groups, valid=valid, max_outputs=limit)
