@@ -90,6 +90,13 @@ def weights(session: nox.Session) -> None:
 
 
 @nox.session
+def export(session: nox.Session) -> None:
+    """Export every architecture in every format and compare the files with the models, about three hours of one core."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *PARALLEL, "-m", "export", "tests/export", *session.posargs)
+
+
+@nox.session
 def mmdet(session: nox.Session) -> None:
     """Test hydet with models of mmdet, which pins versions of its own; other sessions skip these tests."""
     session.install("-e", ".[test,mmdet]")

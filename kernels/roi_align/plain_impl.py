@@ -30,7 +30,7 @@ def forward_plain(
     dtype = working_dtype(features[0].dtype)
     rois = rois.to(dtype)
     is_finite = torch.isfinite(rois).all(dim=1) & (rois[:, 0] >= 0) & (rois[:, 0] < features[0].shape[0])
-    total = None
+    total: Tensor | None = None
     for level, (feature, scale) in enumerate(zip(features, spatial_scales, strict=True)):
         sides = (rois[:, 3:] - rois[:, 1:3]) * scale
         belongs = is_finite & sides_are_valid(sides[:, 1], sides[:, 0], sampling_ratio)
@@ -39,7 +39,7 @@ def forward_plain(
         # From -16 to -15 cells; the first column is the image.
         corner = -16 / scale + torch.arange(5, device=rois.device).ge(3).to(dtype) / scale
         outside = corner * torch.arange(5, device=rois.device).ge(1)
-        pooled = torch.ops.torchvision.roi_align(
+        pooled: Tensor = torch.ops.torchvision.roi_align(
             feature.to(dtype),
             torch.where(belongs[:, None], rois, outside),
             scale,

@@ -4,13 +4,14 @@ import shlex
 
 import pytest
 
-from hydet.cli import benchmark, evaluate, predict, train
+from hydet.cli import benchmark, evaluate, export, predict, train
 from hydet.cli.help_page import USES, help_page
 
 MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,
     "predict": predict.main,
+    "export": export.main,
     "benchmark": benchmark.main,
 }
 

@@ -1,1 +1,1 @@
-"""The commands ``train``, ``evaluate`` and ``predict``."""
+"""The commands, such as ``train``, ``evaluate``, ``predict`` and ``export``."""

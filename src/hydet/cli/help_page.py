@@ -16,6 +16,7 @@ PURPOSES = {
     "train": "Train a detector, evaluate it, and store checkpoints, metrics and drawn images.",
     "evaluate": "Compute the metrics of a checkpoint again, or of the same model on other data.",
     "predict": "Run a checkpoint on image files; store drawn images and results in COCO's format.",
+    "export": "Write a checkpoint as an ONNX, torch.export or AOTInductor file, and check the file.",
     "benchmark": "Measure time, memory and size of a model on random images.",
 }
 # Arguments after ``python -m src.NAME``, and the effect.
@@ -61,6 +62,21 @@ USES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("checkpoint=runs/a input=photos output_dir=runs/b", "where the results are stored"),
         ("checkpoint=runs/a input=photos --cfg job", "print the config, run nothing"),
+    ),
+    "export": (
+        ("checkpoint=runs/a format=onnx", "for ONNX Runtime"),
+        ("checkpoint=runs/a format=torch_export", "for torch.export.load"),
+        ("checkpoint=runs/a format=aoti", "compiled for this processor"),
+        ("checkpoint=runs/a format=onnx precision=fp16", "with 16-bit numbers"),
+        ("checkpoint=runs/a format=onnx sizes=[[800,1216]]", "for images of one size"),
+        ("checkpoint=runs/a format=onnx images=photos", "check the file on these images"),
+        ("checkpoint=runs/a format=aoti device=cuda", "for a GPU"),
+        (
+            "checkpoint=runs/a format=onnx model.roi_heads.box_predictor.test_score_thresh=0.3",
+            "change a value of its config",
+        ),
+        ("checkpoint=runs/a format=onnx output_dir=runs/b", "where the file is stored"),
+        ("checkpoint=runs/a format=onnx --cfg job", "print the config, run nothing"),
     ),
     "benchmark": (
         ("model=mask_rcnn_fpn backbone=r50", "inference of a model"),

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 __all__ = ["is_sweep", "quote_paths"]
 
 # Keys that hold a path in the primary configs, and last parts of such keys below `data` and `proposals`.
-_KEYS = {"checkpoint", "init_from", "input", "output_dir", "resume"}
+_KEYS = {"checkpoint", "images", "init_from", "input", "output_dir", "resume"}
 _LAST_PARTS = {"images", "json", "panoptic_json", "panoptic_root", "root", "segmentation", "sem_seg_root"}
 _OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.+)", re.DOTALL)
 

@@ -78,11 +78,11 @@ class Agreement:
         for ours, theirs in zip(expected, actual, strict=True):
             for name in ("instances", "proposals"):
                 if name in ours:
-                    self._add_instances(ours[name], theirs[name])  # type: ignore[literal-required]
+                    self._add_instances(ours[name], theirs[name])
             if "sem_seg" in ours:
-                one, other = (_labels(output["sem_seg"]) for output in (ours, theirs))
-                self.labels += one.numel()
-                self.labels_differing += int((one != other).sum())
+                labels, other_labels = (_labels(output["sem_seg"]) for output in (ours, theirs))
+                self.labels += labels.numel()
+                self.labels_differing += int((labels != other_labels).sum())
 
     def _add_instances(self, expected: Instances, actual: Instances) -> None:
         boxes = _boxes_of(expected)
@@ -145,6 +145,7 @@ class Agreement:
             "score_difference": self.score,
             "mask_pixels_differing": self.mask_differing / max(1.0, self.mask_pixels),
             "keypoints_moved": self.keypoints_moved / max(1, self.keypoints),
+            "labels": self.labels,
             "labels_differing": self.labels_differing / max(1, self.labels),
         }
 

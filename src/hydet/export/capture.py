@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -42,9 +43,7 @@ def capture(graph: InferenceGraph, size: tuple[int, int] | None, device: torch.d
             2: Dim("height", min=SMALLEST_SIDE, **limits),
             3: Dim("width", min=SMALLEST_SIDE, **limits),
         }
-    # Without the setting, torch assumes that every size within the graph is above 1, also that of the coarsest feature
-    # map, and excludes images of less than 129 pixels.
-    with torch.no_grad(), symbolic_config.patch(backed_size_oblivious=True):
+    with torch.no_grad(), _allow_size_1():
         return torch.export.export(
             graph,
             (images, sizes),
@@ -52,6 +51,16 @@ def capture(graph: InferenceGraph, size: tuple[int, int] | None, device: torch.d
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+
+
+def _allow_size_1() -> AbstractContextManager[None]:
+    """Return a context in which sizes within a graph may be 1.
+
+    By default, torch assumes that every size is above 1, also that of the coarsest feature map, which excludes images of
+    less than 129 pixels.
+    """
+    context: AbstractContextManager[None] = symbolic_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    return context
 
 
 def lower_ops(program: ExportedProgram, *, keep_suppression: bool = False) -> ExportedProgram:
@@ -64,8 +73,9 @@ def lower_ops(program: ExportedProgram, *, keep_suppression: bool = False) -> Ex
     table: dict[Any, Callable[..., Any]] = {torch.ops.hydet.roi_align.default: plain_roi_align}
     if not keep_suppression:
         table[torch.ops.hydet.nms_padded.default] = plain_nms_padded
-    with torch.no_grad(), symbolic_config.patch(backed_size_oblivious=True):
-        return program.run_decompositions(table)
+    with torch.no_grad(), _allow_size_1():
+        lowered: ExportedProgram = program.run_decompositions(table)
+        return lowered
 
 
 def remaining_ops(program: ExportedProgram) -> list[str]:
@@ -75,5 +85,3 @@ def remaining_ops(program: ExportedProgram) -> list[str]:
         if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "hydet":
             names.add(str(node.target._schema.name))
     return sorted(names)
-
-

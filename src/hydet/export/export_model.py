@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hydet.data import Metadata
-from hydet.files import WriteError, naming_write_errors, unfinished_path, write_atomically
+from hydet.files import naming_write_errors, unfinished_path, write_atomically
 from hydet.modeling import MetaArchitecture, PanopticFPN
 from hydet.modeling.meta_arch import DenseDetector, GeneralizedRCNN
 from hydet.modeling.optimization.norm_folding import fold_norms
@@ -96,22 +96,32 @@ def export_model(
     graph = InferenceGraph(exported)
     for height, width in sizes or ():
         if graph.square_size and max(height, width) > graph.square_size:
-            raise ValueError(f"sizes: {height} x {width} does not fit the model, which takes {graph.square_size} pixels")
+            raise ValueError(
+                f"sizes: {height} x {width} does not fit the model, which takes {graph.square_size} pixels"
+            )
 
     thresholds = _thresholds(model)
-    agreement = Agreement(_bounds(model, precision), thresholds["score"], thresholds["max_detections"])
+    agreement = Agreement(bounds_of(model, precision), thresholds["score"], thresholds["max_detections"])
     with naming_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = unfinished_path(path)
         unfinished.mkdir()
     try:
-        files, needs_hydet, outputs = [], (), {}
+        files: list[ExportedFile] = []
+        needs_hydet: tuple[str, ...] = ()
+        outputs: dict[str, str] = {}
         for size in sizes or (None,):
-            name = path.name if size is None or len(sizes or ()) == 1 else f"{path.stem}_{size[0]}x{size[1]}{path.suffix}"
+            name = (
+                path.name
+                if size is None or len(sizes or ()) == 1
+                else f"{path.stem}_{size[0]}x{size[1]}{path.suffix}"
+            )
             program = capture(graph, size, model.device)
             outputs = {key: OUTPUTS[key] for key in _output_names(program)}
             written = write_program(program, unfinished / name, format, list(outputs))
-            needs_hydet = tuple(op for op in remaining_ops(written) if format != "onnx" or op != "hydet::nms_padded")
+            needs_hydet = tuple(
+                op for op in remaining_ops(written) if format != "onnx" or op != "hydet::nms_padded"
+            )
             files.append(ExportedFile(name, size, hash_file(unfinished / name)))
             del program, written
         description = Description(
@@ -158,7 +168,9 @@ def _check_arguments(
     if path.suffix != SUFFIXES[format]:
         raise ValueError(f"a file of format={format} ends in {SUFFIXES[format]}, got {path}")
     if not isinstance(model, MetaArchitecture):
-        raise TypeError(f"{type(model).__name__} has no tensor core, so it cannot be exported; it is not a hydet model")
+        raise TypeError(
+            f"{type(model).__name__} has no tensor core, so it cannot be exported; it is not a hydet model"
+        )
     if model.needs_proposals:
         raise ValueError("the model needs proposals with each image, so it cannot be exported")
     if format == "onnx" and {"rotated", "rotated_proposals"} & set(model.tasks):
@@ -178,7 +190,7 @@ def _check_folder(path: Path) -> None:
     """Check that the folder does not hold another export, whose ``metadata.json`` would be lost.
 
     Raises:
-        WriteError: if it does.
+        FileExistsError: if it does.
     """
     existing = path.parent / METADATA_FILE
     if not existing.exists():
@@ -186,9 +198,11 @@ def _check_folder(path: Path) -> None:
     try:
         names = [file.name for file in read_description(existing).files]
     except ValueError as error:
-        raise WriteError(f"{existing} would be overwritten, choose another folder: {error}") from error
+        raise FileExistsError(f"{existing} would be overwritten, choose another folder: {error}") from error
     if path.name not in names:
-        raise WriteError(f"{existing} describes {', '.join(names)}: choose another folder for {path.name}")
+        raise FileExistsError(
+            f"{existing} describes {', '.join(names)}: choose another folder for {path.name}"
+        )
 
 
 def _output_names(program: torch.export.ExportedProgram) -> list[str]:
@@ -198,11 +212,17 @@ def _output_names(program: torch.export.ExportedProgram) -> list[str]:
 
 
 def _compare(
-    model: MetaArchitecture, description: Description, folder: Path, images: Sequence[Tensor], agreement: Agreement
+    model: MetaArchitecture,
+    description: Description,
+    folder: Path,
+    images: Sequence[Tensor],
+    agreement: Agreement,
 ) -> None:
     """Run model and files on each image alone, and on pairs of images of different sizes."""
     for file in description.files:
-        program = open_program(folder / file.name, description.format, model.device, list(description.outputs))
+        program = open_program(
+            folder / file.name, description.format, model.device, list(description.outputs)
+        )
         exported = ExportedModel(description, {file.size: program}, model.device)
         fitted = [_fit(image, file.size, description.max_size) for image in images]
         batches = [[image] for image in fitted]
@@ -233,7 +253,7 @@ def _shrink(image: Tensor) -> Tensor:
     return image[:, : max(1, image.shape[1] * 3 // 4), : max(1, image.shape[2] * 3 // 4)].contiguous()
 
 
-def _bounds(model: MetaArchitecture, precision: Precision) -> Bounds:
+def bounds_of(model: MetaArchitecture, precision: Precision) -> Bounds:
     if precision != "fp32":
         return BOUNDS["half"]
     heads = model.roi_heads if isinstance(model, GeneralizedRCNN) else None
@@ -252,8 +272,12 @@ def _thresholds(model: MetaArchitecture) -> dict[str, Any]:
         }
     elif isinstance(model, GeneralizedRCNN):
         limits = model.roi_heads.detection_limits
-        scores = [m.test_score_thresh for m in model.modules() if hasattr(m, "test_score_thresh")]
-        values |= {"score": float(scores[-1]), "nms": limits.nms_thresh, "max_detections": limits.topk_per_image}
+        scores = [getattr(m, "test_score_thresh", None) for m in model.modules()]
+        values |= {
+            "score": [float(score) for score in scores if score is not None][-1],
+            "nms": limits.nms_thresh,
+            "max_detections": limits.topk_per_image,
+        }
     if isinstance(model, PanopticFPN):
         values |= {
             "panoptic_overlap": model.combine_overlap_thresh,

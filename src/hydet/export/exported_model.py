@@ -140,7 +140,9 @@ class ExportedModel:
         for entry in batched_inputs:
             image = entry["image"]
             if image.dtype != torch.uint8:
-                raise TypeError(f"{describe_input(entry)}: an exported model takes uint8 images, got {image.dtype}")
+                raise TypeError(
+                    f"{describe_input(entry)}: an exported model takes uint8 images, got {image.dtype}"
+                )
             if image.ndim != 3 or image.shape[0] != 3:
                 raise ValueError(
                     f"{describe_input(entry)}: image must be (3, H, W), got {tuple(image.shape)}"
@@ -153,7 +155,7 @@ class ExportedModel:
             ):
                 frame = output_size(entry, detections.image_size)
                 final = detector_postprocess(detections, *frame, paste_masks=not keep_small)
-                result["proposals" if "classes" not in outputs else "instances"] = final  # type: ignore[literal-required]
+                result["proposals" if "classes" not in outputs else "instances"] = final
         if "semantic_logits" in outputs:
             for result, logits, size, entry in zip(
                 results, outputs["semantic_logits"], sizes, batched_inputs, strict=True
@@ -193,7 +195,9 @@ def _to_instances(outputs: Mapping[str, Tensor], sizes: Sequence[tuple[int, int]
     return instances
 
 
-def open_exported(path: str | Path, *, device: str | torch.device = "cpu", verify: bool = True) -> ExportedModel:
+def open_exported(
+    path: str | Path, *, device: str | torch.device = "cpu", verify: bool = True
+) -> ExportedModel:
     """Open an exported model.
 
     Args:
@@ -209,7 +213,9 @@ def open_exported(path: str | Path, *, device: str | torch.device = "cpu", verif
     folder = path if path.is_dir() else path.parent
     for needed in (path, folder / METADATA_FILE):
         if not needed.exists():
-            raise FileNotFoundError(f"{needed}: no such file; an exported model is a file with {METADATA_FILE} beside it")
+            raise FileNotFoundError(
+                f"{needed}: no such file; an exported model is a file with {METADATA_FILE} beside it"
+            )
     description = read_description(folder / METADATA_FILE)
     names = [file.name for file in description.files]
     if path.is_file() and path.name not in (*names, METADATA_FILE):
@@ -218,7 +224,9 @@ def open_exported(path: str | Path, *, device: str | torch.device = "cpu", verif
         if not (folder / file.name).is_file():
             raise FileNotFoundError(f"{folder / file.name}: no such file, but {METADATA_FILE} names it")
         if verify and hash_file(folder / file.name) != file.sha256:
-            raise ValueError(f"{folder / file.name} is damaged or was replaced: its hash is not that in {METADATA_FILE}")
+            raise ValueError(
+                f"{folder / file.name} is damaged or was replaced: its hash is not that in {METADATA_FILE}"
+            )
     where = torch.device(device if description.device is None else description.device)
     output_names = list(description.outputs)
     programs = {

@@ -1,7 +1,10 @@
 """Translation of ``hydet::nms_padded`` to ONNX, whose suppression is batched and grouped too."""
 
-# mypy: ignore-errors  # the operators of onnxscript have no types
+# The operators of onnxscript are typed too narrowly for values that are known only in the graph.
+# mypy: ignore-errors
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from onnxscript import INT64
@@ -22,7 +25,7 @@ def nms_padded(boxes, scores, groups, valid, iou_threshold: float, max_outputs: 
     ``(B, N)``, from which ``TopK`` takes the best. It prefers the first of equal scores, as hydet does.
     """
     nothing = op.Constant(value_float=float("-inf"))
-    zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
+    zero, step = op.Constant(value_int=0), op.Constant(value_int=1)
     axis = op.Constant(value_ints=[1])
     ranking = op.CastLike(scores, nothing)
     if valid is not None:
@@ -30,8 +33,8 @@ def nms_padded(boxes, scores, groups, valid, iou_threshold: float, max_outputs: 
     by_group = op.Unsqueeze(ranking, axis)  # (B, 1, N)
     if groups is not None:
         flat = op.Reshape(groups, op.Constant(value_ints=[-1]))
-        count = op.Add(op.ReduceMax(op.Concat(flat, op.Constant(value_ints=[0]), axis=0), keepdims=0), one)
-        numbers = op.Reshape(op.Range(zero, count, one), op.Constant(value_ints=[1, -1, 1]))
+        count = op.Add(op.ReduceMax(op.Concat(flat, op.Constant(value_ints=[0]), axis=0), keepdims=0), step)
+        numbers = op.Reshape(op.Range(zero, count, step), op.Constant(value_ints=[1, -1, 1]))
         by_group = op.Where(op.Equal(op.Unsqueeze(groups, axis), numbers), by_group, nothing)  # (B, G, N)
     limit = op.Reshape(op.Cast(max_outputs, to=INT64.dtype), op.Constant(value_ints=[1]))
     selected = op.NonMaxSuppression(
@@ -50,4 +53,4 @@ def nms_padded(boxes, scores, groups, valid, iou_threshold: float, max_outputs: 
     return op.Where(is_filled, order, zero), counts
 
 
-TRANSLATIONS = {torch.ops.hydet.nms_padded.default: nms_padded}
+TRANSLATIONS: dict[Any, Any] = {torch.ops.hydet.nms_padded.default: nms_padded}

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from hydet._version import __version__
+
 from .capture import lower_ops
 from .description import ExportFormat
 from .inference_graph import INPUT_NAMES
@@ -44,14 +46,16 @@ def check_tools(format: ExportFormat) -> None:
         raise ImportError(
             f"format=onnx needs {', '.join(missing)}: pip install 'hydet[export]' (or the packages alone)"
         )
-    if format == "aoti" and platform.system() != "Windows" and not (shutil.which("g++") or shutil.which("c++")):
+    if (
+        format == "aoti"
+        and platform.system() != "Windows"
+        and not (shutil.which("g++") or shutil.which("c++"))
+    ):
         raise ValueError("format=aoti needs a C++ compiler: install g++, or export to torch_export or onnx")
 
 
 def versions_of(format: ExportFormat) -> dict[str, str]:
     """Return the versions of hydet and of the libraries that write a format."""
-    from hydet import __version__
-
     names = ("torch", "torchvision", *_PACKAGES[format])
     return {"hydet": __version__} | {name: importlib.import_module(name).__version__ for name in names}
 
@@ -96,7 +100,7 @@ def _write_onnx(program: ExportedProgram, path: Path, output_names: Sequence[str
             input_names=list(INPUT_NAMES),
             output_names=list(output_names),
             opset_version=OPSET,
-            custom_translation_table=dict(TRANSLATIONS),
+            custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
     assert exported is not None
@@ -118,7 +122,9 @@ def _name_sizes(outputs: Sequence[Any]) -> None:
         output.shape = onnx_ir.Shape(sizes)
 
 
-def open_program(path: Path, format: ExportFormat, device: torch.device, output_names: Sequence[str]) -> Program:
+def open_program(
+    path: Path, format: ExportFormat, device: torch.device, output_names: Sequence[str]
+) -> Program:
     """Open a file that ``write_program`` wrote.
 
     Args:

@@ -18,6 +18,7 @@ from hydet.config import ConfigError, explain
 __all__ = [
     "BENCHMARK_VALUES",
     "EVALUATE_VALUES",
+    "EXPORT_VALUES",
     "PREDICT_VALUES",
     "STORED_VALUES",
     "TRAIN_VALUES",
@@ -103,6 +104,14 @@ _SIDES = ValueType(
 _SCALES = ValueType(
     "a list of numbers above 0",
     lambda value: isinstance(value, list) and len(value) > 0 and all(_POSITIVE.accepts(v) for v in value),
+)
+_IMAGE_SIZES = ValueType(
+    "a list of pairs [height, width] in pixels",
+    lambda value: (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(v, list) and len(v) == 2 and all(map(_POSITIVE_COUNT.accepts, v)) for v in value)
+    ),
 )
 # No machine has processors for more worker processes.
 _WORKERS = _whole(0, 1024)
@@ -244,6 +253,18 @@ PREDICT_VALUES: Mapping[str, ValueType] = {
     "batch_size": _POSITIVE_COUNT,
     "value_range": _VALUE_RANGE.or_null(),
     "max_pixels": _POSITIVE_COUNT.or_null(),
+    "device": _TEXT,
+    "changes": _SECTION,
+    "allow": _NAMES,
+}
+
+EXPORT_VALUES: Mapping[str, ValueType] = {
+    "checkpoint": _PATH,
+    "verify": _VERIFY,
+    "format": _either("onnx", "torch_export", "aoti"),
+    "precision": _either("fp32", "bf16", "fp16"),
+    "sizes": _IMAGE_SIZES.or_null(),
+    "images": _PATH.or_null(),
     "device": _TEXT,
     "changes": _SECTION,
     "allow": _NAMES,

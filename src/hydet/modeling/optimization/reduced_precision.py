@@ -57,9 +57,7 @@ def _float32_layers(model: nn.Module) -> Iterator[nn.Module]:
                 yield from layer.modules()
 
 
-def _to_dtype(
-    module: nn.Module, args: tuple[Tensor, ...], *, dtype: torch.dtype
-) -> tuple[Tensor, ...]:
+def _to_dtype(module: nn.Module, args: tuple[Tensor, ...], *, dtype: torch.dtype) -> tuple[Tensor, ...]:
     return (args[0].to(dtype), *args[1:])
 
 

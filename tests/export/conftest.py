@@ -1,0 +1,115 @@
+"""A small RetinaNet, and small models of every architecture, with images for the comparison."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+import hydet
+from hydet.data.shapes import ShapesDataset
+from hydet.layers import ShapeSpec
+from hydet.modeling import (
+    Backbone,
+    Box2BoxTransform,
+    DefaultAnchorGenerator,
+    Matcher,
+    RetinaNet,
+    RetinaNetHead,
+)
+
+CLASSES = 3
+RESNET = ["backbone=r18_slim", "backbone.stem_out_channels=8", "backbone.res2_out_channels=8"]
+BOTTLENECKS = [
+    "backbone=r50_slim",
+    "backbone.stem_out_channels=8",
+    "backbone.width_per_group=4",
+    "backbone.res2_out_channels=16",
+]
+TRANSFORMER = [
+    "backbone=vitdet_b",
+    "backbone.img_size=128",
+    "+backbone.pretrain_img_size=128",
+    "backbone.embed_dim=16",
+    "backbone.depth=2",
+    "backbone.num_heads=2",
+    "backbone.window_size=2",
+    "backbone.window_block_indexes=[0]",
+    "model.backbone.square_pad=128",
+]
+
+
+class TinyBackbone(Backbone):
+    """Two levels from two strided convolutions."""
+
+    size_divisibility = 16
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 8, stride=8), nn.Conv2d(8, 8, 2, stride=2)
+
+    def output_shape(self):
+        return {"p3": ShapeSpec(channels=8, stride=8), "p4": ShapeSpec(channels=8, stride=16)}
+
+    def forward(self, x):
+        p3 = self.first(x).relu()
+        return {"p3": p3, "p4": self.second(p3).relu()}
+
+
+@functools.cache
+def _shapes():
+    dataset = ShapesDataset(num_images=3, seed=5, image_size=(96, 112), max_image_size=(128, 128))
+    return dataset.metadata, tuple(dataset[i].image for i in range(3))
+
+
+@pytest.fixture(scope="session")
+def metadata():
+    return _shapes()[0]
+
+
+@pytest.fixture(scope="session")
+def images():
+    return list(_shapes()[1])
+
+
+@pytest.fixture
+def retinanet():
+    """A RetinaNet on two convolutions, whose weights expect BGR."""
+    torch.manual_seed(0)
+    levels = [ShapeSpec(channels=8)] * 2
+    return RetinaNet(
+        backbone=TinyBackbone(),
+        head=RetinaNetHead(
+            input_shape=levels, num_classes=CLASSES, num_anchors=3, conv_dims=[8], prior_prob=0.3
+        ),
+        head_in_features=["p3", "p4"],
+        anchor_generator=DefaultAnchorGenerator(
+            sizes=[[16], [32]], aspect_ratios=[[0.5, 1.0, 2.0]], strides=[8, 16]
+        ),
+        box2box_transform=Box2BoxTransform(weights=(1.0,) * 4),
+        anchor_matcher=Matcher([0.4, 0.5], [0, -1, 1], allow_low_quality_matches=True),
+        num_classes=CLASSES,
+        pixel_mean=[100.0, 110.0, 120.0],
+        pixel_std=[50.0, 50.0, 50.0],
+        input_format="BGR",
+        test_score_thresh=0.2,
+    ).eval()
+
+
+def small_model(name):
+    """Build a model of an option of conf/model with random weights, which detect many objects."""
+    semantic = "panoptic" in name or "semantic" in name
+    backbone = RESNET
+    if "vitdet" in name:
+        backbone = TRANSFORMER
+    elif "c4" in name or "dc5" in name:
+        backbone = BOTTLENECKS
+    data = "shapes_panoptic" if semantic else "shapes_rotated" if "rotated" in name else "shapes"
+    torch.manual_seed(0)
+    model = hydet.instantiate(
+        hydet.compose(f"model={name}", f"data={data}", "size=slim", *backbone).model
+    ).eval()
+    for module in model.modules():
+        if hasattr(module, "test_score_thresh"):
+            module.test_score_thresh = 0.02
+    return model

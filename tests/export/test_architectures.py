@@ -1,0 +1,60 @@
+"""Every architecture in every format that can express it, for any number and size of images: ``nox -s export``.
+
+``export_model`` itself compares each file with the model, on single images and on a batch.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import hydet.conf
+from hydet.export import export_model, open_exported
+from hydet.export.agreement import Agreement
+from hydet.export.export_model import bounds_of
+
+from .conftest import small_model
+from .test_export_model import SUFFIX, as_inputs, needs
+
+ARCHITECTURES = sorted(p.stem for p in (Path(hydet.conf.__path__[0]) / "model").glob("*.yaml"))
+EXPORTED = [name for name in ARCHITECTURES if name != "mmdet" and not name.startswith("fast_rcnn")]
+SIZES = [(96, 128), (64, 70), (128, 100)]
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("format", ["torch_export", "onnx", "aoti"])
+@pytest.mark.parametrize("name", EXPORTED)
+def test_architecture_exports(name, format, metadata, images, tmp_path):
+    if format == "onnx" and "rotated" in name:
+        pytest.skip("ONNX has no operator for rotated boxes")
+    needs(format)
+    model = small_model(name)
+    path = tmp_path / f"model.{SUFFIX[format]}"
+    description = export_model(model, path, format=format, metadata=metadata, images=images)
+    assert bool(description.needs_hydet) == ("rotated" in name)
+    exported = open_exported(path)
+    for count in (1, 3):
+        for size in SIZES:
+            batch = [torch.randint(256, (3, *size), dtype=torch.uint8) for _ in range(count)]
+            agreement = Agreement(
+                bounds_of(model, "fp32"),
+                description.thresholds["score"],
+                description.thresholds["max_detections"],
+            )
+            with torch.no_grad():
+                agreement.add(model.inference(as_inputs(model, batch)), exported(as_inputs(exported, batch)))
+            agreement.check(f"{count} images of {size}")
+
+
+@pytest.mark.export
+@pytest.mark.parametrize(
+    ("format", "precision"), [("torch_export", "bf16"), ("torch_export", "fp16"), ("onnx", "fp16")]
+)
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn_fpn"])
+def test_half_precision(name, format, precision, metadata, images, tmp_path):
+    needs(format)
+    path = tmp_path / f"model.{SUFFIX[format]}"
+    export_model(
+        small_model(name), path, format=format, metadata=metadata, images=images, precision=precision
+    )
+    assert open_exported(path).description.precision == precision
