@@ -30,6 +30,7 @@ DESCRIPTIONS = {
     "interop": "weights of other libraries, mmdet",
     "engine": "loop, callbacks, checkpoints",
     "config": "compose, instantiate",
+    "export": "ONNX, torch.export, AOTInductor",
     "runs": "build a run, open a checkpoint",
     "cli": "train, evaluate, predict",
 }

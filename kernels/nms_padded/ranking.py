@@ -28,6 +28,8 @@ def check_batch(
             )
     if valid is not None and valid.dtype != torch.bool:
         raise TypeError(f"valid must be bool, got {valid.dtype}")
+    if torch.compiler.is_exporting():
+        return  # the number of outputs may be known only when the program runs
     if max_outputs is not None and max_outputs < 0:
         raise ValueError(f"max_outputs must not be negative, got {max_outputs}")
 

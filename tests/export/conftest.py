@@ -8,6 +8,7 @@ from torch import nn
 
 import hydet
 from hydet.data.shapes import ShapesDataset
+from hydet.export import export_model
 from hydet.layers import ShapeSpec
 from hydet.modeling import (
     Backbone,
@@ -19,6 +20,7 @@ from hydet.modeling import (
 )
 
 CLASSES = 3
+SIZE = (96, 128)
 RESNET = ["backbone=r18_slim", "backbone.stem_out_channels=8", "backbone.res2_out_channels=8"]
 BOTTLENECKS = [
     "backbone=r50_slim",
@@ -72,9 +74,8 @@ def images():
     return list(_shapes()[1])
 
 
-@pytest.fixture
-def retinanet():
-    """A RetinaNet on two convolutions, whose weights expect BGR."""
+def make_retinanet():
+    """Build a RetinaNet on two convolutions, whose weights expect BGR, with random weights."""
     torch.manual_seed(0)
     levels = [ShapeSpec(channels=8)] * 2
     return RetinaNet(
@@ -94,6 +95,33 @@ def retinanet():
         input_format="BGR",
         test_score_thresh=0.2,
     ).eval()
+
+
+@pytest.fixture
+def retinanet():
+    return make_retinanet()
+
+
+@pytest.fixture(scope="session")
+def exported_folder(tmp_path_factory, metadata, images):
+    """Function that exports ``retinanet`` once per format, and returns the folder."""
+
+    @functools.cache
+    def export(format):
+        folder = tmp_path_factory.mktemp(format)
+        resize = {"name": "shortest_edge", "short": 96, "max_size": 128}
+        export_model(
+            make_retinanet(),
+            folder / ("model.onnx" if format == "onnx" else "model.pt2"),
+            format=format,
+            metadata=metadata,
+            images=images[:2],
+            resize=resize,
+            sizes=[SIZE],
+        )
+        return folder
+
+    return export
 
 
 def small_model(name):

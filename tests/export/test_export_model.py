@@ -2,16 +2,21 @@
 
 import json
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from hydet.export import ExportMismatchError, export_model, open_exported
 from hydet.export.agreement import BOUNDS, Agreement
 from hydet.export.inference_graph import InferenceGraph
 
-SIZE = (96, 128)
+from .conftest import SIZE
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
 SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "aoti": "pt2"}
 
 
@@ -36,17 +41,15 @@ def assert_equal(outputs, expected):
 
 
 @pytest.mark.parametrize("format", ["onnx", pytest.param("torch_export", marks=pytest.mark.export)])
-def test_exported_model_gives_the_results_of_the_model(format, retinanet, metadata, images, tmp_path):
+def test_exported_model_gives_the_results_of_the_model(
+    format, retinanet, metadata, images, exported_folder, tmp_path
+):
     needs(format)
+    shutil.copytree(exported_folder(format), tmp_path, dirs_exist_ok=True)
     path = tmp_path / f"model.{SUFFIX[format]}"
-    resize = {"name": "shortest_edge", "short": 96, "max_size": 128}
-    description = export_model(
-        retinanet, path, format=format, metadata=metadata, images=images, resize=resize, sizes=[SIZE]
-    )
-    assert description.check["detections"] > 20 and description.needs_hydet == ()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["metadata.json", path.name]
-
     exported = open_exported(path)
+    assert exported.description.check["detections"] > 20 and exported.description.needs_hydet == ()
     assert exported.tasks == ("box",) and exported.input_format == "RGB" and exported.metadata == metadata
     assert exported.build_mapper().transforms[0].max_size == 128
     batch = [images[0][:, :96, :112], images[1][:, :80, :100]]
@@ -143,3 +146,24 @@ def test_files_that_are_no_export_are_named(tmp_path):
         (tmp_path / "metadata.json").write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             open_exported(tmp_path)
+
+
+def test_the_example_runs_without_hydet_and_torch(images, exported_folder, tmp_path):
+    needs("onnx")
+    path = exported_folder("onnx") / "model.onnx"
+    image = images[0][:, :96]
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "image.png")
+    code = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__'); "
+        "assert not {'torch', 'hydet'} & set(sys.modules)"
+    )
+    names = [str(path), "image.png", "drawn.png"]
+    arguments = [*names, "--threshold", "0.2", "--json", "results.json"]
+    subprocess.run([sys.executable, "-c", code, str(EXAMPLE), *arguments], cwd=tmp_path, check=True)
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    instances = open_exported(path)([{"image": image}])[0]["instances"]
+    torch.testing.assert_close(torch.tensor(results["boxes"]), instances.pred_boxes.tensor)
+    torch.testing.assert_close(torch.tensor(results["scores"]), instances.scores)
+    assert results["classes"] == instances.pred_classes.tolist()
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        assert drawn.size == (image.shape[2], image.shape[1])

@@ -90,8 +90,10 @@ def export_model(
     check_tools(format)
     _check_folder(path)
     exported = copy.deepcopy(model).eval()
-    fold_norms(exported)
-    if precision != "fp32":
+    if (
+        precision != "fp32"
+    ):  # in float32, the graph stays bit by bit that of the model; runtimes fold norms themselves
+        fold_norms(exported)
         to_reduced_precision(exported, _DTYPES[precision])
     graph = InferenceGraph(exported)
     for height, width in sizes or ():

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from hydet.modeling.selection.suppression import (
-    _suppress_flat,
     clip_to_images,
     select_boxes,
     suppress,
@@ -19,19 +18,6 @@ def candidates(images, count):
         torch.randint(0, 3, (images, count)),
         torch.rand(images, count) > 0.2,
     )
-
-
-@pytest.mark.parametrize(("images", "count"), [(0, 5), (2, 0), (1, 1), (3, 60)])
-@pytest.mark.parametrize("limit", [-1, 0, 7, 1000])
-def test_padded_and_flat_suppression_agree(images, count, limit):
-    boxes, scores, groups, valid = candidates(images, count)
-    order, counts = suppress(boxes, scores, groups, valid, 0.4, limit)
-    width = count if limit < 0 else min(limit, count)
-    other, others = _suppress_flat(boxes, scores, groups, valid, 0.4, width)
-    assert order.shape == other.shape == (images, width)
-    assert torch.equal(counts, others)
-    for i, n in enumerate(counts.tolist()):
-        assert torch.equal(order[i, :n], other[i, :n])
 
 
 def test_invalid_candidates_are_neither_selected_nor_suppress():

@@ -107,6 +107,7 @@ def select_region_boxes(
     max_detections: int,
     min_box_size: float = 0.0,
     class_agnostic_nms: bool = False,
+    count_exported: bool = False,
 ) -> SelectedBoxes:
     """Select detections among the regions of a batch; regions with a non-finite number give none.
 
@@ -123,6 +124,7 @@ def select_region_boxes(
         max_detections: number of detections per image; negative for all.
         min_box_size: see ``select_class_boxes``.
         class_agnostic_nms: see ``select_class_boxes``.
+        count_exported: count the pairs in a program of ``torch.export``, which then has sizes that depend on data.
 
     Returns:
         See ``select_class_boxes``.
@@ -131,6 +133,7 @@ def select_region_boxes(
     valid = boxes.isfinite().all(dim=3).all(dim=2) & scores.isfinite().all(dim=2)
     if counts is not None:
         valid &= is_filled(counts, valid.shape[1])
+    is_counted = not torch.compiler.is_compiling() or (count_exported and torch.compiler.is_exporting())
     return select_class_boxes(
         boxes,
         scores[..., :-1],
@@ -139,7 +142,7 @@ def select_region_boxes(
         score_threshold=score_threshold,
         nms_threshold=nms_threshold,
         max_detections=max_detections,
-        max_candidates=MAX_CANDIDATES if torch.compiler.is_compiling() else None,
+        max_candidates=None if is_counted else MAX_CANDIDATES,
         min_box_size=min_box_size,
         class_agnostic_nms=class_agnostic_nms,
     )
@@ -300,6 +303,7 @@ def _select(
         max_detections=topk_per_image,
         min_box_size=min_box_size,
         class_agnostic_nms=class_agnostic_nms,
+        count_exported=True,
     )
     results = to_instances(selected, image_shapes)
     region_rows = selected.indices // num_classes  # (N, K)
