@@ -15,11 +15,8 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
-<<<<<<< HEAD
     "docs/large_images_and_videos.md",
-=======
     "docs/export.md",
->>>>>>> bb37e5c (export: docs, an example without hydet and torch, and tests in a session of their own)
     "docs/mmdet.md",
     "docs/speed.md",
 ]
