@@ -7,12 +7,22 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+import hydet.interop
+
 TREE = Path(__file__).parents[2] / "conf" / "experiment"
 
 
 def test_every_published_configuration_has_a_file_and_every_file_is_one(recipes):
     files = {str(p.relative_to(TREE).with_suffix("")) for p in TREE.rglob("*.yaml")}
     assert {f for f in files if not f.startswith("common/")} == {recipe.name for recipe in recipes}
+
+
+def test_every_recipe_of_the_catalog_is_a_published_configuration(recipes):
+    published = {recipe.name: recipe.config for recipe in recipes}  # composed from experiment=NAME
+    for r in hydet.interop.recipes().values():
+        assert r.overrides == (f"experiment={r.name}",) and "_target_" in published[r.name].model
+    missing = published.keys() - hydet.interop.recipes().keys()
+    assert missing == {"new_baselines/mask_rcnn_R_50_FPN_50ep_LSJ"}  # no file of it was published
 
 
 @pytest.mark.filterwarnings("ignore:.*federated loss")

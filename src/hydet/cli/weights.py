@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -20,7 +21,7 @@ from hydet.runs.weights_summary import ModuleSummary, WeightsSummary, summarize_
 from .command import printable, run_plain_command
 from .printing import print_lines
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 # Published number -> head of its column.
 _COLUMNS: Mapping[str, str] = {
@@ -51,7 +52,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; --help shows the usage")
 
 
-def _build_parser() -> _Parser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _Parser(
         prog="python -m src.weights",
         description="List published recipes, and download, inspect or convert weights.",
@@ -89,7 +91,7 @@ def _build_parser() -> _Parser:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    options = _build_parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     console = OutputConsole()
     if options.command == "list":
         _list(console, options.pattern)
@@ -173,7 +175,7 @@ def _describe_model(summary: WeightsSummary) -> str:
         return f"a backbone, init_from= loads it: {' '.join(summary.overrides)}"
     if summary.model is None:
         return "not known; `convert` takes it as model=... backbone=..., and init_from= loads what fits"
-    return " ".join([summary.model, *summary.overrides])
+    return f"{summary.model} {shlex.join(summary.overrides)}".rstrip()
 
 
 def _list_shapes(module: ModuleSummary) -> str:
