@@ -34,9 +34,10 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 import hydet
 from hydet.interop import read_foreign, torchvision_detection
+from hydet.interop.coco_names import coco_names
 
 C = 32  # channels of slim models
-CATEGORIES = torchvision_detection._coco_names()  # id -> name
+CATEGORIES = coco_names()  # id -> name
 UNUSED = [i for i in range(91) if i not in CATEGORIES]
 
 

@@ -72,6 +72,7 @@ def convert(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, object
         tensors: content of the state dict.
         meta: not used, since files of torchvision and timm hold nothing else.
     """
+    overrides: list[str] | None
     if SWIN_TABLE in tensors:
         rules, overrides = SWIN_RULES, _swin_overrides(tensors)
     elif _is_regnet(tensors):

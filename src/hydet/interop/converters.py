@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from . import caffe2, classification, torchvision_detection
+from . import caffe2, classification, mmdet_weights, torchvision_detection
 from .foreign import ForeignWeights
 
 __all__ = ["CONVERTERS", "Converter"]
@@ -35,4 +35,4 @@ class Converter(Protocol):
 
 
 # The first converter that fits is used; weights that none fits keep their names.
-CONVERTERS: tuple[Converter, ...] = (caffe2, torchvision_detection, classification)
+CONVERTERS: tuple[Converter, ...] = (caffe2, torchvision_detection, mmdet_weights, classification)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from hydet.data import DataError
 
+from .coco_names import coco_names
+from .dense_layout import add_zero_biases, sizes_before_ratios, subnet_widths
 from .foreign import ForeignModel, ForeignWeights
 from .resnet_layout import IMAGENET_PIXELS, batch_norm, resnet_overrides, resnet_rules
 from .translation import (
@@ -22,7 +24,6 @@ from .translation import (
     Translation,
     count_children,
     shifted,
-    sizes_before_ratios,
     take_rows,
     translate,
 )
@@ -157,7 +158,7 @@ def _convert_rcnn(translation: Translation, tensors: Mapping[str, Tensor]) -> Fo
     has_masks = "roi_heads.mask_head.predictor.weight" in ours
     has_keypoints = "roi_heads.keypoint_head.score_lowres.weight" in ours
     is_coco = num_rows == NUM_COCO_IDS or (has_keypoints and num_rows == 2)
-    names = _coco_names() if num_rows == NUM_COCO_IDS else {}
+    names = coco_names() if num_rows == NUM_COCO_IDS else {}
     rows = list(names) or list(range(1, num_rows))
     for name, tensor in list(ours.items()):
         if name.startswith("roi_heads.box_predictor.cls_score."):
@@ -184,7 +185,7 @@ def _convert_rcnn(translation: Translation, tensors: Mapping[str, Tensor]) -> Fo
         "model.roi_heads.box_predictor.test_min_box_size=0.01",
         *_box_head_overrides(ours),
     ]
-    if len(rows) != (1 if has_keypoints else len(_coco_names())):
+    if len(rows) != (1 if has_keypoints else len(coco_names())):
         overrides.append(f"num_classes={len(rows)}")
     if not is_first_version:
         overrides.append(f"model.proposal_generator.head.conv_dims={[-1] * _rpn_convs(tensors)}")
@@ -265,7 +266,7 @@ def _convert_dense(translation: Translation, tensors: Mapping[str, Tensor]) -> F
     is_fcos = "head.ctrness.weight" in ours
     num_anchors = ours["head.bbox_pred.weight"].shape[0] // 4
     num_rows = ours["head.cls_score.weight"].shape[0] // num_anchors
-    names = _coco_names() if num_rows == NUM_COCO_IDS else {}
+    names = coco_names() if num_rows == NUM_COCO_IDS else {}
     rows = list(names) or list(range(num_rows))
     for kind in ("weight", "bias"):
         scores = ours[f"head.cls_score.{kind}"].unflatten(0, (num_anchors, num_rows))[:, rows]
@@ -275,23 +276,23 @@ def _convert_dense(translation: Translation, tensors: Mapping[str, Tensor]) -> F
         ours[f"head.cls_score.{kind}"] = scores.flatten(0, 1)
         ours[f"head.bbox_pred.{kind}"] = deltas.flatten(0, 1)
     has_norm = "head.cls_subnet.1.weight" in ours
-    convs = [ours[f"head.cls_subnet.{i}.weight"] for i in _conv_indices(ours, 3 if has_norm else 2)]
+    convs = subnet_widths(ours)
     if has_norm:
-        _add_zero_biases(ours)
+        add_zero_biases(ours)
     elif num_rows == NUM_COCO_IDS:
         _absorb_zero_eps(ours)
-    in_feature = "p5" if ours["backbone.top_block.p6.weight"].shape[1] == convs[0].shape[1] else "res5"
+    in_feature = "p5" if ours["backbone.top_block.p6.weight"].shape[1] == convs[0] else "res5"
     overrides = [
         "model=fcos" if is_fcos else "model=retinanet",
         "data=coco_instance",
         *_pyramid_overrides(tensors),
-        f"size.dense_conv_dims={[conv.shape[0] for conv in convs]}",
+        f"size.dense_conv_dims={convs}",
         f"model.backbone.top_block.in_feature={in_feature}",
         f"model.head.norm={'GN' if has_norm else 'null'}",
         "model.test_clip_boxes=true",
         *(FCOS_OVERRIDES if is_fcos else RETINANET_OVERRIDES),
     ]
-    if len(rows) != len(_coco_names()):
+    if len(rows) != len(coco_names()):
         overrides.append(f"num_classes={len(rows)}")
     return ForeignModel(tuple(overrides), tuple(names.values()))
 
@@ -307,21 +308,6 @@ FCOS_OVERRIDES = (
 )
 
 
-def _conv_indices(ours: Mapping[str, Tensor], step: int) -> list[int]:
-    indices: list[int] = []
-    while f"head.cls_subnet.{len(indices) * step}.weight" in ours:
-        indices.append(len(indices) * step)
-    return indices
-
-
-def _add_zero_biases(ours: dict[str, Tensor]) -> None:
-    """Add the biases that convolutions before a norm have in hydet's heads, and in torchvision's FCOS."""
-    for subnet in ("cls_subnet", "bbox_subnet"):
-        for i in _conv_indices(ours, 3):
-            weight = ours[f"head.{subnet}.{i}.weight"]
-            ours.setdefault(f"head.{subnet}.{i}.bias", weight.new_zeros(weight.shape[0]))
-
-
 def _absorb_zero_eps(ours: dict[str, Tensor]) -> None:
     """Subtract the epsilon of frozen norms from their variances.
 
@@ -331,11 +317,3 @@ def _absorb_zero_eps(ours: dict[str, Tensor]) -> None:
     for name in [n for n in ours if n.startswith(BOTTOM_UP) and n.endswith(".norm.running_var")]:
         if f"{name.removesuffix('running_var')}num_batches_tracked" not in ours:
             ours[name] = ours[name] - FROZEN_EPS
-
-
-def _coco_names() -> dict[int, str]:
-    """Return the names of the 80 COCO categories that are used, by id."""
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
-
-    names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-    return {i: name for i, name in enumerate(names) if name not in ("__background__", "N/A")}

@@ -1,4 +1,4 @@
-"""Translation of the names in a state dict by rules, and of the order of classes and anchors in predictors."""
+"""Translation of the names in a state dict by rules."""
 
 from __future__ import annotations
 
@@ -68,14 +68,3 @@ def take_rows(tensor: Tensor, rows: Sequence[int], values_per_row: int = 1) -> T
     """Select and order the rows of a predictor, each of which has ``values_per_row`` outputs."""
     split: Tensor = tensor.unflatten(0, (-1, values_per_row))
     return split[list(rows)].flatten(0, 1)
-
-
-def sizes_before_ratios(tensor: Tensor, num_ratios: int) -> Tensor:
-    """Reorder the outputs of a dense head from anchors ordered by (ratio, size) to anchors ordered by (size, ratio).
-
-    Args:
-        tensor: ``(num_ratios * num_sizes, V, ...)``, V outputs per anchor.
-        num_ratios: aspect ratios per size.
-    """
-    split: Tensor = tensor.unflatten(0, (num_ratios, -1))
-    return split.transpose(0, 1).flatten(0, 1)

@@ -130,3 +130,10 @@ def test_partial_top_block_gets_the_channels_of_its_input(in_feature, channels, 
         bottom_up=pooling_backbone(a=4, b=8), in_features=["a", "b"], out_channels=8, top_block=top_block
     )
     assert pyramid.top_block.in_channels == channels
+
+
+def test_p7_can_be_computed_from_p6_without_activation():
+    block, x = LastLevelP6P7(in_channels=2, out_channels=2, activate_p6=False), torch.randn(1, 2, 8, 8)
+    p6, p7 = block(x)
+    assert (p6 < 0).any()
+    torch.testing.assert_close(p7, block.p7(p6))

@@ -169,3 +169,16 @@ def test_boxes_are_clipped_before_the_suppression_on_request(make_dense, dense_b
         limits = torch.tensor([width, height] * 2)
         assert len(clipped) > 0 and (clipped.pred_boxes.tensor <= limits).all()
         assert (free.pred_boxes.tensor > limits).any()
+
+
+@torch.no_grad()
+def test_empty_boxes_leave_room_for_others_on_request(make_dense, dense_batch):
+    counts = []
+    for drops in (False, True):
+        model = make_dense(test_clip_boxes=True, test_drop_empty_boxes=drops, test_score_thresh=0.0).eval()
+        model.max_detections_per_image = 30
+        model.head.bbox_pred.bias.copy_(torch.tensor([-3.0, 0, 0, 0]).repeat(model.head.num_anchors))
+        results = [result["instances"] for result in model.inference(dense_batch((2, 3)))]
+        counts.append([len(result) for result in results])
+    assert all(more >= fewer for fewer, more in zip(*counts, strict=True))
+    assert sum(counts[1]) == 60 > sum(counts[0])

@@ -167,12 +167,16 @@ class LastLevelP6P7(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of both levels.
         in_feature: name of the input feature.
+        activate_p6: compute P7 from the ReLU of P6, as in the paper.
 
     Source: Lin et al. 2017 (arXiv:1708.02002), footnote 2.
     """
 
-    def __init__(self, *, in_channels: int, out_channels: int, in_feature: str = "res5") -> None:
+    def __init__(
+        self, *, in_channels: int, out_channels: int, in_feature: str = "res5", activate_p6: bool = True
+    ) -> None:
         super().__init__()
+        self.activate_p6 = activate_p6
         self.num_levels = 2
         self.in_feature = in_feature
         self.in_channels = in_channels
@@ -184,7 +188,7 @@ class LastLevelP6P7(nn.Module):
     def forward(self, c5: Tensor) -> list[Tensor]:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)`` and ``(N, out_channels, H / 4, W / 4)``."""
         p6 = self.p6(c5)
-        return [p6, self.p7(F.relu(p6))]
+        return [p6, self.p7(F.relu(p6) if self.activate_p6 else p6)]
 
 
 def check_doubling(what: str, strides: Sequence[int]) -> None:

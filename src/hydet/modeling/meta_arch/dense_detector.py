@@ -57,6 +57,8 @@ class DenseDetector(MetaArchitecture):
         max_detections_per_image: number of detections with the highest scores; negative for all.
         test_clip_boxes: clip boxes to the image before the suppression, as torchvision and mmdet do. Post-processing
             clips them in any case.
+        test_drop_empty_boxes: drop boxes without area before the suppression, as mmdet does. Post-processing drops them
+            in any case, but there they count for ``max_detections_per_image``.
         initial_loss_normalizer: first value of ``loss_normalizer``. It should be about the number of positive anchors
             in a batch: a running mean that started near 0 would make the losses of the first steps explode.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
@@ -96,6 +98,7 @@ class DenseDetector(MetaArchitecture):
         test_nms_thresh: float,
         max_detections_per_image: int,
         test_clip_boxes: bool = False,
+        test_drop_empty_boxes: bool = False,
         initial_loss_normalizer: float,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
@@ -121,6 +124,7 @@ class DenseDetector(MetaArchitecture):
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
         self.test_clip_boxes = test_clip_boxes
+        self.test_drop_empty_boxes = test_drop_empty_boxes
         self.initial_loss_normalizer = initial_loss_normalizer
         self.register_buffer("loss_normalizer", torch.tensor(initial_loss_normalizer), persistent=False)
         self._step_count: StepCount | None = None
@@ -377,9 +381,13 @@ class DenseDetector(MetaArchitecture):
         boxes = self.box2box_transform.apply_deltas(torch.cat(top_deltas, dim=1), torch.cat(sources, dim=1))
         if self.test_clip_boxes:
             boxes = clip_to_images(boxes, image_sizes)
+        all_scores = torch.cat(top_scores, dim=1)
+        if self.test_drop_empty_boxes:
+            is_filled = (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
+            all_scores = torch.where(is_filled, all_scores, -torch.inf)
         return select_labeled_boxes(
             boxes,
-            torch.cat(top_scores, dim=1),
+            all_scores,
             torch.cat(classes, dim=1),
             score_threshold=self.test_score_thresh,
             nms_threshold=self.test_nms_thresh,

@@ -51,6 +51,7 @@ class RetinaNet(DenseDetector):
         test_nms_thresh: IoU above which the lower-scoring one of two detections of a class is dropped.
         max_detections_per_image: number of detections with the highest scores; negative for all.
         test_clip_boxes: clip boxes to the image before the suppression; see ``DenseDetector``.
+        test_drop_empty_boxes: drop boxes without area before the suppression; see ``DenseDetector``.
         pixel_mean: mean per channel; see ``MetaArchitecture``.
         pixel_std: standard deviation per channel; see ``MetaArchitecture``.
         vis_period: log an image every ``vis_period`` training steps; 0 disables.
@@ -81,6 +82,7 @@ class RetinaNet(DenseDetector):
         test_nms_thresh: float = 0.5,
         max_detections_per_image: int = 100,
         test_clip_boxes: bool = False,
+        test_drop_empty_boxes: bool = False,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         vis_period: int = 0,
@@ -98,6 +100,7 @@ class RetinaNet(DenseDetector):
             test_nms_thresh=test_nms_thresh,
             max_detections_per_image=max_detections_per_image,
             test_clip_boxes=test_clip_boxes,
+            test_drop_empty_boxes=test_drop_empty_boxes,
             initial_loss_normalizer=100.0,  # the usual number of positive anchors; any value not close to 0 would do
             pixel_mean=pixel_mean,
             pixel_std=pixel_std,
