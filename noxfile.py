@@ -93,7 +93,7 @@ def weights(session: nox.Session) -> None:
 def export(session: nox.Session) -> None:
     """Export every architecture in every format and compare the files with the models, about three hours of one core."""
     session.install("-e", ".[test]")
-    session.run("pytest", *PARALLEL, "-m", "export", "tests/export", *session.posargs)
+    session.run("pytest", *PARALLEL, "-m", "export", "tests/export", "tests/runs", *session.posargs)
 
 
 @nox.session

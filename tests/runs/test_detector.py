@@ -182,3 +182,24 @@ def test_evaluation_refuses_data_and_settings_that_do_not_fit(tiny_checkpoint, d
         loaded.evaluate(other)
     with pytest.raises(ConfigError, match="without a config"):
         detector.evaluate("shapes")
+
+
+@pytest.mark.export
+def test_exported_models_predict_the_same(tiny_checkpoint, tmp_path, detector):
+    changes = {"test_score_thresh": 0.0, "test_topk_candidates": 20}
+    loaded = hydet.load(tiny_checkpoint, device="cpu", model=changes)
+    path = tmp_path / "model.pt2"
+    description = loaded.export(path, format="torch_export")
+    assert description.format == "torch_export"
+    exported = hydet.load(path, device="cpu")
+    assert exported.class_names == loaded.class_names and exported.origin == str(path)
+    pixels = torch.randint(0, 256, (3, 40, 32), dtype=torch.uint8)
+    expected, result = loaded.predict(pixels)[0], exported.predict(pixels)[0]
+    assert len(result) == len(expected) > 0
+    torch.testing.assert_close(result.boxes, expected.boxes, atol=1e-2, rtol=0)
+    torch.testing.assert_close(result.scores, expected.scores, atol=1e-4, rtol=0)
+    with pytest.raises(ConfigError, match="cannot be changed"):
+        hydet.load(path, model={"test_score_thresh": 0.5})
+    for cannot in (exported, detector):
+        with pytest.raises(ConfigError, match="only a model with a config"):
+            cannot.export(tmp_path / "again.pt2", format="torch_export")

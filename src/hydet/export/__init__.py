@@ -3,7 +3,7 @@
 from .agreement import ExportMismatchError
 from .description import METADATA_FILE, Description, ExportedFile, ExportFormat, Precision
 from .export_model import export_model
-from .exported_model import ExportedModel, open_exported
+from .exported_model import ExportedModel, is_exported, open_exported
 
 __all__ = [
     "METADATA_FILE",
@@ -14,5 +14,6 @@ __all__ = [
     "ExportedModel",
     "Precision",
     "export_model",
+    "is_exported",
     "open_exported",
 ]

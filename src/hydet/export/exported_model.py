@@ -18,9 +18,9 @@ from hydet.modeling.protocols import Task
 from hydet.structures import Instances, Losses, ModelInput, ModelOutput, SemanticScores
 
 from .description import METADATA_FILE, Description, read_description
-from .programs import Program, open_program
+from .programs import SUFFIXES, Program, open_program
 
-__all__ = ["ExportedModel", "open_exported"]
+__all__ = ["ExportedModel", "is_exported", "open_exported"]
 
 
 class ExportedModel:
@@ -234,6 +234,24 @@ def open_exported(
         for file in description.files
     }
     return ExportedModel(description, programs, where)
+
+
+def is_exported(path: str | Path) -> bool:
+    """Return True for the file or the folder of an exported model, without reading the graph.
+
+    A file that ends like an exported one also counts if its ``metadata.json`` is missing, so that ``open_exported`` says so.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if path.is_file() and path.suffix in SUFFIXES.values():
+        return True
+    if not (path.is_dir() and (folder / METADATA_FILE).is_file()):
+        return False
+    try:
+        read_description(folder / METADATA_FILE)
+    except ValueError:  # such as a checkpoint, whose folder has a file of this name too
+        return False
+    return True
 
 
 def hash_file(path: Path) -> str:

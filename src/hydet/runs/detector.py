@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,13 +23,17 @@ from hydet.data import (
     RecordSource,
     as_detection_dataset,
 )
+from hydet.data.images.reading import MAX_PIXELS
 from hydet.data.images.value_range import ValueRange
+from hydet.engine import select_device
 from hydet.engine.checkpoint_search import VerifyHashes
+from hydet.export import Description, ExportFormat, Precision, is_exported, open_exported
 from hydet.modeling import InferenceMode
 
 from .build import build_mapper
 from .changes import expand_changes
 from .evaluation_run import check_evaluation, evaluate_detector
+from .export_run import export_detector
 from .open_checkpoint import LoadedDetector, faults_of
 from .open_weights import open_detector
 from .prediction import Prediction, PredictsImages, build_image_reader, predict_images
@@ -64,8 +69,9 @@ def load(
 
     Args:
         source: a checkpoint; the output folder of a run, which stands for its last checkpoint; a weight file of another
-            library or its address; or the name of a published recipe, such as
-            ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"``. See ``docs/weights.md``.
+            library or its address; the name of a published recipe, such as
+            ``"COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x"`` (see ``docs/weights.md``); or an exported model, whose
+            folder also holds ``metadata.json``.
         device: ``"auto"`` selects CUDA if available and the CPU otherwise; or ``"cpu"``, ``"cuda:1"``, ...
         inference: ``"fast"``, ``"exact"`` or ``"bf16"``; see :func:`hydet.optimize`.
         compile: compile the tensor core of the model; pays off for many images of few sizes.
@@ -90,16 +96,26 @@ def load(
         >>> detector = hydet.load("runs/a", model={"roi_heads.box_predictor.test_nms_thresh": 0.6})
         >>> detector.predict("photo.jpg")[0].plot()
     """
-    loaded = open_detector(
+    if is_exported(source):
+        if changes or compile:
+            raise ConfigError(f"{source}: an exported model cannot be changed or compiled; export it again")
+        model = open_exported(source, device=select_device(device), verify=verify not in (False, "off"))
+        read = ImageReader(value_range=value_range or "auto", max_pixels=max_pixels or MAX_PIXELS)
+        return Detector(model, model.build_mapper(), model.metadata, read=read, origin=str(source))
+    open_as = partial(
+        open_detector,
         source,
         device=device,
         allowed=allow,
         changes=expand_changes(changes),
         verify=verify,
-        inference=inference,
-        compile=compile,
     )
-    return Detector.from_loaded(loaded, value_range=value_range, max_pixels=max_pixels)
+    return Detector.from_loaded(
+        open_as(inference=inference, compile=compile),
+        value_range=value_range,
+        max_pixels=max_pixels,
+        open_exact=partial(open_as, inference="exact"),
+    )
 
 
 class Detector:
@@ -116,6 +132,8 @@ class Detector:
         metadata: names of the classes, and their ids in COCO files.
         read: settings for reading image files.
         loaded: the checkpoint that the model came from, if any.
+        open_exact: opens the same model in its exact form, which :meth:`export` writes.
+        origin: where the model came from, for messages; by default as ``loaded`` states it.
     """
 
     def __init__(
@@ -126,12 +144,16 @@ class Detector:
         *,
         read: ImageReader | None = None,
         loaded: LoadedDetector | None = None,
+        open_exact: Callable[[], LoadedDetector] | None = None,
+        origin: str = "",
     ) -> None:
         self.model = model
         self.mapper = mapper
         self.metadata = metadata
         self.read = ImageReader() if read is None else read
         self.loaded = loaded
+        self._open_exact = open_exact
+        self._origin = origin
 
     @classmethod
     def from_loaded(
@@ -140,6 +162,7 @@ class Detector:
         *,
         value_range: ValueRange | None = None,
         max_pixels: int | None = None,
+        open_exact: Callable[[], LoadedDetector] | None = None,
     ) -> Detector:
         """Wrap an open checkpoint.
 
@@ -147,6 +170,7 @@ class Detector:
             loaded: the checkpoint.
             value_range: see :func:`load`.
             max_pixels: see :func:`load`.
+            open_exact: see :class:`Detector`.
 
         Raises:
             ConfigError: if the transforms of the config cannot be built.
@@ -155,7 +179,7 @@ class Detector:
         with faults_of(loaded.checkpoint):
             mapper = build_mapper(loaded.config, loaded.model, training=False, labeled=False)
             read = build_image_reader(loaded.config, reading)
-        return cls(loaded.model, mapper, loaded.metadata, read=read, loaded=loaded)
+        return cls(loaded.model, mapper, loaded.metadata, read=read, loaded=loaded, open_exact=open_exact)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -165,7 +189,7 @@ class Detector:
     @property
     def origin(self) -> str:
         """Where the model came from, such as ``"runs/a/checkpoints/step_00000350 (step 350)"``; may be empty."""
-        return "" if self.loaded is None else self.loaded.origin
+        return self._origin if self.loaded is None else self.loaded.origin
 
     def naming_faults(self) -> AbstractContextManager[None]:
         """Return a context in which errors of the model name the checkpoint whose config built it."""
@@ -296,6 +320,40 @@ class Detector:
             progress=progress,
         )
         return evaluation.metrics
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        format: ExportFormat,
+        precision: Precision = "fp32",
+        sizes: Sequence[tuple[int, int]] | None = None,
+        images: str | None = None,
+    ) -> Description:
+        """Write the model as a file of another runtime, with ``metadata.json`` beside it; see ``docs/export.md``.
+
+        The file is compared with the model on images before it gets its name. :func:`hydet.load` opens it.
+
+        Args:
+            path: the new file, which ends in ``.onnx``, or in ``.pt2`` for the other formats.
+            format: ``"onnx"``, ``"torch_export"`` or ``"aoti"``.
+            precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``, of the backbone and the heads.
+            sizes: (height, width) of the images that the graph takes, one file per size; None for any size.
+            images: file, folder or pattern of images for the comparison; by default generated images of shapes.
+
+        Returns:
+            The content of ``metadata.json``.
+
+        Raises:
+            ConfigError: if the model did not come from :func:`hydet.load`, or is an exported model already.
+            ValueError: if an argument is wrong, or the format cannot express the model.
+        """
+        if self._open_exact is None:
+            raise ConfigError("only a model with a config, which hydet.load has opened, can be exported")
+        # The fast forms have other weights, so the model is opened again.
+        return export_detector(
+            self._open_exact(), Path(path), format=format, precision=precision, sizes=sizes, images=images
+        )
 
     def _results(
         self,
