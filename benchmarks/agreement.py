@@ -2,12 +2,14 @@
 
     python benchmarks/agreement.py
     python benchmarks/agreement.py --models fcos --images 40 --modes fast
+    python benchmarks/agreement.py --checkpoints mask_rcnn_c4=runs/learn/mask_rcnn_c4
 
 The models have random weights, batch norm statistics of the images, and classifiers scaled so that scores spread as
 those of a trained model do. A detection of the exact model is compared with the detection of its class with the largest
 IoU. Near-ties do not count: detections whose score differs from the next one by less than 1e-5. The exact model is
 also compared with itself in float64, which shows how far rounding moves its own results: a model that amplifies
-rounding does so in every form. Exits with 1 if a mode exceeds its bounds. Prints a table and writes it to
+rounding does so in every form. ``--checkpoints`` compares trained models instead, such as the runs of
+``learn_shapes.py --folder``, on new images of the size that they were trained with. Exits with 1 if a mode exceeds its bounds. Prints a table and writes it to
 ``benchmarks/results/``.
 """
 
@@ -34,6 +36,7 @@ import hydet.conf
 from hydet.data import ShapesDataset
 from hydet.modeling import RPN, DenseDetector, GeneralizedRCNN, MetaArchitecture, optimize
 from hydet.runs.benchmark_inputs import calibrate
+from hydet.runs.open_checkpoint import open_checkpoint
 from hydet.structures import Boxes, Instances, ModelInput, pairwise_iou, pairwise_iou_rotated
 
 RESULTS = Path(__file__).parent / "results"
@@ -129,10 +132,10 @@ def overrides(name: str) -> Iterator[str]:
         yield "backbone=r50_slim" if "c4" in name or "dc5" in name else "backbone=r18"
 
 
-def images(name: str, count: int) -> list[ModelInput]:
+def images(name: str, count: int, size: tuple[int, int]) -> list[ModelInput]:
     """Return generated images for a model."""
     dataset = ShapesDataset(
-        num_images=count, seed=3, image_size=SIZE, rotation=45 if "rotated" in name else 15
+        num_images=count, seed=3, image_size=size, rotation=45 if "rotated" in name else 15
     )
     return [{"image": torch.as_tensor(dataset[i].image), "image_id": i} for i in range(count)]
 
@@ -178,11 +181,31 @@ def build(name: str, batch: Sequence[ModelInput]) -> MetaArchitecture:
     return model
 
 
+def open_trained(run: Path) -> tuple[MetaArchitecture, tuple[int, int]]:
+    """Return the exact model of a run, and the height and width of its training images."""
+    detector = open_checkpoint(run, device="cpu")
+    height, width = detector.config.data.image_size
+    model = detector.model
+    assert isinstance(model, MetaArchitecture)
+    return model, (height, width)
+
+
 @torch.inference_mode()
-def compare(name: str, modes: Sequence[str], count: int) -> dict[str, Differences]:
-    """Run all images of an architecture through the exact model and its other forms."""
-    batch = images(name, count)
-    exact = build(name, batch[:2])
+def compare(name: str, modes: Sequence[str], count: int, run: Path | None) -> dict[str, Differences]:
+    """Run all images of an architecture through the exact model and its other forms.
+
+    Args:
+        name: option of ``conf/model``.
+        modes: forms to compare with the exact one.
+        count: number of images.
+        run: output folder of a training run, or None for random weights.
+    """
+    if run is None:
+        batch = images(name, count, SIZE)
+        exact = build(name, batch[:2])
+    else:
+        exact, size = open_trained(run)
+        batch = images(name, count, size)
     models = {FLOAT64: copy.deepcopy(exact).double()}
     models |= {mode: optimize(copy.deepcopy(exact), mode) for mode in modes}
     differences = {mode: Differences() for mode in models}
@@ -257,6 +280,13 @@ def row(name: str, mode: str, compared: Differences, verdict: str) -> list[str]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=architectures(), default=architectures())
+    parser.add_argument(
+        "--checkpoints",
+        nargs="+",
+        metavar="MODEL=RUN",
+        default=[],
+        help="trained models, instead of --models",
+    )
     parser.add_argument("--modes", nargs="+", choices=["fast", "bf16"], default=["fast", "bf16"])
     parser.add_argument("--images", type=int, default=20, help="images per architecture")
     parser.add_argument("--threads", type=int, default=1)
@@ -269,11 +299,16 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", message=".*bfloat16 instructions")  # slower, with the same numbers
     today = datetime.date.today().isoformat()
+    runs = dict(entry.split("=", 1) for entry in args.checkpoints)
+    weights = (
+        "of the size that the trained models were trained with"
+        if runs
+        else f"of {SIZE[0]} x {SIZE[1]}, random weights, {NUM_PROPOSALS} proposals"
+    )
     lines = [
         f"# Fast and bf16 inference beside exact inference, {today}",
         "",
-        f"- {args.images} generated images of {SIZE[0]} x {SIZE[1]} per architecture, random weights, "
-        f"{NUM_PROPOSALS} proposals",
+        f"- {args.images} generated images per architecture, {weights}",
         f"- {device_name('cpu')}, torch {torch.__version__}, hydet {hydet.__version__}, "
         f"Python {platform.python_version()}",
         f"- bounds: fast {FAST_PIXELS:g} px and {FAST_SCORE:g} score, every detection matched; bf16 {BF16_SIDES:.1%} of "
@@ -286,10 +321,12 @@ def main() -> int:
         "|" + " --- |" * len(HEADER),
     ]
     args.results.mkdir(parents=True, exist_ok=True)
-    path = args.results / f"agreement_{'_'.join(args.modes)}_{today}.md"
+    kind = [*args.modes, "trained"] if runs else args.modes
+    path = args.results / f"agreement_{'_'.join(kind)}_{today}.md"
     good = True
-    for name in args.models:
-        for mode, compared in compare(name, args.modes, args.images).items():
+    for name in runs or args.models:
+        run = Path(runs[name]) if runs else None
+        for mode, compared in compare(name, args.modes, args.images, run).items():
             verdict = "-"
             if mode != FLOAT64:
                 fits = within(mode, compared)

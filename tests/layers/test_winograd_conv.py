@@ -15,6 +15,7 @@ from hydet.layers.winograd_conv import WinogradConv2d
 def few_channels(monkeypatch):
     monkeypatch.setattr(winograd_conv, "_MIN_CHANNELS", 4)
     monkeypatch.setattr(winograd_conv, "_MIN_CHANNELS_IN_TRAINING", 4)
+    monkeypatch.setattr(winograd_conv, "_MIN_TILES_IN_TRAINING", 16)
 
 
 @pytest.fixture
@@ -103,3 +104,13 @@ def test_other_inputs_take_the_plain_convolution(calls, case):
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=case == "autocast"):
         assert torch.equal(conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1))
     assert calls == []
+
+
+@pytest.mark.parametrize(("width", "expected"), [(18, []), (26, ["winograd_conv2d"])])
+def test_few_channels_train_with_it_only_on_large_feature_maps(calls, monkeypatch, width, expected):
+    monkeypatch.setattr(winograd_conv, "_MIN_CHANNELS", 8)
+    monkeypatch.setattr(winograd_conv, "_MIN_TILES_OF_FEW_CHANNELS", 50)  # 2 images of 4 x 5 or 4 x 7 tiles
+    conv = nn.Conv2d(4, 6, 3, padding=1)
+    WinogradConv2d.convert(conv)
+    conv(torch.randn(2, 4, 13, width)).sum().backward()
+    assert calls == expected

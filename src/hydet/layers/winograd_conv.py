@@ -15,10 +15,13 @@ from .conv import Conv2d
 __all__ = ["WinogradConv2d"]
 
 # With fewer channels, the transforms cost more than the products that they save. In training, torch's gradient of the
-# weight is so slow for feature maps in channels-last order that few channels suffice.
+# weight is so slow for large feature maps in channels-last order that half of them suffice there.
 _MIN_CHANNELS = 128
-_MIN_CHANNELS_IN_TRAINING = 32
+_MIN_CHANNELS_IN_TRAINING = 64
 _MIN_TILES = 16  # in tiny feature maps, reading the four times larger weight takes longer
+# In training, each step also transforms the weight and its gradient.
+_MIN_TILES_IN_TRAINING = 64
+_MIN_TILES_OF_FEW_CHANNELS = 2500
 
 
 class WinogradConv2d(Conv2d):
@@ -70,7 +73,7 @@ class WinogradConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C_in, H, W)`` to ``(N, C_out, H, W)``."""
-        if self.transformed_weight is None or torch.is_grad_enabled() or not _is_worthwhile(x):
+        if self.transformed_weight is None or torch.is_grad_enabled() or not _is_worthwhile(x, _MIN_TILES):
             return super().forward(x)
         applies_relu = self.norm is None and (
             self.activation is F.relu or isinstance(self.activation, nn.ReLU)
@@ -83,14 +86,15 @@ class WinogradConv2d(Conv2d):
         return x
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if _is_worthwhile(input):
+        has_many_channels = min(weight.shape[:2]) >= _MIN_CHANNELS
+        if _is_worthwhile(input, _MIN_TILES_IN_TRAINING if has_many_channels else _MIN_TILES_OF_FEW_CHANNELS):
             return winograd_conv2d(input, weight, bias)
         result: Tensor = super()._conv_forward(input, weight, bias)
         return result
 
 
-def _is_worthwhile(x: Tensor) -> bool:
-    """Return True if Winograd's algorithm is faster for this input."""
+def _is_worthwhile(x: Tensor, min_tiles: int) -> bool:
+    """Return True if Winograd's algorithm is faster for this input, which takes at least ``min_tiles`` tiles."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    return x.shape[0] * -(-x.shape[2] // 4) * -(-x.shape[3] // 4) >= _MIN_TILES
+    return x.shape[0] * -(-x.shape[2] // 4) * -(-x.shape[3] // 4) >= min_tiles

@@ -10,5 +10,11 @@ __all__ = ["ARCHITECTURES", "architecture"]
 @pytest.fixture(autouse=True)
 def small_layers_use_winograd(monkeypatch):
     """Let layers as narrow as those of the tests use Winograd's algorithm."""
-    for name in ("_MIN_CHANNELS", "_MIN_CHANNELS_IN_TRAINING", "_MIN_TILES"):
+    for name in (
+        "_MIN_CHANNELS",
+        "_MIN_CHANNELS_IN_TRAINING",
+        "_MIN_TILES",
+        "_MIN_TILES_IN_TRAINING",
+        "_MIN_TILES_OF_FEW_CHANNELS",
+    ):
         monkeypatch.setattr(winograd_conv, name, 1)
