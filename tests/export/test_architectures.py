@@ -10,8 +10,7 @@ import torch
 
 import hydet.conf
 from hydet.export import export_model, open_exported
-from hydet.export.agreement import Agreement
-from hydet.export.export_model import bounds_of
+from hydet.export.agreement import BOUNDS, Agreement
 
 from .conftest import small_model
 from .test_export_model import SUFFIX, as_inputs, needs
@@ -37,7 +36,7 @@ def test_architecture_exports(name, format, metadata, images, tmp_path):
         for size in SIZES:
             batch = [torch.randint(256, (3, *size), dtype=torch.uint8) for _ in range(count)]
             agreement = Agreement(
-                bounds_of(model, "fp32"),
+                BOUNDS["fp32"],
                 description.thresholds["score"],
                 description.thresholds["max_detections"],
             )

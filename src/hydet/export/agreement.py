@@ -41,12 +41,8 @@ class Bounds:
     unmatched: float = 0.0
 
 
-BOUNDS = {
-    "fp32": Bounds(),
-    # Models that pool from a single deep feature map amplify rounding, in every form: see docs/speed.md.
-    "fp32 of a single map": Bounds(boxes=2e-2, scores=2e-3, masks=2e-3),
-    "half": Bounds(scores=0.06, masks=0.05, keypoints=0.2, labels=0.05, min_iou=0.9, unmatched=0.1),
-}
+_HALF = Bounds(scores=0.06, masks=0.05, keypoints=0.2, labels=0.05, min_iou=0.9, unmatched=0.1)
+BOUNDS = {"fp32": Bounds(), "bf16": _HALF, "fp16": _HALF}
 
 
 @dataclass
@@ -55,12 +51,12 @@ class Agreement:
 
     Args:
         bounds: what is accepted.
-        score_threshold: lowest score of a detection of the model.
+        score_threshold: lowest score of a detection of the model; None if all are kept.
         max_detections: largest number of detections per image; negative for all.
     """
 
     bounds: Bounds
-    score_threshold: float
+    score_threshold: float | None
     max_detections: int
     num_detections: int = 0
     num_unmatched: int = 0
@@ -94,7 +90,8 @@ class Agreement:
         # Detections next to the threshold, or to the last of a full list, may drop out by rounding.
         is_full = 0 <= self.max_detections <= max(len(expected), len(actual))
         lowest = min([float(s) for s in (*scores, *other_scores)], default=0.0)
-        limit = (lowest if is_full else self.score_threshold) + 2 * self.bounds.scores
+        threshold = -float("inf") if self.score_threshold is None else self.score_threshold
+        limit = (lowest if is_full else threshold) + 2 * self.bounds.scores
         self.num_unmatched += sum(float(score) > limit for score in lost)
         if not rows:
             return

@@ -19,10 +19,9 @@ from hydet.modeling import MetaArchitecture, PanopticFPN
 from hydet.modeling.meta_arch import DenseDetector, GeneralizedRCNN
 from hydet.modeling.optimization.norm_folding import fold_norms
 from hydet.modeling.optimization.reduced_precision import to_reduced_precision
-from hydet.modeling.roi_heads import Res5ROIHeads
 from hydet.structures import ModelInput, resize_with_pillow
 
-from .agreement import BOUNDS, Agreement, Bounds
+from .agreement import BOUNDS, Agreement
 from .capture import capture, remaining_ops
 from .description import (
     FORMATS,
@@ -103,7 +102,7 @@ def export_model(
             )
 
     thresholds = _thresholds(model)
-    agreement = Agreement(bounds_of(model, precision), thresholds["score"], thresholds["max_detections"])
+    agreement = Agreement(BOUNDS[precision], thresholds["score"], thresholds["max_detections"])
     with naming_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = unfinished_path(path)
@@ -255,17 +254,9 @@ def _shrink(image: Tensor) -> Tensor:
     return image[:, : max(1, image.shape[1] * 3 // 4), : max(1, image.shape[2] * 3 // 4)].contiguous()
 
 
-def bounds_of(model: MetaArchitecture, precision: Precision) -> Bounds:
-    if precision != "fp32":
-        return BOUNDS["half"]
-    heads = model.roi_heads if isinstance(model, GeneralizedRCNN) else None
-    features = getattr(heads, "box_in_features", ())
-    return BOUNDS["fp32 of a single map" if isinstance(heads, Res5ROIHeads) or len(features) == 1 else "fp32"]
-
-
 def _thresholds(model: MetaArchitecture) -> dict[str, Any]:
     """Return the thresholds that the graph contains, and those of the postprocessing."""
-    values: dict[str, Any] = {"score": -float("inf"), "nms": None, "max_detections": -1, "mask": 0.5}
+    values: dict[str, Any] = {"score": None, "nms": None, "max_detections": -1, "mask": 0.5}
     if isinstance(model, DenseDetector):
         values |= {
             "score": model.test_score_thresh,
