@@ -77,7 +77,7 @@ def app(serve, model):
 @pytest.fixture(scope="module")
 def client(app):
     """Return a client of the server, which runs in another thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", log_config=None))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listener],))

@@ -1,4 +1,5 @@
 import pickle
+import time
 from concurrent.futures import Future
 
 import pytest
@@ -50,12 +51,14 @@ def test_a_model_that_needs_proposals_is_named():
 
 
 class Allocates:
-    """A contestant that fills a tensor of 64 MiB."""
+    """A contestant that fills a tensor of 64 MiB, and keeps it for several readings of a busy machine."""
 
     name, device = "allocates", torch.device("cpu")
 
     def run(self):
-        return torch.ones(2**24).sum()
+        tensor = torch.ones(2**24)
+        time.sleep(0.2)
+        return tensor.sum()
 
 
 def test_the_peak_of_a_run_contains_its_tensors():

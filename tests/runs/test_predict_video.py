@@ -111,7 +111,7 @@ def test_damaged_frames_are_reported(detector, clip, tmp_path):
     assert len(indices) < 6 and results.failed and f"{path}: frame " in results.failed[0]
     with pytest.raises(DataError, match="cannot be read"):
         list(detector.predict(path, on_failure="raise"))
-    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "text.mp4").write_text("no video", encoding="utf-8")
     with pytest.raises(DataError, match="not a readable video"):
         detector.predict(tmp_path / "text.mp4")
     results = detector.predict([tmp_path / "text.mp4", clip], on_failure="skip")
