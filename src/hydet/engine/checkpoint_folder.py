@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -25,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hydet.files import atomic_folder
+from hydet.files import atomic_folder, hash_file
 from hydet.interop.tensor_files import read_safetensors_file, read_torch_file
 
 from .checkpoint_values import ConfigLike, to_json_values, to_loadable, to_separate_tensors, to_yaml
@@ -149,7 +148,7 @@ class Checkpoint:
 
     def _verify(self, name: str) -> None:
         expected = (self.metadata.get("sha256") or {}).get(name)
-        if self.verify and expected is not None and _hash_file(self.path / name) != expected:
+        if self.verify and expected is not None and hash_file(self.path / name) != expected:
             raise ValueError(f"{self.path / name} is damaged: its content has changed since it was written")
 
 
@@ -190,7 +189,7 @@ def save_checkpoint(
             "saved_at": time.time(),
             **metadata,
             "files": {name: (new / name).stat().st_size for name in (WEIGHTS, STATE, CONFIG)},
-            "sha256": {name: _hash_file(new / name) for name in (WEIGHTS, STATE)},
+            "sha256": {name: hash_file(new / name) for name in (WEIGHTS, STATE)},
         }
         text = json.dumps(to_json_values(content), indent=1)
         (new / METADATA).write_text(text, encoding="utf-8", newline="\n")
@@ -211,8 +210,3 @@ def read_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
         if actual != size and name != CONFIG:  # users edit configs
             raise ValueError(f"checkpoint {folder} is damaged: {name} has {actual} bytes, expected {size}")
     return Checkpoint(folder, cast("CheckpointMetadata", metadata), verify)
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from hydet.files import read_json
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_metadata_file"]
 
 FORMAT = "hydet-checkpoint"
 FORMAT_VERSION = 1
-MAX_BYTES = 64 * 2**20
 
 
 def read_metadata_file(path: str | Path) -> dict[str, Any]:
@@ -22,14 +22,7 @@ def read_metadata_file(path: str | Path) -> dict[str, Any]:
             message names the file.
     """
     path = Path(path)
-    try:
-        if not path.is_file():
-            raise ValueError("no such file")
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES // 2**20} MB")
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    metadata = read_json(path)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"{path} does not belong to a hydet checkpoint")
     version = metadata.get("format_version")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hydet.data import Metadata
+from hydet.files import read_json
 
 __all__ = [
     "FORMATS",
@@ -28,7 +29,6 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 METADATA_FILE = "metadata.json"
 KIND, KIND_VERSION = "hydet-export", 1
-MAX_BYTES = 64 * 2**20
 
 # Meanings of the outputs, in their order. B images, K detections per image at most, M mask side, P keypoints,
 # S heatmap side, L semantic labels.
@@ -113,12 +113,7 @@ def read_description(path: Path) -> Description:
         ValueError: if the file is damaged, belongs to something else, or was written by a newer version of hydet; the
             message names it.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES // 2**20} MB")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    values = read_json(path)
     if not isinstance(values, dict) or values.get("kind") != KIND:
         raise ValueError(f"{path} does not belong to an exported model")
     version = values.get("kind_version")

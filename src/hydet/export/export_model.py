@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hydet.data import Metadata
-from hydet.files import naming_write_errors, unfinished_path, write_atomically
+from hydet.files import hash_file, naming_write_errors, unfinished_path, write_atomically
 from hydet.modeling import MetaArchitecture, PanopticFPN
 from hydet.modeling.meta_arch import DenseDetector, GeneralizedRCNN
 from hydet.modeling.optimization.norm_folding import fold_norms
@@ -33,7 +33,7 @@ from .description import (
     Precision,
     read_description,
 )
-from .exported_model import ExportedModel, hash_file
+from .exported_model import ExportedModel
 from .inference_graph import InferenceGraph
 from .programs import SUFFIXES, check_tools, open_program, versions_of, write_program
 

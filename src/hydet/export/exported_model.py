@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hydet.data import InputMapper, Metadata, Resize, ResizeShortestEdge
+from hydet.files import hash_file
 from hydet.modeling.meta_arch import combine_semantic_and_instance_outputs
 from hydet.modeling.meta_arch.model_inputs import describe_input, output_size
 from hydet.modeling.padded import PaddedResults, results_to_instances
@@ -252,9 +252,3 @@ def is_exported(path: str | Path) -> bool:
     except ValueError:  # such as a checkpoint, whose folder has a file of this name too
         return False
     return True
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

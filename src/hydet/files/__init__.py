@@ -11,6 +11,8 @@ from .atomic_writes import (
     unfinished_path,
     write_atomically,
 )
+from .hashing import hash_file
+from .json_files import read_json
 from .write_errors import WriteError, is_write_error, naming_write_errors
 
 __all__ = [
@@ -19,8 +21,10 @@ __all__ = [
     "atomic_folder",
     "discard_folder",
     "flush_to_disk",
+    "hash_file",
     "is_write_error",
     "naming_write_errors",
+    "read_json",
     "remove_leftovers",
     "replaced_folders",
     "set_aside",

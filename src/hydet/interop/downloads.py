@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import http.client
 import json
 import re
@@ -35,7 +34,7 @@ from rich.progress import (
 
 from hydet._version import __version__
 from hydet.data import DataError
-from hydet.files import WriteError, flush_to_disk, naming_write_errors, write_atomically
+from hydet.files import WriteError, flush_to_disk, hash_file, naming_write_errors, write_atomically
 from hydet.files.file_kinds import decode_text, is_web_page
 
 __all__ = ["check_hash", "download"]
@@ -104,7 +103,7 @@ def check_hash(path: Path, sha256: str | None) -> None:
         return
     if not path.is_file():
         raise DataError(f"{path} is not a file, so sha256={sha256} cannot be compared")
-    actual = _hash(path)
+    actual = hash_file(path)
     if actual != sha256.lower():
         raise DataError(f"{path} has the SHA-256 hash {actual}, expected {sha256}")
 
@@ -301,12 +300,12 @@ class _Download:
             self.part.remove()
             raise _PermanentError("the server sent a web page instead of the file")
         if not self._has_hash():
-            actual = _hash(self.part.path)
+            actual = hash_file(self.part.path)
             self.part.remove()
             raise _PermanentError(f"it has the SHA-256 hash {actual}, expected {self.sha256}")
 
     def _has_hash(self) -> bool:
-        return self.sha256 is None or _hash(self.part.path) == self.sha256.lower()
+        return self.sha256 is None or hash_file(self.part.path) == self.sha256.lower()
 
 
 class _HttpRedirects(urllib.request.HTTPRedirectHandler):
@@ -407,11 +406,6 @@ def _quoted(url: str) -> str:
 def _check_digits(sha256: str | None) -> None:
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         raise DataError(f"sha256 must have 64 hexadecimal digits, got {sha256!r}")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_space(folder: Path, num_bytes: int) -> None:
