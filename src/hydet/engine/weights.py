@@ -45,13 +45,13 @@ def read_weights(
 
 
 def load_weights(
-    model: nn.Module, path: str | Path, *, strict: bool = True, verify: VerifyHashes = True
+    model: nn.Module, path: str | Path | ForeignWeights, *, strict: bool = True, verify: VerifyHashes = True
 ) -> LoadReport:
     """Load weights that belong to this model.
 
     Args:
         model: model to change in place; unchanged if this function raises.
-        path: see ``read_weights``.
+        path: see ``read_weights``; or the content of a file that was read already.
         strict: True requires equal names, and equal values of pixel statistics and anchors where an old file has them.
             Equal shapes are always required.
         verify: compare the hashes of a checkpoint; see ``load_checkpoint``.
@@ -128,7 +128,11 @@ def init_from(
     return _load(model, weights, report)
 
 
-def _read(source: str | Path, verify: VerifyHashes) -> tuple[ForeignWeights, Checkpoint | None]:
+def _read(
+    source: str | Path | ForeignWeights, verify: VerifyHashes
+) -> tuple[ForeignWeights, Checkpoint | None]:
+    if isinstance(source, ForeignWeights):
+        return source, None
     path, by_suffix = locate(source)
     if path.suffix in WEIGHT_SUFFIXES and not path.exists():
         raise FileNotFoundError(f"weights {path}: no such file")
@@ -139,7 +143,7 @@ def _read(source: str | Path, verify: VerifyHashes) -> tuple[ForeignWeights, Che
 
 
 def _read_for(
-    model: nn.Module, path: str | Path, verify: VerifyHashes
+    model: nn.Module, path: str | Path | ForeignWeights, verify: VerifyHashes
 ) -> tuple[ForeignWeights, Checkpoint | None]:
     """Read weights in the names of a model."""
     source, checkpoint = _read(path, verify)

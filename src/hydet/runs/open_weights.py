@@ -13,7 +13,7 @@ from hydet.config import compose, literal_config
 from hydet.data import DataError
 from hydet.engine import load_weights, select_device
 from hydet.engine.checkpoint_search import LINKS, VerifyHashes
-from hydet.interop import ForeignModel, find_weights, read_foreign
+from hydet.interop import ForeignModel, ForeignWeights, find_weights, read_foreign
 from hydet.interop.locations import is_remote
 from hydet.interop.recipes import find_recipe
 from hydet.modeling import InferenceMode, optimize
@@ -105,7 +105,8 @@ def open_weights(
         ValueError: if the download fails, the model is not known, or its weights differ from those in the file.
     """
     path = find_weights(source)
-    model = known_model(source, path)
+    weights = read_foreign(path)
+    model = known_model(source, weights)
     is_detector = model is not None and not model.is_backbone
     if not is_detector and not any(override.startswith(_SELECTS_MODEL) for override in overrides):
         compose(*overrides)  # an unknown key, such as `modl`, has an error of its own
@@ -126,7 +127,7 @@ def open_weights(
     metadata = known_metadata(config, detector, () if names_given or model is None else model.class_names)
     with open_dict(config):
         config.data = literal_config({**checked["data"], "class_names": list(metadata.thing_classes)})
-    report = load_weights(detector, path)
+    report = load_weights(detector, weights)
     detector.to(select_device(device))
     origin = str(source) if str(source) == str(path) else f"{source} ({path})"
     return LoadedDetector(
@@ -134,17 +135,17 @@ def open_weights(
     )
 
 
-def known_model(source: str | Path, path: Path) -> ForeignModel | None:
+def known_model(source: str | Path, weights: ForeignWeights) -> ForeignModel | None:
     """Return the model that weights belong to: that of the published recipe or of the file, or None.
 
     Args:
         source: see ``open_weights``.
-        path: result of ``find_weights``.
+        weights: content of its file.
     """
     recipe = find_recipe(source)
     if recipe is not None:
         return ForeignModel(recipe.overrides)
-    return read_foreign(path).model
+    return weights.model
 
 
 def _is_weight_file(path: Path) -> bool:

@@ -78,7 +78,7 @@ def summarize_weights(source: str | Path) -> WeightsSummary:
     if path.is_dir():
         return _summarize_checkpoint(path)
     weights = read_foreign(path)
-    model = known_model(source, path)
+    model = known_model(source, weights)
     overrides = () if model is None else model.overrides
     config = None if model is None or model.is_backbone else compose(*overrides)
     names = () if model is None else model.class_names
