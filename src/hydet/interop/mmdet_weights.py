@@ -20,7 +20,7 @@ from .dense_layout import add_zero_biases, sizes_before_ratios, subnet_widths
 from .foreign import ForeignModel, ForeignWeights
 from .mmdet_config import look_up, number_at, numbers_at, read_model_config
 from .resnet_layout import resnet_overrides, resnet_rules
-from .translation import Rule, Translation, count_children, shifted, take_rows, translate
+from .translation import Rule, Translation, count_children, layer_widths, shifted, take_rows, translate
 
 __all__ = ["convert", "fits"]
 
@@ -235,7 +235,7 @@ def _rpn_overrides(source: Source) -> list[str]:
 def _box_overrides(ours: Mapping[str, Tensor], source: Source) -> list[str]:
     deviations = numbers_at(source.config, "roi_head.bbox_head.bbox_coder.target_stds", STAGE_DEVIATIONS[0])
     overrides = [
-        f"model.roi_heads.box_head.fc_dims={_fc_dims(ours, 'roi_heads.box_head.')}",
+        f"model.roi_heads.box_head.fc_dims={layer_widths(ours, 'roi_heads.box_head.fc')}",
         f"model.roi_heads.box_predictor.box2box_transform.weights={_weights_of(deviations)}",
     ]
     if ours["roi_heads.box_predictor.bbox_pred.bias"].shape[0] == 4:
@@ -252,26 +252,17 @@ def _cascade_overrides(ours: Mapping[str, Tensor], source: Source) -> list[str]:
         transform = f"_target_:hydet.modeling.Box2BoxTransform,weights:{weights}"
         stages.append(f"{{box2box_transform:{{{transform}}}}}")
     return [
-        f"model.roi_heads.box_heads.make.fc_dims={_fc_dims(ours, 'roi_heads.box_head.0.')}",
+        f"model.roi_heads.box_heads.make.fc_dims={layer_widths(ours, 'roi_heads.box_head.0.fc')}",
         f"model.roi_heads.box_predictors.each=[{','.join(stages)}]",
         "model.roi_heads.average_logits=true",
     ]
-
-
-def _fc_dims(ours: Mapping[str, Tensor], prefix: str) -> list[int]:
-    dims: list[int] = []
-    while f"{prefix}fc{len(dims) + 1}.bias" in ours:
-        dims.append(ours[f"{prefix}fc{len(dims) + 1}.bias"].shape[0])
-    return dims
 
 
 def _mask_overrides(ours: Mapping[str, Tensor]) -> list[str]:
     node, prefix = "model.roi_heads.mask_head", "roi_heads.mask_head."
     num_heads = count_children(ours, f"{prefix}heads.")
     prefix += "heads.0." if num_heads > 0 else ""
-    dims: list[int] = []
-    while f"{prefix}mask_fcn{len(dims) + 1}.bias" in ours:
-        dims.append(ours[f"{prefix}mask_fcn{len(dims) + 1}.bias"].shape[0])
+    dims = layer_widths(ours, f"{prefix}mask_fcn")
     dims.append(ours[f"{prefix}deconv.bias"].shape[0])
     if num_heads == 0:
         return [f"{node}.conv_dims={dims}"]

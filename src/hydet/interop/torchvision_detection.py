@@ -23,6 +23,7 @@ from .translation import (
     Rule,
     Translation,
     count_children,
+    layer_widths,
     shifted,
     take_rows,
     translate,
@@ -192,7 +193,7 @@ def _convert_rcnn(translation: Translation, tensors: Mapping[str, Tensor]) -> Fo
     if has_masks:
         overrides += _mask_overrides(ours)
     if has_keypoints:
-        convs = _widths(ours, "roi_heads.keypoint_head.conv_fcn")
+        convs = layer_widths(ours, "roi_heads.keypoint_head.conv_fcn")
         num_keypoints = ours["roi_heads.keypoint_head.score_lowres.weight"].shape[1]
         overrides += [
             f"num_keypoints={num_keypoints}",
@@ -205,8 +206,8 @@ def _convert_rcnn(translation: Translation, tensors: Mapping[str, Tensor]) -> Fo
 
 
 def _box_head_overrides(ours: Mapping[str, Tensor]) -> list[str]:
-    convs = _widths(ours, "roi_heads.box_head.conv")
-    overrides = [f"model.roi_heads.box_head.fc_dims={_widths(ours, 'roi_heads.box_head.fc')}"]
+    convs = layer_widths(ours, "roi_heads.box_head.conv")
+    overrides = [f"model.roi_heads.box_head.fc_dims={layer_widths(ours, 'roi_heads.box_head.fc')}"]
     if convs:
         overrides.append(f"model.roi_heads.box_head.conv_dims={convs}")
         overrides += _norm_override(ours, "roi_heads.box_head.conv1.", "model.roi_heads.box_head")
@@ -214,7 +215,7 @@ def _box_head_overrides(ours: Mapping[str, Tensor]) -> list[str]:
 
 
 def _mask_overrides(ours: Mapping[str, Tensor]) -> list[str]:
-    convs = _widths(ours, "roi_heads.mask_head.mask_fcn")
+    convs = layer_widths(ours, "roi_heads.mask_head.mask_fcn")
     deconv = ours["roi_heads.mask_head.deconv.weight"].shape[1]
     return [
         f"model.roi_heads.mask_head.conv_dims={[*convs, deconv]}",
@@ -227,14 +228,6 @@ def _norm_override(ours: Mapping[str, Tensor], conv: str, node: str) -> list[str
     if f"{conv}norm.weight" not in ours:
         return []
     return [f"{node}.conv_norm={batch_norm(ours, f'{conv}norm.')}"]
-
-
-def _widths(ours: Mapping[str, Tensor], prefix: str) -> list[int]:
-    """Return the output channels of the layers ``prefix1``, ``prefix2``, ..."""
-    widths: list[int] = []
-    while f"{prefix}{len(widths) + 1}.weight" in ours:
-        widths.append(ours[f"{prefix}{len(widths) + 1}.weight"].shape[0])
-    return widths
 
 
 def _dense_rules(tensors: Mapping[str, Tensor]) -> list[Rule]:

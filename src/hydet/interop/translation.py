@@ -64,6 +64,14 @@ def count_children(names: Iterable[str], prefix: str) -> int:
     return len({match[1] for match in matches if match is not None})
 
 
+def layer_widths(tensors: Mapping[str, Tensor], prefix: str) -> list[int]:
+    """Return the output channels of the layers ``prefix1``, ``prefix2``, ..."""
+    widths: list[int] = []
+    while f"{prefix}{len(widths) + 1}.weight" in tensors:
+        widths.append(tensors[f"{prefix}{len(widths) + 1}.weight"].shape[0])
+    return widths
+
+
 def take_rows(tensor: Tensor, rows: Sequence[int], values_per_row: int = 1) -> Tensor:
     """Select and order the rows of a predictor, each of which has ``values_per_row`` outputs."""
     split: Tensor = tensor.unflatten(0, (-1, values_per_row))
