@@ -19,26 +19,10 @@ from hydet.modeling import (
     RetinaNetHead,
 )
 
+from ..modeling.meta_arch.conftest import set_score_threshold, tiny_backbone_overrides
+
 CLASSES = 3
 SIZE = (96, 128)
-RESNET = ["backbone=r18_slim", "backbone.stem_out_channels=8", "backbone.res2_out_channels=8"]
-BOTTLENECKS = [
-    "backbone=r50_slim",
-    "backbone.stem_out_channels=8",
-    "backbone.width_per_group=4",
-    "backbone.res2_out_channels=16",
-]
-TRANSFORMER = [
-    "backbone=vitdet_b",
-    "backbone.img_size=128",
-    "+backbone.pretrain_img_size=128",
-    "backbone.embed_dim=16",
-    "backbone.depth=2",
-    "backbone.num_heads=2",
-    "backbone.window_size=2",
-    "backbone.window_block_indexes=[0]",
-    "model.backbone.square_pad=128",
-]
 
 
 class TinyBackbone(Backbone):
@@ -126,18 +110,7 @@ def exported_folder(tmp_path_factory, metadata, images):
 
 def small_model(name):
     """Build a model of an option of conf/model with random weights, which detect many objects."""
-    semantic = "panoptic" in name or "semantic" in name
-    backbone = RESNET
-    if "vitdet" in name:
-        backbone = TRANSFORMER
-    elif "c4" in name or "dc5" in name:
-        backbone = BOTTLENECKS
-    data = "shapes_panoptic" if semantic else "shapes_rotated" if "rotated" in name else "shapes"
     torch.manual_seed(0)
-    model = hydet.instantiate(
-        hydet.compose(f"model={name}", f"data={data}", "size=slim", *backbone).model
-    ).eval()
-    for module in model.modules():
-        if hasattr(module, "test_score_thresh"):
-            module.test_score_thresh = 0.02
+    model = hydet.instantiate(hydet.compose(*tiny_backbone_overrides(name)).model).eval()
+    set_score_threshold(model, 0.02)
     return model

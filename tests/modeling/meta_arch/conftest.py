@@ -62,19 +62,26 @@ TINY_TRANSFORMER = [
 ]
 
 
-def _overrides(name):
-    semantic = "panoptic" in name or "semantic" in name
-    yield f"model={name}"
-    yield "data=" + ("shapes_panoptic" if semantic else "shapes_rotated" if "rotated" in name else "shapes")
-    yield from SMALL
-    if semantic:
-        yield "model.sem_seg_head.conv_dims=64"
+def has_semantic_labels(name):
+    return "panoptic" in name or "semantic" in name
+
+
+def tiny_backbone_overrides(name):
+    """Return the overrides that select an architecture, its data and a tiny backbone."""
+    backbone = TINY_RESNET
     if "vitdet" in name:
-        yield from TINY_TRANSFORMER
+        backbone = TINY_TRANSFORMER
     elif "dc5" in name or "c4" in name:
-        yield from TINY_BOTTLENECKS
-    else:
-        yield from TINY_RESNET
+        backbone = TINY_BOTTLENECKS
+    labels = "_panoptic" if has_semantic_labels(name) else "_rotated" if "rotated" in name else ""
+    return [f"model={name}", f"data=shapes{labels}", *backbone]
+
+
+def _overrides(name):
+    yield from tiny_backbone_overrides(name)
+    yield from SMALL
+    if has_semantic_labels(name):
+        yield "model.sem_seg_head.conv_dims=64"
 
 
 @functools.cache
