@@ -22,12 +22,13 @@ import torch
 from machine import device_name
 from torch import Tensor, nn
 
-from hydet.data import InputMapper, Metadata
+from hydet.data import ImageReader, InputMapper, Metadata
 from hydet.engine.callbacks.evaluation import ExampleCollector
 from hydet.evaluation import CocoEvaluator, PanopticEvaluator, SemanticEvaluator, evaluate
 from hydet.modeling import combine_semantic_and_instance_outputs
-from hydet.runs.prediction import predict_files
+from hydet.runs.prediction import predict_images
 from hydet.runs.result_files import ResultFiles
+from hydet.runs.sources import open_source
 from hydet.structures import Boxes, Instances, ROIMasks, SemanticScores
 from hydet.visualization import draw_predictions, save_png
 
@@ -140,7 +141,8 @@ def _predict(model: StandIn, num_images: int, folder: Path) -> None:
     ]
     metadata = Photos(num_images).metadata
     results = ResultFiles(folder / "results", metadata, journal=True)
-    for prediction in predict_files(model, InputMapper(training=False, mask_format=None), files):
+    images = open_source(files, read=ImageReader())
+    for prediction in predict_images(model, InputMapper(training=False, mask_format=None), images):
         drawing = draw_predictions(prediction.record.image, prediction.output, metadata)
         save_png(drawing, folder / "pictures" / Path(prediction.record.file_name).name)
         results.update([prediction.model_input], [prediction.output])

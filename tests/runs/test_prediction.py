@@ -8,8 +8,14 @@ from omegaconf import OmegaConf
 
 from hydet.data import DataError, InputMapper
 from hydet.data.images.reading import ImageReader
-from hydet.runs.prediction import build_image_reader, predict_files
+from hydet.runs.prediction import build_image_reader, predict_images
+from hydet.runs.sources import open_source
 from hydet.structures import Boxes, Instances, ROIMasks, SemanticScores
+
+
+def predict_files(model, mapper, files, *, read=None, **options):
+    images = open_source(files, read=read or ImageReader())
+    return predict_images(model, mapper, images, **options)
 
 
 class Counting(torch.nn.Module):

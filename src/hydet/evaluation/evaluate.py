@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from hydet.distributed import cuda_rng_devices, is_main_process, sum_over_processes
 from hydet.structures import Instances, Losses, ModelInput, ModelOutput, ROIMasks, SemanticScores
+from hydet.structures.model_io import DefersPasting
 
 from .evaluator import Evaluator, TakesROIMasks
 
 if TYPE_CHECKING:
     from hydet.modeling.protocols import Detector
 
-__all__ = ["DefersPasting", "evaluate"]
+__all__ = ["evaluate"]
 
 SEED = 20170320
 
@@ -98,17 +99,6 @@ class _HasInference(Protocol):
 @runtime_checkable
 class _HasLossesAndInference(Protocol):
     def losses_and_inference(self, batched_inputs: Batch) -> tuple[Losses, Sequence[ModelOutput]]: ...
-
-
-@runtime_checkable
-class DefersPasting(Protocol):
-    """A model that can return masks and semantic scores that are not pasted or resized; see ``GeneralizedRCNN``."""
-
-    def detect_unpasted(
-        self, batched_inputs: Batch, *, with_losses: bool
-    ) -> tuple[Losses, Sequence[ModelOutput]]:
-        """Return losses, if selected, and one result per image."""
-        ...
 
 
 def _update(evaluator: Evaluator, batch: Batch, outputs: Sequence[ModelOutput]) -> None:

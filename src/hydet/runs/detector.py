@@ -394,5 +394,6 @@ def _tracked(result: Result, tracker: ObjectTracker) -> Result:
 def _warn(failed: Sequence[str], num_reported: int) -> int:
     """Warn of the failures after the first ``num_reported``; return how many there are now."""
     for line in failed[num_reported:]:
+        # The frames in between are this function, the generator of results and the iterator over it.
         warnings.warn(f"skipped an image: {line}", stacklevel=4)
     return len(failed)

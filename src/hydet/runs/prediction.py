@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,16 +12,15 @@ from torch import Tensor
 from hydet.data import DataError, InputMapper, Record
 from hydet.data.images.reading import MAX_PIXELS, ImageReader
 from hydet.engine.model_outputs import move_to_cpu
-from hydet.evaluation.evaluate import DefersPasting
 from hydet.structures import ModelInput, ModelOutput
+from hydet.structures.model_io import DefersPasting
 
-from .sources import SourceImage, open_source
+from .sources import SourceImage
 
 __all__ = [
     "Prediction",
     "PredictsImages",
     "build_image_reader",
-    "predict_files",
     "predict_images",
     "unlabeled_record",
 ]
@@ -81,29 +79,6 @@ def predict_images(
             batch = []
     if batch:
         yield from _run(model, batch)
-
-
-def predict_files(
-    model: PredictsImages,
-    mapper: InputMapper,
-    files: Sequence[Path],
-    *,
-    batch_size: int = 1,
-    failed: list[str] | None = None,
-    read: ImageReader | None = None,
-) -> Iterator[Prediction]:
-    """Yield the prediction for every image file; see :func:`predict_images`.
-
-    Args:
-        model: in evaluation mode.
-        mapper: makes model inputs from records.
-        files: image files.
-        batch_size: number of images per forward pass.
-        failed: receives a line for each file that cannot be read. Without it, such a file raises ``DataError``.
-        read: settings for reading the files; by default those of ``hydet.data.read_image``.
-    """
-    images = open_source(list(files), read=ImageReader() if read is None else read)
-    return predict_images(model, mapper, images, batch_size=batch_size, failed=failed)
 
 
 def _run(

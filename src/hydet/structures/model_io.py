@@ -1,14 +1,14 @@
 """Types of one model input and one model result."""
 
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from torch import Tensor
 
 from .instances import Instances
 from .semantic_scores import SemanticScores
 
-__all__ = ["Losses", "ModelInput", "ModelOutput", "SegmentInfo"]
+__all__ = ["DefersPasting", "Losses", "ModelInput", "ModelOutput", "SegmentInfo"]
 
 # Scalar losses by name; their sum is what training minimizes.
 Losses = dict[str, Tensor]
@@ -78,3 +78,14 @@ class ModelOutput(TypedDict, total=False):
     proposals: Instances
     sem_seg: Tensor | SemanticScores
     panoptic_seg: tuple[Tensor, list[SegmentInfo]]
+
+
+@runtime_checkable
+class DefersPasting(Protocol):
+    """A model that can return masks and semantic scores that are not pasted or resized; see ``GeneralizedRCNN``."""
+
+    def detect_unpasted(
+        self, batched_inputs: Sequence[ModelInput], *, with_losses: bool
+    ) -> tuple[Losses, Sequence[ModelOutput]]:
+        """Return losses, if selected, and one result per image."""
+        ...

@@ -21,6 +21,7 @@ from hydet.structures import (
     SemanticScores,
     semantic_labels,
 )
+from hydet.structures.model_io import DefersPasting
 
 from .canvas import SemanticCanvas
 from .grid import crop_input, make_tiles
@@ -59,13 +60,6 @@ class TileableModel(Protocol):
     def __call__(self, batched_inputs: Sequence[ModelInput]) -> Sequence[ModelOutput]:
         """Return one result per image."""
         ...
-
-
-@runtime_checkable
-class _DefersPasting(Protocol):
-    def detect_unpasted(
-        self, batched_inputs: Sequence[ModelInput], *, with_losses: bool
-    ) -> tuple[Losses, list[ModelOutput]]: ...
 
 
 class TiledModel(nn.Module):
@@ -188,7 +182,7 @@ class TiledModel(nn.Module):
         return {}, results
 
     def _run(self, inputs: Sequence[ModelInput]) -> Sequence[ModelOutput]:
-        if isinstance(self.model, _DefersPasting):
+        if isinstance(self.model, DefersPasting):
             return self.model.detect_unpasted(inputs, with_losses=False)[1]
         return self.model.inference(inputs) if isinstance(self.model, Detector) else self.model(inputs)
 
