@@ -16,9 +16,10 @@ from hydet.modeling.box_regression import BoxTransform, dense_box_regression_los
 from hydet.modeling.matcher import Matcher, match_boxes
 from hydet.modeling.protocols import AnchorGenerator
 from hydet.modeling.sampling import sample_balanced
+from hydet.modeling.selection.dense import by_anchor
 from hydet.modeling.selection.proposals import select_proposal_boxes, to_proposals
 from hydet.modeling.selection.suppression import ImageSizes, SelectedBoxes
-from hydet.modeling.selection.top_k import gather_rows, top_k
+from hydet.modeling.selection.top_k import gather_rows, padded_top_k
 from hydet.structures import Boxes, ImageList, Instances, Losses
 
 __all__ = ["RPN"]
@@ -172,8 +173,8 @@ class RPN(nn.Module):
         dim = self.anchor_generator.box_dim
         return (
             self.anchor_generator(levels),
-            [x.permute(0, 2, 3, 1).flatten(1) for x in logits],  # (N, A, H, W) -> (N, R_i)
-            [x.unflatten(1, (-1, dim)).permute(0, 3, 4, 1, 2).flatten(1, 3) for x in deltas],
+            [by_anchor(x, 1).squeeze(2) for x in logits],  # (N, A, H, W) -> (N, R_i)
+            [by_anchor(x, dim) for x in deltas],
         )
 
     @torch.no_grad()
@@ -290,8 +291,9 @@ class RPN(nn.Module):
         image_sizes: ImageSizes,
     ) -> tuple[SelectedBoxes, Tensor]:
         """Decode the best anchors of each level, and select among them; see ``propose_padded``."""
-        top = [top_k(level, self.pre_nms_topk[self.training]) for level in logits]
-        scores = [level.gather(1, index) for level, index in zip(logits, top, strict=True)]
+        scores, top = zip(
+            *(padded_top_k(level, self.pre_nms_topk[self.training]) for level in logits), strict=True
+        )
         best_deltas = [gather_rows(level, index) for level, index in zip(deltas, top, strict=True)]
         sources = [level.tensor[index] for level, index in zip(anchors, top, strict=True)]  # (N, k_i, D)
         boxes = self.box2box_transform.apply_deltas(torch.cat(best_deltas, dim=1), torch.cat(sources, dim=1))

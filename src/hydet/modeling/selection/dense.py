@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .top_k import gather_rows, nan_to_lowest, top_k
+from .top_k import gather_rows, nan_to_lowest, padded_top_k, top_k
 
 __all__: list[str] = []
 
@@ -21,15 +21,28 @@ def by_cell(predictions: Tensor, num_values: int) -> Tensor:
 
 def by_anchor(predictions: Tensor, num_values: int) -> Tensor:
     """Reorder a head's output ``(N, A * V, H, W)`` to ``(N, R, V)``."""
-    return by_cell(predictions, num_values).flatten(1, 3)
+    return flatten_permuted(by_cell(predictions, num_values), 1, 3)
+
+
+def flatten_permuted(x: Tensor, start_dim: int, end_dim: int = -1) -> Tensor:
+    """Flatten axes of a permuted feature map.
+
+    An exported program copies first. Otherwise torch asks whether a view is enough, and takes the answer as a promise
+    that no map has a single cell, which small images break.
+    """
+    if torch.compiler.is_exporting():
+        x = x.clone(memory_format=torch.contiguous_format)
+    return x.flatten(start_dim, end_dim)
 
 
 def best_of_classes(predictions: Tensor, num_classes: int) -> Tensor:
     """Return the highest logit of each anchor: ``(N, A * K, H, W)`` to ``(N, R)``."""
-    if predictions.stride(1) == 1:  # channels last: reducing adjacent values is ten times faster
+    # In channels-last order, reducing adjacent values is ten times faster. An exported program would take the answer of the
+    # question for all image sizes.
+    if not torch.compiler.is_exporting() and predictions.stride(1) == 1:
         return by_cell(predictions, num_classes).amax(dim=4).flatten(1)
     split: Tensor = predictions.unflatten(1, (-1, num_classes))  # (N, A, K, H, W)
-    return split.amax(dim=2).permute(0, 2, 3, 1).flatten(1)
+    return flatten_permuted(split.amax(dim=2).permute(0, 2, 3, 1), 1)
 
 
 def gather_anchors(values: Tensor, anchors: Tensor) -> Tensor:
@@ -53,7 +66,7 @@ def top_anchors(best_scores: Tensor, k: int) -> Tensor:
 
 
 def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k best pairs of anchor and class; NaN ranks lowest.
+    """Return the k best pairs of anchor and class; NaN ranks lowest. See ``padded_top_k`` about padding.
 
     Args:
         scores: ``(N, R, K)``.
@@ -63,6 +76,5 @@ def top_pairs(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         ``(N, k)`` scores, anchors and classes, by descending score.
     """
     num_classes = scores.shape[2]
-    flat = nan_to_lowest(scores.flatten(1))
-    pairs = top_k(flat, k)
-    return flat.gather(1, pairs), pairs // num_classes, pairs % num_classes
+    top_scores, pairs = padded_top_k(nan_to_lowest(scores.flatten(1)), k)
+    return top_scores, pairs // num_classes, pairs % num_classes
