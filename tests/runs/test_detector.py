@@ -201,5 +201,5 @@ def test_exported_models_predict_the_same(tiny_checkpoint, tmp_path, detector):
     with pytest.raises(ConfigError, match="cannot be changed"):
         hydet.load(path, model={"test_score_thresh": 0.5})
     for cannot in (exported, detector):
-        with pytest.raises(ConfigError, match="only a model with a config"):
+        with pytest.raises(ConfigError, match="only a checkpoint or weight file"):
             cannot.export(tmp_path / "again.pt2", format="torch_export")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hydet.data import InputMapper, Metadata, Resize, ResizeShortestEdge
 from hydet.files import hash_file
@@ -23,7 +23,7 @@ from .programs import SUFFIXES, Program, open_program
 __all__ = ["ExportedModel", "is_exported", "open_exported"]
 
 
-class ExportedModel:
+class ExportedModel(nn.Module):
     """Runs an exported graph, and turns its outputs into the results that hydet's models return.
 
     Args:
@@ -36,7 +36,6 @@ class ExportedModel:
     """
 
     needs_proposals = False
-    training = False
 
     def __init__(
         self,
@@ -44,9 +43,11 @@ class ExportedModel:
         programs: Mapping[tuple[int, int] | None, Program],
         device: torch.device,
     ) -> None:
+        super().__init__()
         self.description = description
         self._programs = dict(programs)
         self._device = device
+        self.eval()
 
     def __repr__(self) -> str:
         """Return the architecture and the format."""
@@ -82,7 +83,7 @@ class ExportedModel:
             transforms.append(Resize(size=resize["size"]))
         return InputMapper(transforms=transforms, training=False, mask_format=None, channel_order="RGB")
 
-    def __call__(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
+    def forward(self, batched_inputs: Sequence[ModelInput]) -> list[ModelOutput]:
         """Return one result per image, with pasted masks.
 
         Args:

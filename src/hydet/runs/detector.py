@@ -23,11 +23,9 @@ from hydet.data import (
     RecordSource,
     as_detection_dataset,
 )
-from hydet.data.images.reading import MAX_PIXELS
 from hydet.data.images.value_range import ValueRange
-from hydet.engine import select_device
 from hydet.engine.checkpoint_search import VerifyHashes
-from hydet.export import Description, ExportFormat, Precision, is_exported, open_exported
+from hydet.export import Description, ExportFormat, Precision, is_exported
 from hydet.modeling import InferenceMode
 
 from .build import build_mapper
@@ -96,12 +94,6 @@ def load(
         >>> detector = hydet.load("runs/a", model={"roi_heads.box_predictor.test_nms_thresh": 0.6})
         >>> detector.predict("photo.jpg")[0].plot()
     """
-    if is_exported(source):
-        if changes or compile:
-            raise ConfigError(f"{source}: an exported model cannot be changed or compiled; export it again")
-        model = open_exported(source, device=select_device(device), verify=verify not in (False, "off"))
-        read = ImageReader(value_range=value_range or "auto", max_pixels=max_pixels or MAX_PIXELS)
-        return Detector(model, model.build_mapper(), model.metadata, read=read, origin=str(source))
     open_as = partial(
         open_detector,
         source,
@@ -114,7 +106,7 @@ def load(
         open_as(inference=inference, compile=compile),
         value_range=value_range,
         max_pixels=max_pixels,
-        open_exact=partial(open_as, inference="exact"),
+        open_exact=None if is_exported(source) else partial(open_as, inference="exact"),
     )
 
 
@@ -287,7 +279,8 @@ class Detector:
 
         Args:
             data: a dataset with the classes of the model; the name of an option of ``conf/data``, such as ``"shapes"``; or
-                an override of the command, such as ``"data=coco_instance"``. By default the validation data of the run.
+                an override of the command, such as ``"data=coco_instance"``. By default the validation data of the run;
+                an exported model has none.
             *overrides: further overrides, such as ``"data.val.json=my/val.json"`` or ``"tta=default"``.
             output_dir: folder for files of results in the formats of COCO; by default none are written.
             progress: show a progress bar.
@@ -349,7 +342,7 @@ class Detector:
             ValueError: if an argument is wrong, or the format cannot express the model.
         """
         if self._open_exact is None:
-            raise ConfigError("only a model with a config, which hydet.load has opened, can be exported")
+            raise ConfigError("only a checkpoint or weight file that hydet.load has opened can be exported")
         # The fast forms have other weights, so the model is opened again.
         return export_detector(
             self._open_exact(), Path(path), format=format, precision=precision, sizes=sizes, images=images

@@ -100,6 +100,8 @@ def evaluate_detector(
         ConfigError: if the data do not fit the model.
     """
     settings = evaluation_settings(config, detector)
+    if dataset is None and settings.data is None:
+        raise ConfigError(f"{detector.origin} has no data of its own: name them, such as data=coco_instance")
     if dataset is None:
         # Data that the user names are the user's own; everything else was built by the checkpoint's config.
         with faults_of(detector.checkpoint) if config.get("data") is None else nullcontext():

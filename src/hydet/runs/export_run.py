@@ -14,7 +14,7 @@ from hydet.data import InputMapper, Resize, ResizeShortestEdge
 from hydet.data.images.reading import ImageReader
 from hydet.data.mapping.transforming import Transform
 from hydet.data.shapes import ShapesDataset
-from hydet.export import Description, ExportFormat, Precision, export_model
+from hydet.export import Description, ExportedModel, ExportFormat, Precision, export_model
 
 from .build import build_mapper
 from .image_files import find_images
@@ -47,9 +47,11 @@ def export_detector(
         images: file, folder or pattern of images for the comparison; by default generated images of shapes.
 
     Raises:
-        ConfigError: if images are prepared by something else than a resizing.
+        ConfigError: if the model is an exported one, or images are prepared by something else than a resizing.
         ValueError: see ``export_model``.
     """
+    if isinstance(detector.model, ExportedModel):
+        raise ConfigError(f"{detector.origin} is an exported model: export the checkpoint that it came from")
     mapper = build_mapper(detector.config, detector.model, training=False, labeled=False)
     read = build_image_reader(detector.config, OmegaConf.create({}))
     return export_model(

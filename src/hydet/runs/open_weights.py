@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, open_dict
 
-from hydet.config import compose, literal_config
+from hydet.config import ConfigError, compose, literal_config
 from hydet.data import DataError
 from hydet.engine import load_weights, select_device
 from hydet.engine.checkpoint_search import LINKS, VerifyHashes
+from hydet.export import is_exported
 from hydet.interop import ForeignModel, ForeignWeights, find_weights, read_foreign
 from hydet.interop.locations import is_remote
 from hydet.interop.recipes import find_recipe
@@ -21,6 +22,7 @@ from hydet.modeling import InferenceMode, optimize
 from .build import build_model, plain
 from .known_metadata import known_metadata
 from .open_checkpoint import LoadedDetector, open_checkpoint
+from .open_exported_model import open_exported_detector
 from .stored_config import checked_config
 from .trusted_targets import trusted
 
@@ -40,10 +42,11 @@ def open_detector(
     inference: InferenceMode = "exact",
     compile: bool = False,
 ) -> LoadedDetector:
-    """Open a checkpoint, or weights from elsewhere whose model is known.
+    """Open a checkpoint, weights from elsewhere whose model is known, or an exported model.
 
     Args:
-        source: see ``hydet.interop.find_weights``; a folder is a checkpoint or the output folder of a run.
+        source: see ``hydet.interop.find_weights``; a folder is a checkpoint, the output folder of a run, or that of an
+            export.
         device: see ``open_checkpoint``, as the other arguments.
         allowed: prefixes of importable names that the config may build as well.
         changes: merged into the config first.
@@ -53,9 +56,14 @@ def open_detector(
 
     Raises:
         FileNotFoundError: if there is nothing at ``source``.
+        ConfigError: if an exported model shall be changed or compiled.
         ValueError: see ``open_checkpoint`` and ``open_weights``.
     """
     path = Path(source)
+    if not is_remote(source) and is_exported(path):
+        if changes or compile:
+            raise ConfigError(f"{source}: an exported model cannot be changed or compiled; export it again")
+        return open_exported_detector(path, device=device, verify=verify)
     if is_remote(source) or _is_weight_file(path):
         return open_weights(
             source, device=device, allowed=allowed, changes=changes, inference=inference, compile=compile
