@@ -27,8 +27,8 @@ def by_anchor(predictions: Tensor, num_values: int) -> Tensor:
 def flatten_permuted(x: Tensor, start_dim: int, end_dim: int = -1) -> Tensor:
     """Flatten axes of a permuted feature map.
 
-    An exported program copies first. Otherwise torch asks whether a view is enough, and takes the answer as a promise
-    that no map has a single cell, which small images break.
+    An exported program copies first. Otherwise it checks whether a view is enough, and then refuses maps of a single
+    cell, which small images have.
     """
     if torch.compiler.is_exporting():
         x = x.clone(memory_format=torch.contiguous_format)
@@ -37,8 +37,8 @@ def flatten_permuted(x: Tensor, start_dim: int, end_dim: int = -1) -> Tensor:
 
 def best_of_classes(predictions: Tensor, num_classes: int) -> Tensor:
     """Return the highest logit of each anchor: ``(N, A * K, H, W)`` to ``(N, R)``."""
-    # In channels-last order, reducing adjacent values is ten times faster. An exported program would take the answer of the
-    # question for all image sizes.
+    # In channels-last order, reducing adjacent values is ten times faster. The strides of an exported program depend on the
+    # image size.
     if not torch.compiler.is_exporting() and predictions.stride(1) == 1:
         return by_cell(predictions, num_classes).amax(dim=4).flatten(1)
     split: Tensor = predictions.unflatten(1, (-1, num_classes))  # (N, A, K, H, W)
