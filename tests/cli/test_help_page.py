@@ -34,7 +34,8 @@ def test_only_the_groups_that_a_command_reads_are_listed():
     assert {"model", "backbone", "data", "optimizer", "experiment"} <= groups["train"]
     assert {"tta", "evaluators", "data"} <= groups["evaluate"] and "optimizer" not in groups["evaluate"]
     assert not {"model", "backbone", "data", "optimizer", "trainer", "schedule"} & groups["predict"]
-    assert "mask_rcnn_fpn" in help_page("train") and "Groups" not in help_page("predict")
+    assert "tta" in groups["predict"]
+    assert "mask_rcnn_fpn" in help_page("train") and "Groups" not in help_page("export")
 
 
 @pytest.mark.parametrize(("name", "arguments"), [(name, use) for name in USES for use, _ in USES[name]])

@@ -1,13 +1,11 @@
 """Settings of an evaluation: those of the checkpoint with the values of the command line."""
 
 import pytest
-import torch
 
 import hydet
-from hydet.config import ConfigError
 from hydet.data import Metadata
 from hydet.runs.build import build_dataset
-from hydet.runs.evaluation_run import add_tta, evaluation_settings, result_metadata
+from hydet.runs.evaluation_run import evaluation_settings, result_metadata
 from hydet.runs.open_checkpoint import open_checkpoint
 
 
@@ -45,18 +43,6 @@ def test_data_without_class_names_take_those_of_the_checkpoint(detector):
     assert list(settings.data.class_names) == list(detector.metadata.thing_classes)
     assert settings.data.val.class_names == settings.data.class_names
     assert len(build_dataset(settings, "val", metadata=detector.metadata)) > 0
-
-
-def test_test_time_augmentation_scales_the_size_of_the_images(detector):
-    settings = settings_of(detector)
-    tta = hydet.compose("checkpoint=x", "tta=flip", "tta.scales=[1.0,2.0]", config_name="evaluate").tta
-    dataset = build_dataset(settings, "val")
-    model, mapper = add_tta(tta, settings, detector.model, dataset)
-    assert mapper.min_sizes == (32, 64) and mapper.flip
-    assert mapper.max_size == 160
-    assert model.model is detector.model
-    with pytest.raises(ConfigError, match="Linear does not implement"):
-        add_tta(tta, settings, torch.nn.Linear(1, 1), dataset)
 
 
 def test_result_files_have_the_ids_of_the_evaluated_data():

@@ -67,6 +67,7 @@ def predict(config: DictConfig, output_dir: Path) -> None:
         batch_size=config.batch_size,
         tile=config.tile,
         overlap=config.overlap,
+        tta=None if config.get("tta") is None else plain(config.tta),
         track=config.track,
         on_failure="skip",
     )

@@ -22,6 +22,7 @@ __all__ = [
     "PREDICT_VALUES",
     "STORED_VALUES",
     "TRAIN_VALUES",
+    "TTA_VALUES",
     "ValueType",
     "check_values",
 ]
@@ -139,6 +140,14 @@ _TILING: Mapping[str, ValueType] = {
     "tile": _POSITIVE_COUNT.or_null(),
     "overlap": ValueType("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1),
 }
+TTA_VALUES: Mapping[str, ValueType] = {
+    "tta": _SECTION.or_null(),
+    "tta.scales": _SCALES.or_null(),
+    "tta.min_sizes": _SIDES.or_null(),
+    "tta.max_size": _POSITIVE_COUNT.or_null(),
+    "tta.flip": _SWITCH,
+    "tta.batch_size": _POSITIVE_COUNT,
+}
 _EVALUATION: Mapping[str, ValueType] = {
     "evaluation": _SECTION,
     "evaluation.every": _COUNT,
@@ -217,12 +226,7 @@ EVALUATE_VALUES: Mapping[str, ValueType] = {
     "allow": _NAMES,
     "data": _SECTION.or_null(),
     "evaluators": _SECTION.or_null(),
-    "tta": _SECTION.or_null(),
-    "tta.scales": _SCALES.or_null(),
-    "tta.min_sizes": _SIDES.or_null(),
-    "tta.max_size": _POSITIVE_COUNT.or_null(),
-    "tta.flip": _SWITCH,
-    "tta.batch_size": _POSITIVE_COUNT,
+    **TTA_VALUES,
 }
 
 BENCHMARK_VALUES: Mapping[str, ValueType] = {
@@ -245,6 +249,7 @@ PREDICT_VALUES: Mapping[str, ValueType] = {
     "verify": _VERIFY,
     "input": _PATH,
     **_TILING,
+    **TTA_VALUES,
     "save_video": _SWITCH.or_null(),
     "track": _SWITCH,
     "inference": _INFERENCE,

@@ -42,6 +42,7 @@ from .sources import open_source
 from .sources.in_memory import Channels
 from .tiling import add_tiling
 from .tracking import ObjectTracker
+from .tta import add_tta, read_tta
 
 __all__ = ["Detector", "load"]
 
@@ -202,6 +203,7 @@ class Detector:
         max_detections: int | None = None,
         tile: int | None = None,
         overlap: float = 0.2,
+        tta: str | Mapping[str, Any] | None = None,
         track: bool = False,
         channels: Channels = "RGB",
         on_failure: OnFailure = "warn",
@@ -224,6 +226,8 @@ class Detector:
             tile: side in pixels of overlapping tiles in which the model sees large images, in their original resolution;
                 None for whole images.
             overlap: fraction of a tile that its neighbor covers; objects up to that size are seen whole by some tile.
+            tta: test-time augmentation: ``"default"``, ``"flip"``, or settings that replace those of
+                ``conf/tta/default.yaml``, such as ``{"min_sizes": [600, 800], "max_size": 1333}``.
             track: number the objects of a video; ``result.track_ids`` has the numbers. Needs ``hydet[track]``.
             channels: order of the channels of arrays and tensors; ``"BGR"`` for images of OpenCV.
             on_failure: an image of a folder, list or generator that cannot be read has no result, and is named by a
@@ -238,12 +242,14 @@ class Detector:
             FileNotFoundError: if a path does not exist.
             ValueError: if a threshold, class or number is wrong, or an image in memory has the wrong shape.
             TypeError: if ``source`` is nothing of the above.
-            ConfigError: if the model needs proposals that come with the data.
+            ConfigError: if the model needs proposals that come with the data, or the settings of ``tta`` do not fit.
         """
         if self.mapper.max_proposals is not None:
             raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if tile is not None and tta is not None:
+            raise ConfigError("tile and tta exclude each other: tiles have their original resolution")
         if on_failure not in ("warn", "raise", "skip"):
             raise ValueError(f'on_failure must be "warn", "raise" or "skip", got {on_failure!r}')
         images = open_source(source, read=self.read, channels=channels)
@@ -252,11 +258,15 @@ class Detector:
         )
         tracker = ObjectTracker(rate=images.rate or DEFAULT_RATE) if track else None
         failed: list[str] = []
-        model, mapper = self.model, self.mapper
+        model: PredictsImages = self.model
+        mapper = self.mapper
         if tile is not None:
             model, mapper = add_tiling(
                 self.model, self.mapper, tile=tile, overlap=overlap, batch_size=batch_size
             )
+        if tta is not None:
+            model, _ = add_tta(read_tta(tta), self.model, self.mapper, self.metadata)
+            mapper = self.mapper.without_transforms()
         failure = "raise" if images.is_single else on_failure
         predictions = predict_images(
             model, mapper, images, batch_size=batch_size, failed=None if failure == "raise" else failed

@@ -15,8 +15,6 @@ from hydet.config import ConfigError, literal_config, to_plain
 from hydet.data import DetectionDataset, Metadata
 from hydet.evaluation import evaluate as compute_metrics
 from hydet.evaluation.ground_truth_notes import describe_ground_truth, merged_report
-from hydet.modeling import DatasetMapperTTA, make_tta
-from hydet.modeling.protocols import Detector
 
 from .build import (
     build_dataset,
@@ -31,18 +29,15 @@ from .open_checkpoint import LoadedDetector, faults_of
 from .result_files import ResultFiles
 from .tasks import primary_metric, traits_of
 from .tiling import add_tiling
+from .tta import add_tta
 
 __all__ = [
     "Evaluation",
-    "add_tta",
     "check_evaluation",
     "evaluate_detector",
     "evaluation_settings",
     "result_metadata",
 ]
-
-# Upper bound of the longer side, in multiples of the shorter one: 4000 for 800, as in the published configurations.
-LONGER_SIDE_LIMIT = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,15 +140,18 @@ def _augmented(
     announce: Callable[[str], None],
 ) -> nn.Module:
     """Return the model that the evaluation runs: wrapped in test-time augmentation or tiling, or as it is."""
+    mapper = build_mapper(settings, model, training=False, labeled=False)
     if config.get("tta") is not None:
-        with_tta, mapper = add_tta(config.tta, settings, model, dataset)
-        mirrored = ", each also mirrored" if mapper.flip else ""
-        announce(f"test-time augmentation: shorter side {list(mapper.min_sizes)}{mirrored}")
+        with_tta, tta_mapper = add_tta(
+            config.tta, model, mapper, dataset.metadata, first_record=lambda: dataset[0]
+        )
+        mirrored = ", each also mirrored" if tta_mapper.flip else ""
+        announce(f"test-time augmentation: shorter side {list(tta_mapper.min_sizes)}{mirrored}")
         return with_tta
     if config.tile is not None:
         tiled, _ = add_tiling(
             model,
-            build_mapper(settings, model, training=False, labeled=False),
+            mapper,
             tile=config.tile,
             overlap=config.overlap,
             batch_size=settings.evaluation.batch_size,
@@ -211,40 +209,3 @@ def _fill_class_names(data: DictConfig, detector: LoadedDetector) -> None:
     for split in ("train", "val"):
         if data.get(split) is not None:
             data[split].class_names = names
-
-
-def add_tta(
-    tta: DictConfig, settings: DictConfig, model: nn.Module, dataset: DetectionDataset
-) -> tuple[nn.Module, DatasetMapperTTA]:
-    """Wrap a model in test-time augmentation.
-
-    Args:
-        tta: see ``conf/tta/default.yaml``.
-        settings: settings of the evaluation; ``augment.test`` holds the size of test images.
-        model: a detector in evaluation mode.
-        dataset: its first image determines the size where the settings do not.
-
-    Returns:
-        The wrapped model, and the mapper that makes the augmented images.
-
-    Raises:
-        ConfigError: if the model is not a detector of hydet.
-    """
-    if not isinstance(model, Detector):
-        raise ConfigError(f"tta: {type(model).__name__} does not implement hydet.modeling.Detector")
-    side = OmegaConf.select(settings, "augment.test.resize.short")
-    if not isinstance(side, int):
-        image = build_mapper(settings, model, training=False, labeled=False)(dataset[0])["image"]
-        side = min(image.shape[1:])
-    sizes = tta.min_sizes if tta.min_sizes is not None else [round(scale * side) for scale in tta.scales]
-    mapper = DatasetMapperTTA(
-        min_sizes=list(sizes), max_size=tta.max_size or LONGER_SIDE_LIMIT * side, flip=tta.flip
-    )
-    metadata = dataset.metadata
-    wrapped = make_tta(
-        model=model,
-        tta_mapper=mapper,
-        batch_size=tta.batch_size,
-        keypoint_flip_indices=metadata.keypoint_flip_indices if metadata.mirrors_keypoints else None,
-    )
-    return wrapped, mapper

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from hydet.config import ConfigError
@@ -41,9 +39,7 @@ def add_tiling(
     tiled = TiledModel(
         model=model, tile=tile, overlap=overlap, batch_size=batch_size, tile_mapper=MappedTiles(mapper)
     )
-    full_size = copy.copy(mapper)
-    full_size.transforms = ()
-    return tiled.eval(), full_size
+    return tiled.eval(), mapper.without_transforms()
 
 
 class MappedTiles:

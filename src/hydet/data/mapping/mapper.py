@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal
@@ -84,6 +85,12 @@ class InputMapper:
         self.channel_order = channel_order
         self.max_proposals = max_proposals
         self.min_box_size = min_box_size
+
+    def without_transforms(self) -> InputMapper:
+        """Return a mapper that leaves images in their original size, for tiles and test-time augmentation."""
+        mapper = copy.copy(self)
+        mapper.transforms = ()
+        return mapper
 
     def __call__(self, record: Record, seed: int | None = None) -> ModelInput:
         """Turn a record into a model input.
