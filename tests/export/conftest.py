@@ -1,5 +1,6 @@
 """A small RetinaNet, and small models of every architecture, with images for the comparison."""
 
+import copy
 import functools
 
 import pytest
@@ -8,10 +9,13 @@ from torch import nn
 
 import hydet
 from hydet.data.shapes import ShapesDataset
-from hydet.export import export_model
+from hydet.export import ExportMismatchError, export_model
+from hydet.export.agreement import BOUNDS, Agreement
 from hydet.layers import ShapeSpec
 from hydet.modeling import (
     Backbone,
+    BasicBlock,
+    BottleneckBlock,
     Box2BoxTransform,
     DefaultAnchorGenerator,
     Matcher,
@@ -108,9 +112,60 @@ def exported_folder(tmp_path_factory, metadata, images):
     return export
 
 
+def as_inputs(model, images):
+    return [{"image": image.flip(0) if model.input_format == "BGR" else image} for image in images]
+
+
+class StableImages:
+    """Makes random images on which rounding does not change the results of a model with random weights.
+
+    Two copies of the model have weights that differ in the last digits. An image on which they find other objects has a
+    near-tie: two scores, or an overlap and its threshold, that are equal up to rounding.
+    """
+
+    def __init__(self, model, thresholds):
+        self.model, self.thresholds = model, thresholds
+        self.copies = [copy.deepcopy(model) for _ in range(2)]
+        self.generator = torch.Generator().manual_seed(0)
+        for other in self.copies:
+            for parameter in other.parameters():
+                noise = torch.rand(parameter.shape, generator=self.generator) - 0.5
+                parameter.data.mul_(1 + 1e-6 * noise)
+
+    def make(self, *sizes, batches=lambda images: [images]):
+        """Return images of the sizes that are stable in all the batches that are made of them."""
+        for _ in range(200):
+            images = [
+                torch.randint(256, (3, *size), dtype=torch.uint8, generator=self.generator) for size in sizes
+            ]
+            if all(self._is_stable(batch) for batch in batches(images)):
+                return images
+        raise AssertionError(f"every image of {sizes} has a near-tie")
+
+    def agreement(self):
+        return Agreement(BOUNDS["fp32"], self.thresholds["score"], self.thresholds["max_detections"])
+
+    @torch.no_grad()
+    def _is_stable(self, batch):
+        agreement = self.agreement()
+        expected = self.model.inference(as_inputs(self.model, batch))
+        for other in self.copies:
+            agreement.add(expected, other.inference(as_inputs(other, batch)))
+        try:
+            agreement.check("a copy")
+        except ExportMismatchError:
+            return False
+        return True
+
+
 def small_model(name):
     """Build a model of an option of conf/model with random weights, which detect many objects."""
     torch.manual_seed(0)
     model = hydet.instantiate(hydet.compose(*tiny_backbone_overrides(name)).model).eval()
+    for block in model.modules():
+        # Otherwise features grow with each block, until scores are equal and boxes are larger than the image.
+        if isinstance(block, BasicBlock | BottleneckBlock):
+            last = block.conv2 if isinstance(block, BasicBlock) else block.conv3
+            nn.init.constant_(last.norm.weight, 0.2)
     set_score_threshold(model, 0.02)
     return model

@@ -14,7 +14,7 @@ from hydet.export import ExportMismatchError, export_model, open_exported
 from hydet.export.agreement import BOUNDS, Agreement
 from hydet.export.inference_graph import InferenceGraph
 
-from .conftest import SIZE
+from .conftest import SIZE, as_inputs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
 SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "aoti": "pt2"}
@@ -26,10 +26,6 @@ def needs(format):
             pytest.importorskip(name, reason="needs the extra 'export'")
     if format == "aoti" and shutil.which("g++") is None:
         pytest.skip("needs g++")
-
-
-def as_inputs(model, images):
-    return [{"image": image.flip(0) if model.input_format == "BGR" else image} for image in images]
 
 
 def assert_equal(outputs, expected):

@@ -44,13 +44,14 @@ def capture(graph: InferenceGraph, size: tuple[int, int] | None, device: torch.d
             3: Dim("width", min=SMALLEST_SIDE, **limits),
         }
     with torch.no_grad(), _allow_size_1():
-        return torch.export.export(
+        program = torch.export.export(
             graph,
             (images, sizes),
             dynamic_shapes=(shape, {0: batch}),
             strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
+    return _without_checks_of_strides(program)
 
 
 def _allow_size_1() -> AbstractContextManager[None]:
@@ -61,6 +62,20 @@ def _allow_size_1() -> AbstractContextManager[None]:
     """
     context: AbstractContextManager[None] = symbolic_config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     return context
+
+
+def _without_checks_of_strides(program: ExportedProgram) -> ExportedProgram:
+    """Remove the checks that no feature map has a single cell, which small images have.
+
+    Torch chooses the strides of some tensors as if each map had several cells, and adds a check that this is so. Strides
+    of a single cell do not matter. They are products of ``Max(1, size)``, which occurs in no other check.
+    """
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default and "Max(1, " in str(node.args[1]):
+            program.graph.erase_node(node)
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+    return program
 
 
 def lower_ops(program: ExportedProgram, *, keep_suppression: bool = False) -> ExportedProgram:
@@ -75,7 +90,7 @@ def lower_ops(program: ExportedProgram, *, keep_suppression: bool = False) -> Ex
         table[torch.ops.hydet.nms_padded.default] = plain_nms_padded
     with torch.no_grad(), _allow_size_1():
         lowered: ExportedProgram = program.run_decompositions(table)
-        return lowered
+    return _without_checks_of_strides(lowered)
 
 
 def remaining_ops(program: ExportedProgram) -> list[str]:

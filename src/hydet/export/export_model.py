@@ -101,7 +101,7 @@ def export_model(
                 f"sizes: {height} x {width} does not fit the model, which takes {graph.square_size} pixels"
             )
 
-    thresholds = _thresholds(model)
+    thresholds = thresholds_of(model)
     agreement = Agreement(BOUNDS[precision], thresholds["score"], thresholds["max_detections"])
     with naming_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,10 +225,7 @@ def _compare(
             folder / file.name, description.format, model.device, list(description.outputs)
         )
         exported = ExportedModel(description, {file.size: program}, model.device)
-        fitted = [_fit(image, file.size, description.max_size) for image in images]
-        batches = [[image] for image in fitted]
-        smaller = [_shrink(image) for image in fitted[1:]] or [_shrink(fitted[0])]
-        batches.append([fitted[0], smaller[0]])
+        batches = comparison_batches(images, file.size, description.max_size)
         for batch in batches:
             inputs: list[ModelInput] = [{"image": image} for image in batch]
             flipped: list[ModelInput] = [
@@ -236,6 +233,21 @@ def _compare(
             ]
             with torch.no_grad():
                 agreement.add(model.inference(flipped), exported(inputs))
+
+
+def comparison_batches(
+    images: Sequence[Tensor], size: tuple[int, int] | None, max_size: int | None
+) -> list[list[Tensor]]:
+    """Return each image alone, and a batch of two images of different sizes.
+
+    Args:
+        images: ``(3, H, W)`` each.
+        size: (height, width) that the graph takes; None for any size.
+        max_size: largest side that the graph takes; None for any.
+    """
+    fitted = [_fit(image, size, max_size) for image in images]
+    smaller = [_shrink(image) for image in fitted[1:]] or [_shrink(fitted[0])]
+    return [*([image] for image in fitted), [fitted[0], smaller[0]]]
 
 
 def _fit(image: Tensor, size: tuple[int, int] | None, max_size: int | None) -> Tensor:
@@ -254,7 +266,7 @@ def _shrink(image: Tensor) -> Tensor:
     return image[:, : max(1, image.shape[1] * 3 // 4), : max(1, image.shape[2] * 3 // 4)].contiguous()
 
 
-def _thresholds(model: MetaArchitecture) -> dict[str, Any]:
+def thresholds_of(model: MetaArchitecture) -> dict[str, Any]:
     """Return the thresholds that the graph contains, and those of the postprocessing."""
     values: dict[str, Any] = {"score": None, "nms": None, "max_detections": -1, "mask": 0.5}
     if isinstance(model, DenseDetector):

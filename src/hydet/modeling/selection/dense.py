@@ -21,28 +21,15 @@ def by_cell(predictions: Tensor, num_values: int) -> Tensor:
 
 def by_anchor(predictions: Tensor, num_values: int) -> Tensor:
     """Reorder a head's output ``(N, A * V, H, W)`` to ``(N, R, V)``."""
-    return flatten_permuted(by_cell(predictions, num_values), 1, 3)
-
-
-def flatten_permuted(x: Tensor, start_dim: int, end_dim: int = -1) -> Tensor:
-    """Flatten axes of a permuted feature map.
-
-    An exported program copies first. Otherwise it checks whether a view is enough, and then refuses maps of a single
-    cell, which small images have.
-    """
-    if torch.compiler.is_exporting():
-        x = x.clone(memory_format=torch.contiguous_format)
-    return x.flatten(start_dim, end_dim)
+    return by_cell(predictions, num_values).flatten(1, 3)
 
 
 def best_of_classes(predictions: Tensor, num_classes: int) -> Tensor:
     """Return the highest logit of each anchor: ``(N, A * K, H, W)`` to ``(N, R)``."""
-    # In channels-last order, reducing adjacent values is ten times faster. The strides of an exported program depend on the
-    # image size.
-    if not torch.compiler.is_exporting() and predictions.stride(1) == 1:
+    if predictions.stride(1) == 1:  # channels last: reducing adjacent values is ten times faster
         return by_cell(predictions, num_classes).amax(dim=4).flatten(1)
     split: Tensor = predictions.unflatten(1, (-1, num_classes))  # (N, A, K, H, W)
-    return flatten_permuted(split.amax(dim=2).permute(0, 2, 3, 1), 1)
+    return split.amax(dim=2).permute(0, 2, 3, 1).flatten(1)
 
 
 def gather_anchors(values: Tensor, anchors: Tensor) -> Tensor:
