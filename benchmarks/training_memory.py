@@ -26,16 +26,21 @@ from torch import Tensor
 
 import hydet
 from hydet.modeling.optimization import optimize_training
-from hydet.structures import Boxes, Instances, PolygonMasks, RotatedBoxes
+from hydet.structures import Boxes, Instances, Keypoints, PolygonMasks, RotatedBoxes
 
 LIMIT = 1.5  # GB
 NUM_CLASSES = 80
 POINTS = 24  # per polygon
-MODELS = ("mask_rcnn_fpn", "faster_rcnn_fpn", "retinanet", "fcos", "rotated_faster_rcnn_fpn")
+NUM_KEYPOINTS = 17
+NUM_STUFF = 54
+MODELS = (
+    "mask_rcnn_fpn", "faster_rcnn_fpn", "cascade_mask_rcnn_fpn", "keypoint_rcnn_fpn", "panoptic_fpn", "retinanet", "fcos",
+    "rotated_faster_rcnn_fpn",
+)  # fmt: skip
 
 
-def make_entry(count: int, size: tuple[int, int], *, rotated: bool) -> dict:
-    """Make a random image with objects of 8 to 160 pixels, most of them small."""
+def make_entry(count: int, size: tuple[int, int], name: str) -> dict:
+    """Make a random image for a model, with objects of 8 to 160 pixels, most of them small."""
     random = torch.Generator().manual_seed(0)
     room = torch.tensor([size[1], size[0]], dtype=torch.float32)
     sides = 8 + 152 * torch.rand(count, 2, generator=random) ** 3
@@ -43,13 +48,20 @@ def make_entry(count: int, size: tuple[int, int], *, rotated: bool) -> dict:
     boxes = torch.cat([corner, corner + sides], dim=1)
     classes = torch.randint(NUM_CLASSES, (count,), generator=random)
     instances = Instances(size, gt_boxes=Boxes(boxes), gt_classes=classes)
-    if rotated:
+    if "rotated" in name:
         angles = torch.rand(count, 1, generator=random) * 360 - 180
         instances.gt_boxes = RotatedBoxes(torch.cat([corner + sides / 2, sides, angles], dim=1))
     else:
         instances.gt_masks = PolygonMasks(list(map(ellipse, boxes)))
+    if "keypoint" in name:
+        points = corner[:, None] + sides[:, None] * torch.rand(count, NUM_KEYPOINTS, 2, generator=random)
+        visible = torch.full((count, NUM_KEYPOINTS, 1), 2.0)
+        instances.gt_keypoints = Keypoints(torch.cat([points, visible], dim=2))
     image = torch.randint(0, 256, (3, *size), generator=random, dtype=torch.uint8)
-    return {"image": image, "instances": instances, "image_id": 0}
+    entry = {"image": image, "instances": instances, "image_id": 0}
+    if "panoptic" in name:
+        entry["sem_seg"] = torch.randint(NUM_STUFF, size, generator=random)
+    return entry
 
 
 def ellipse(box: Tensor) -> list[Tensor]:
@@ -63,10 +75,15 @@ def measure(name: str, training: str, count: int, size: tuple[int, int]) -> tupl
     """Return the memory of this process in GB before a training step, its peak in the step, and the seconds it took."""
     torch.manual_seed(0)
     settings = [f"model={name}", "size=standard", "backbone=r50", "norm=FrozenBN", "freeze_at=2"]
-    model = hydet.instantiate(hydet.compose(*settings, f"num_classes={NUM_CLASSES}").model).train()
+    settings += [
+        f"num_classes={NUM_CLASSES}",
+        f"num_keypoints={NUM_KEYPOINTS}",
+        f"num_stuff_classes={NUM_STUFF}",
+    ]
+    model = hydet.instantiate(hydet.compose(*settings).model).train()
     if training == "fast":
         optimize_training(model)
-    entry = make_entry(count, size, rotated="rotated" in name)
+    entry = make_entry(count, size, name)
     before, started = resident(), time.monotonic()
     sum(model([entry]).values()).backward()
     return before, peak(), time.monotonic() - started
