@@ -91,7 +91,7 @@ def weights(session: nox.Session) -> None:
 
 @nox.session
 def export(session: nox.Session) -> None:
-    """Export every architecture in every format and compare the files with the models, which takes hours."""
+    """Export every architecture in every format and compare the files with the models, in about two hours."""
     session.install("-e", ".[test]")
     session.run("pytest", *PARALLEL, "-m", "export", "tests/export", "tests/runs", *session.posargs)
 
