@@ -14,6 +14,10 @@ from _pytest.runner import runtestprotocol
 # One thread: tests fork, and a child of a process whose OpenMP pool is awake waits for threads that it does not have.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+with contextlib.suppress(ImportError):
+    # Inductor imports it, and it replaces distutils, which fails once another library has imported that.
+    import setuptools  # noqa: F401
+
 import torch
 
 torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -23,8 +24,8 @@ _STATM = Path("/proc/self/statm")
 def peak_bytes(contestant: Contestant) -> int | None:
     """Return the memory that one run needs on top of what is allocated before it; None if it cannot be measured.
 
-    On a CPU, memory that earlier work has freed but the allocator still holds does not count. ``peak_bytes_apart``
-    avoids most of it.
+    On a CPU, memory that earlier work has freed but the allocator still holds does not count, although the C library is
+    told to return it. ``peak_bytes_apart`` avoids most of it.
     """
     if contestant.device.type == "cuda":
         torch.cuda.synchronize(contestant.device)
@@ -42,6 +43,8 @@ def peak_bytes(contestant: Contestant) -> int | None:
         while not done.wait(_INTERVAL):
             peak = max(peak, _resident())
 
+    gc.collect()  # memory that is freed during the run would be subtracted
+    _return_freed_memory()
     before = _resident()
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -76,7 +79,6 @@ def _measure(config: DictConfig, variant: Variant, threads: int) -> int | None:
     torch.set_num_threads(threads)
     work = build_work(config, build_subject(config), variant)
     work.run()  # compiles, and lets libraries allocate what they keep
-    _return_freed_memory()
     return peak_bytes(work)
 
 
