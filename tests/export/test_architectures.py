@@ -13,7 +13,7 @@ import hydet.conf
 from hydet.export import export_model, open_exported
 from hydet.export.export_model import comparison_batches, thresholds_of
 
-from .conftest import StableImages, as_inputs, small_model
+from .conftest import StableImages, as_inputs, shrink_deltas, small_model
 from .test_export_model import SUFFIX, needs
 
 ARCHITECTURES = sorted(p.stem for p in (Path(hydet.conf.__path__[0]) / "model").glob("*.yaml"))
@@ -56,7 +56,6 @@ def test_architecture_exports(name, format, metadata, tmp_path):
 def test_half_precision(name, format, precision, metadata, images, tmp_path):
     needs(format)
     path = tmp_path / f"model.{SUFFIX[format]}"
-    export_model(
-        small_model(name), path, format=format, metadata=metadata, images=images, precision=precision
-    )
+    model = shrink_deltas(small_model(name))
+    export_model(model, path, format=format, metadata=metadata, images=images, precision=precision)
     assert open_exported(path).description.precision == precision
