@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import platform
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ def write_program(
 def _write_onnx(program: ExportedProgram, path: Path, output_names: Sequence[str]) -> None:
     from .onnx_ops import OPSET, TRANSLATIONS
 
-    with torch.no_grad():
+    with torch.no_grad(), _only_warnings_of("onnx_ir", "onnxscript"):
         exported = torch.onnx.export(
             program,
             input_names=list(INPUT_NAMES),
@@ -106,6 +108,20 @@ def _write_onnx(program: ExportedProgram, path: Path, output_names: Sequence[str
     assert exported is not None
     _name_sizes(exported.model.graph.outputs)
     exported.save(str(path), external_data=False)
+
+
+@contextmanager
+def _only_warnings_of(*names: str) -> Iterator[None]:
+    """Keep the steps of other libraries, hundreds of lines, out of the log of the user."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _name_sizes(outputs: Sequence[Any]) -> None:

@@ -24,8 +24,8 @@ _STATM = Path("/proc/self/statm")
 def peak_bytes(contestant: Contestant) -> int | None:
     """Return the memory that one run needs on top of what is allocated before it; None if it cannot be measured.
 
-    On a CPU, memory that earlier work has freed but the allocator still holds does not count, although the C library is
-    told to return it. ``peak_bytes_apart`` avoids most of it.
+    On a CPU, memory that earlier work has freed but the allocator still holds does not count, unless the C library can
+    return it to the system. ``peak_bytes_apart`` avoids most of it.
     """
     if contestant.device.type == "cuda":
         torch.cuda.synchronize(contestant.device)
