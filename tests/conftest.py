@@ -15,7 +15,7 @@ from _pytest.runner import runtestprotocol
 os.environ["OMP_NUM_THREADS"] = "1"
 
 with contextlib.suppress(ImportError):
-    # Inductor imports it, and it replaces distutils, which fails once another library has imported that.
+    # Inductor imports setuptools. That import fails if another library has imported distutils before it.
     import setuptools  # noqa: F401
 
 import torch

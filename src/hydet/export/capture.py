@@ -65,10 +65,10 @@ def _allow_size_1() -> AbstractContextManager[None]:
 
 
 def _without_checks_of_strides(program: ExportedProgram) -> ExportedProgram:
-    """Remove the checks that no feature map has a single cell, which small images have.
+    """Remove the runtime checks that reject feature maps of one cell.
 
-    Torch chooses the strides of some tensors as if each map had several cells, and adds a check that this is so. Strides
-    of a single cell do not matter. They are products of ``Max(1, size)``, which occurs in no other check.
+    Torch assumes more than one cell when it compares strides, and adds checks of that assumption. The strides of a single
+    cell have no effect, and small images have such maps. Only these checks contain ``Max(1, size)``.
     """
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten._assert_scalar.default and "Max(1, " in str(node.args[1]):

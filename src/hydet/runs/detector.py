@@ -42,7 +42,7 @@ from .sources import open_source
 from .sources.in_memory import Channels
 from .tiling import add_tiling
 from .tracking import ObjectTracker
-from .tta import add_tta, read_tta
+from .tta import add_tta, check_tile_and_tta, read_tta
 
 __all__ = ["Detector", "load"]
 
@@ -248,8 +248,7 @@ class Detector:
             raise ConfigError("the model needs proposals that come with the data; src.evaluate can read them")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if tile is not None and tta is not None:
-            raise ConfigError("tile and tta exclude each other: tiles have their original resolution")
+        check_tile_and_tta(tile, tta)
         if on_failure not in ("warn", "raise", "skip"):
             raise ValueError(f'on_failure must be "warn", "raise" or "skip", got {on_failure!r}')
         images = open_source(source, read=self.read, channels=channels)

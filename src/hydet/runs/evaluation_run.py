@@ -29,7 +29,7 @@ from .open_checkpoint import LoadedDetector, faults_of
 from .result_files import ResultFiles
 from .tasks import primary_metric, traits_of
 from .tiling import add_tiling
-from .tta import add_tta
+from .tta import add_tta, check_tile_and_tta
 
 __all__ = [
     "Evaluation",
@@ -68,8 +68,7 @@ def check_evaluation(config: DictConfig) -> None:
     # Evaluators refer to settings of the checkpoint, so they cannot be resolved yet.
     own_keys = [str(key) for key in config if key != "evaluators"]
     check_values(OmegaConf.masked_copy(config, own_keys), EVALUATE_VALUES, required=["checkpoint"])
-    if config.tile is not None and config.get("tta") is not None:
-        raise ConfigError("tile and tta exclude each other: tiles have their original resolution")
+    check_tile_and_tta(config.tile, config.get("tta"))
 
 
 def evaluate_detector(
@@ -140,6 +139,8 @@ def _augmented(
     announce: Callable[[str], None],
 ) -> nn.Module:
     """Return the model that the evaluation runs: wrapped in test-time augmentation or tiling, or as it is."""
+    if config.get("tta") is None and config.tile is None:
+        return model
     mapper = build_mapper(settings, model, training=False, labeled=False)
     if config.get("tta") is not None:
         with_tta, tta_mapper = add_tta(
@@ -148,17 +149,15 @@ def _augmented(
         mirrored = ", each also mirrored" if tta_mapper.flip else ""
         announce(f"test-time augmentation: shorter side {list(tta_mapper.min_sizes)}{mirrored}")
         return with_tta
-    if config.tile is not None:
-        tiled, _ = add_tiling(
-            model,
-            mapper,
-            tile=config.tile,
-            overlap=config.overlap,
-            batch_size=settings.evaluation.batch_size,
-        )
-        announce(f"tiles: {config.tile} pixels, overlap {config.overlap:g}")
-        return tiled
-    return model
+    tiled, _ = add_tiling(
+        model,
+        mapper,
+        tile=config.tile,
+        overlap=config.overlap,
+        batch_size=settings.evaluation.batch_size,
+    )
+    announce(f"tiles: {config.tile} pixels, overlap {config.overlap:g}")
+    return tiled
 
 
 def evaluation_settings(config: DictConfig, detector: LoadedDetector) -> DictConfig:

@@ -15,10 +15,16 @@ from hydet.modeling.protocols import Detector
 
 from .config_values import TTA_VALUES, check_values
 
-__all__ = ["add_tta", "read_tta"]
+__all__ = ["add_tta", "check_tile_and_tta", "read_tta"]
 
 # Upper bound of the longer side, in multiples of the shorter one: 4000 for 800, as in the published configurations.
 LONGER_SIDE_LIMIT = 5
+
+
+def check_tile_and_tta(tile: int | None, tta: object) -> None:
+    """Raise ``ConfigError`` if both are given."""
+    if tile is not None and tta is not None:
+        raise ConfigError("tile and tta exclude each other: tiles have their original resolution")
 
 
 def read_tta(tta: str | Mapping[str, Any]) -> DictConfig:
