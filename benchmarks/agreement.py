@@ -4,13 +4,13 @@
     python benchmarks/agreement.py --models fcos --images 40 --modes fast
     python benchmarks/agreement.py --checkpoints mask_rcnn_c4=runs/learn/mask_rcnn_c4
 
-The models have random weights, batch norm statistics of the images, and classifiers scaled so that scores spread as
-those of a trained model do. A detection of the exact model is compared with the detection of its class with the largest
+The models have random weights, residual branches scaled down to the size of trained ones, batch norm statistics of the
+images, and classifiers scaled so that scores spread as those of a trained model do. A detection of the exact model is compared with the detection of its class with the largest
 IoU. Near-ties do not count: detections whose score differs from the next one by less than 1e-5. The exact model is
 also compared with itself in float64, which shows how far rounding moves its own results: a model that amplifies
 rounding does so in every form. ``--checkpoints`` compares trained models instead, such as the runs of
-``learn_shapes.py --folder``, on new images of the size that they were trained with. Exits with 1 if a mode exceeds its bounds. Prints a table and writes it to
-``benchmarks/results/``.
+``learn_shapes.py --folder``, on new images of the size that they were trained with. Exits with 1 if a mode exceeds its bounds. Prints a table and writes
+it to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,15 @@ from torch import Tensor, nn
 import hydet
 import hydet.conf
 from hydet.data import ShapesDataset
-from hydet.modeling import RPN, DenseDetector, GeneralizedRCNN, MetaArchitecture, optimize
+from hydet.modeling import (
+    RPN,
+    BasicBlock,
+    BottleneckBlock,
+    DenseDetector,
+    GeneralizedRCNN,
+    MetaArchitecture,
+    optimize,
+)
 from hydet.runs.benchmark_inputs import calibrate
 from hydet.runs.open_checkpoint import open_checkpoint
 from hydet.structures import Boxes, Instances, ModelInput, pairwise_iou, pairwise_iou_rotated
@@ -45,6 +53,7 @@ NUM_PROPOSALS = 200  # per image of this size; the 1000 of the configs take seve
 NEAR_TIE = 1e-5  # difference of neighboring scores
 MATCH_IOU = 0.9  # of the same detection; another one of the same object has less
 SCORE_STD = 1.5  # of the logits of classifiers
+RESIDUAL_SCALE = 0.2  # of each residual branch; at 1, features grow with each block, and rounding with them
 FAST_PIXELS, FAST_SCORE = 1e-3, 1e-4
 FLOAT64 = "exact, float64"
 FLOAT64_IMAGES = 4  # torch's float64 convolutions are slow
@@ -169,6 +178,10 @@ def build(name: str, batch: Sequence[ModelInput]) -> MetaArchitecture:
     """Build the exact model of an architecture; the same weights each time."""
     torch.manual_seed(0)
     model = hydet.instantiate(hydet.compose(*overrides(name)).model)
+    for module in model.modules():
+        if isinstance(module, BasicBlock | BottleneckBlock):
+            last = module.conv2 if isinstance(module, BasicBlock) else module.conv3
+            nn.init.constant_(last.norm.weight, RESIDUAL_SCALE)
     generator = getattr(model, "proposal_generator", None)
     if isinstance(generator, RPN) and isinstance(model, GeneralizedRCNN):
         generator.post_nms_topk[False] = NUM_PROPOSALS

@@ -4,7 +4,7 @@
 backbone and for a few minutes. It prints a table, writes ``benchmarks/results/learn_shapes_<date>.md`` and fails if an
 architecture stays below its floor. ``--only retinanet fcos`` selects architectures. Rows are written as runs finish;
 ``--folder runs/learn`` keeps the runs, and a second call skips the finished ones. ``--jobs 2`` trains two at a time, each
-on half of the cores.
+on half of the cores. ``--output FILE training=fast`` writes the table of the fast form to another file.
 """
 
 from __future__ import annotations
@@ -196,6 +196,9 @@ def main() -> int:
     parser.add_argument(
         "--jobs", type=int, default=1, help="number of runs at a time, each on its share of the cores"
     )
+    parser.add_argument(
+        "--output", type=Path, help="the table; by default benchmarks/results/learn_shapes_<date>.md"
+    )
     parser.add_argument("overrides", nargs="*", help="overrides for every run, such as trainer.max_steps=100")
     options = parser.parse_args()
     # Runs that need proposals come last, so that they never block the run that provides the proposals.
@@ -204,7 +207,7 @@ def main() -> int:
         needed = RUNS[name].proposals_of
         if needed is not None and needed not in names:
             parser.error(f"{name} needs the proposals of {needed}; add it to --only")
-    file = RESULTS / f"learn_shapes_{datetime.date.today().isoformat()}.md"
+    file = options.output or RESULTS / f"learn_shapes_{datetime.date.today().isoformat()}.md"
     rows: dict[str, str] = {}
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
