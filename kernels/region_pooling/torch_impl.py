@@ -53,31 +53,48 @@ def forward_torch(
 ) -> Tensor:
     """Pool regions, which ``geometry`` locates, to ``(R, C, h, w)``.
 
-    Computes in float32, or in float64 for float64 maps.
+    Computes in float32, or in float64 for float64 maps. Maps that are stored channels last are read in place.
     """
     channels = features[0].shape[1]
     dtype = working_dtype(features[0].dtype)
     rois = rois.to(dtype)
-    num_bins = output_size[0] * output_size[1]
     out = features[0].new_empty(rois.shape[0], channels, *output_size)
-    sizes = [f.shape[0] * f.shape[2] * f.shape[3] for f in features]
-    if out.numel() == 0 or sum(sizes) == 0:
-        return out.zero_()
-    table = torch.empty(sum(sizes), channels, dtype=dtype, device=out.device)
-    for part, feature in zip(table.split(sizes), features, strict=True):
-        num_images, _, height, width = feature.shape
-        part.view(num_images, height, width, channels).copy_(feature.permute(0, 2, 3, 1))
-    maps = SourceMaps.find(rois, levels, [f.shape for f in features], spatial_scales)
+    if out.numel() == 0:
+        return out
+    if levels is not None:
+        out[(levels < 0) | (levels >= len(features))] = 0
+    flat_out = out.flatten(2)  # (R, C, bins)
+    for level, (feature, scale) in enumerate(zip(features, spatial_scales, strict=True)):
+        if levels is None:
+            index = torch.arange(rois.shape[0], device=rois.device)
+        else:
+            index = (levels == level).nonzero().squeeze(1)
+        if index.shape[0] > 0:
+            _pool_from_map(feature.to(dtype), rois[index], index, output_size, scale, geometry, flat_out)
+    return out
+
+
+def _pool_from_map(
+    feature: Tensor,
+    rois: Tensor,
+    index: Tensor,
+    output_size: tuple[int, int],
+    scale: float,
+    geometry: Geometry,
+    out: Tensor,
+) -> None:
+    """Pool regions from one ``(N, C, H, W)`` map, and store them at the positions ``index`` of ``(R, C, bins)``."""
+    channels, num_bins = out.shape[1:]
+    table = feature.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()  # a row of channels per cell
+    maps = SourceMaps.find(rois, None, [feature.shape], [scale])
     regions = geometry(rois, maps.scale[:, None])
-    flat_out = out.view(-1, channels, num_bins)
     for bins, cells, weights, counts in sampling_matrix(regions, maps, output_size, SAMPLES_PER_CHUNK):
-        chunk_out = flat_out[bins.start // num_bins : bins.stop // num_bins]
+        positions = index[bins.start // num_bins : bins.stop // num_bins]
         if cells.shape[0] == 0:
-            chunk_out.zero_()
+            out[positions] = 0
             continue
         sums = _weighted_sums(cells, table, counts, weights)
-        chunk_out.copy_(sums.view(-1, num_bins, channels).transpose(1, 2))
-    return out
+        out[positions] = sums.view(-1, num_bins, channels).transpose(1, 2).to(out.dtype)
 
 
 def backward_torch(

@@ -306,6 +306,9 @@ def test_torchvision_is_chosen_for_few_samples_on_a_cpu(monkeypatch):
     assert _choose_backend((20, 3, 14, 14), shapes, like, lambda: 20 * 14 * 14 * 4) == "torchvision"
     assert _choose_backend((2, 256, 14, 14), shapes, like) == "torchvision"
     assert _choose_backend((20, 256, 14, 14), shapes, like) == "torch"
+    # Maps that are stored channels last cost torch nothing, and torchvision a copy.
+    assert _choose_backend((2, 256, 14, 14), shapes, like, lambda: 1, is_channels_last=True) == "torch"
+    assert _choose_backend((2, 3, 14, 14), shapes, like, lambda: 1, is_channels_last=True) == "torchvision"
 
 
 def test_backward_is_deterministic_on_request():

@@ -65,6 +65,25 @@ def test_input_size_need_not_be_divisible(pooling_backbone):
     assert pyramid.size_divisibility == 16
 
 
+@pytest.mark.parametrize("fuse_type", ["sum", "avg"])
+@pytest.mark.parametrize("size", [(48, 80), (50, 77)])
+def test_channels_last_inference_gives_the_same_pyramid(pooling_backbone, fuse_type, size):
+    """It adds the coarser level into the laterals, without a copy."""
+    pyramid = FPN(
+        bottom_up=pooling_backbone(a=4, b=8, c=16),
+        in_features=["a", "b", "c"],
+        out_channels=2,
+        fuse_type=fuse_type,
+    )
+    images = torch.randn(2, 3, *size)
+    expected = pyramid(images)
+    pyramid.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        actual = pyramid(images.to(memory_format=torch.channels_last))
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name])
+
+
 def test_top_blocks_add_coarser_levels(pooling_backbone):
     def pyramid(top_block):
         return FPN(

@@ -11,6 +11,7 @@ from hydet.modeling import (
     mask_rcnn_inference,
     mask_rcnn_loss,
 )
+from hydet.modeling.roi_heads import mask_head
 from hydet.structures import BitMasks, Boxes, Instances, PolygonMasks
 
 SIZE = (40, 50)
@@ -101,6 +102,21 @@ def test_inference_selects_the_mask_of_the_predicted_class(make, channels):
     classes = torch.cat([f.pred_classes for f in instances]) if channels > 1 else torch.zeros(3).long()
     expected = logits[torch.arange(3), classes].sigmoid()
     torch.testing.assert_close(torch.cat([f.pred_masks for f in instances])[:, 0], expected)
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_masks_of_the_predicted_class_alone_are_the_same(monkeypatch, make, num_classes, count):
+    monkeypatch.setattr(mask_head, "HIDDEN_SIZE", 2 * 5 * 5 * 4 * 6)  # two regions at a time
+    module, x = head(num_classes=num_classes), torch.randn(count, 4, 5, 5)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    instances = [detections(make, count, num_classes=3)]
+    expected = module(x, instances)[0].pred_masks
+    module.predicts_class_only = True
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, instances)[0].pred_masks, expected)
+    assert module.predict_logits(x, instances[0].pred_classes).requires_grad  # layer by layer, for gradients
 
 
 def test_an_empty_batch_gives_no_instances():

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -128,7 +129,7 @@ class FPN(Backbone):
         for name, level in zip(reversed(self.in_features), reversed(self._levels)):
             lateral = getattr(self, f"fpn_lateral{level}")(features[name])
             if merged is not None:
-                lateral = lateral + F.interpolate(merged, size=lateral.shape[-2:], mode="nearest")
+                lateral = _add_upsampled(lateral, merged)
                 if self.fuse_type == "avg":
                     lateral = lateral / 2
             merged = lateral
@@ -189,6 +190,25 @@ class LastLevelP6P7(nn.Module):
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)`` and ``(N, out_channels, H / 4, W / 4)``."""
         p6 = self.p6(c5)
         return [p6, self.p7(F.relu(p6) if self.activate_p6 else p6)]
+
+
+def _add_upsampled(lateral: Tensor, coarse: Tensor) -> Tensor:
+    """Return ``(N, C, H, W)`` laterals plus the nearest-neighbor upsampling of a coarser map.
+
+    Without gradients, laterals stored channels last become the result, and no upsampled map is stored. On a large
+    pyramid, new memory takes longer than the sums.
+    """
+    height, width = coarse.shape[-2:]
+    if (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or lateral.shape[-2:] != (2 * height, 2 * width)
+        or not lateral.is_contiguous(memory_format=torch.channels_last)
+    ):
+        return lateral + F.interpolate(coarse, size=lateral.shape[-2:], mode="nearest")
+    quads = lateral.view(*lateral.shape[:2], height, 2, width, 2)
+    quads += coarse[:, :, :, None, :, None]
+    return lateral
 
 
 def check_doubling(what: str, strides: Sequence[int]) -> None:

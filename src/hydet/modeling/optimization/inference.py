@@ -10,6 +10,7 @@ from torch import nn
 
 from hydet.layers.winograd_conv import WinogradConv2d
 from hydet.modeling.meta_arch import MetaArchitecture
+from hydet.modeling.roi_heads import MaskRCNNConvUpsampleHead
 
 from .norm_folding import fold_norms
 from .reduced_precision import has_fast_bfloat16, to_bfloat16
@@ -72,6 +73,8 @@ def optimize(model: _Model, inference: InferenceMode = "fast", *, compile: bool 
         for module in model.modules():
             if WinogradConv2d.fits(module, training=False):
                 WinogradConv2d.convert(module).prepare_inference()
+            if isinstance(module, MaskRCNNConvUpsampleHead):
+                module.predicts_class_only = next(module.parameters()).device.type == "cpu"
     if inference == "bf16":
         device = next(model.parameters()).device
         if not has_fast_bfloat16(device):

@@ -25,6 +25,8 @@ __all__ = [
     "mask_rcnn_loss",
 ]
 
+HIDDEN_SIZE = 2_000_000  # numbers of upsampled features at a time: 8 MB
+
 # R regions over all images, C channels (one mask per class, or 1 mask for all classes), M x M cells per mask.
 
 
@@ -126,11 +128,14 @@ class BaseMaskRCNNHead(nn.Module, ABC):
         Returns:
             ``{"loss_mask": ...}``, or new ``Instances`` with ``pred_masks``.
         """
-        x = self.layers(x)
         if carry_ground_truth(instances):
-            return {"loss_mask": mask_rcnn_loss(x, instances, self.vis_period) * self.loss_weight}
+            return {
+                "loss_mask": mask_rcnn_loss(self.layers(x), instances, self.vis_period) * self.loss_weight
+            }
         results = [copy(instances_i) for instances_i in instances]
-        mask_rcnn_inference(x, results)
+        if results:
+            logits = self.predict_logits(x, torch.cat([r.pred_classes for r in results]))
+            mask_rcnn_inference(logits[:, None], results)
         return results
 
     def predict_logits(self, x: Tensor, classes: Tensor) -> Tensor:
@@ -153,6 +158,10 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         conv_norm: normalization of the 3x3 convolutions, see ``hydet.layers.get_norm``.
         **kwargs: arguments of ``BaseMaskRCNNHead``.
 
+    Attributes:
+        predicts_class_only: compute only the mask of the predicted class in inference, for some regions at a time. The
+            same numbers up to rounding; ``hydet.optimize`` sets it on a CPU.
+
     Raises:
         ValueError: if ``conv_dims`` is empty, or ``input_shape`` has no channels.
 
@@ -160,6 +169,9 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
     """
 
     num_classes: int
+    deconv: ConvTranspose2d
+    predictor: Conv2d
+    predicts_class_only = False
 
     def __init__(
         self,
@@ -212,6 +224,54 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         for layer in self:
             x = layer(x)
         return x
+
+    def predict_logits(self, x: Tensor, classes: Tensor) -> Tensor:
+        """Compute the mask logits of one class per region; see ``BaseMaskRCNNHead.predict_logits``."""
+        if not self.predicts_class_only or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return super().predict_logits(x, classes)
+        for conv in list(self)[:-3]:  # without deconv, deconv_relu and predictor
+            x = conv(x)
+        if self.num_classes == 1:
+            classes = torch.zeros_like(classes)
+        return _upsample_and_predict(x, self.deconv, self.predictor, classes)
+
+
+def _upsample_and_predict(
+    x: Tensor, deconv: nn.ConvTranspose2d, predictor: nn.Conv2d, classes: Tensor
+) -> Tensor:
+    """Apply the last layers of a mask head: a transposed convolution, a ReLU, and the filter of one class per region.
+
+    A transposed convolution of stride 2 with 2 x 2 filters gives every cell four cells of its own, so it is one matrix
+    product, and so is the filter of the class. The upsampled features of some regions at a time stay in the cache.
+
+    Args:
+        x: ``(R, C, H, W)``.
+        deconv: C to K channels.
+        predictor: K channels to classes.
+        classes: ``(R,)``.
+
+    Returns:
+        ``(R, 2H, 2W)`` logits.
+    """
+    num_regions, channels, height, width = x.shape
+    num_hidden, cells = deconv.weight.shape[1], height * width
+    weight = deconv.weight.permute(0, 2, 3, 1).reshape(channels, 4 * num_hidden)
+    assert deconv.bias is not None
+    assert predictor.bias is not None
+    bias = deconv.bias.repeat(4)
+    filters = predictor.weight.flatten(1)[classes, :, None]  # (R, K, 1)
+    rows = x.permute(0, 2, 3, 1).reshape(num_regions * cells, channels)
+    step = max(1, HIDDEN_SIZE // (4 * cells * num_hidden))
+    memory = x.new_empty(min(step, num_regions) * cells, 4 * num_hidden)
+    logits = x.new_empty(num_regions, 4 * cells, 1)
+    for start in range(0, num_regions, step):
+        part = rows[start * cells : (start + step) * cells]
+        hidden = torch.addmm(bias, part, weight, out=memory[: part.shape[0]]).relu_()
+        by_region = hidden.view(-1, 4 * cells, num_hidden)
+        torch.bmm(by_region, filters[start : start + step], out=logits[start : start + step])
+    logits += predictor.bias[classes, None, None]
+    quads = logits.view(num_regions, height, width, 2, 2)
+    return quads.transpose(2, 3).reshape(num_regions, 2 * height, 2 * width)
 
 
 class MaskHeadEnsemble(BaseMaskRCNNHead):
