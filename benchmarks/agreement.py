@@ -57,7 +57,9 @@ RESIDUAL_SCALE = 0.2  # of each residual branch; at 1, features grow with each b
 FAST_PIXELS, FAST_SCORE = 1e-3, 1e-4
 FLOAT64 = "exact, float64"
 FLOAT64_IMAGES = 4  # torch's float64 convolutions are slow
-BF16_SIDES, BF16_SCORE = 0.005, 0.02
+BF16_BOUNDS = (0.005, 0.02)  # of the longer side, of the score; for 95 of 100 detections
+# C4 and DC5 see all objects in one map, behind more layers in bfloat16 than the levels of a pyramid.
+BF16_BOUNDS_OF_ONE_MAP = (0.02, 0.06)
 CLASSIFIERS = ("cls_score", "objectness_logits")
 
 
@@ -126,9 +128,10 @@ def _iou(a: Boxes, b: Boxes) -> Tensor:
     return pairwise_iou(a, b) if a.tensor.shape[1] == 4 else pairwise_iou_rotated(a, b)
 
 
-def overrides(name: str) -> Iterator[str]:
+def overrides(name: str, model_size: str) -> Iterator[str]:
     """Yield the overrides of a model's config."""
     yield f"model={name}"
+    yield f"size={model_size}"
     if "panoptic" in name or "semantic" in name:
         yield "data=shapes_panoptic"
     else:
@@ -174,10 +177,10 @@ def _spreading_scores(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def build(name: str, batch: Sequence[ModelInput]) -> MetaArchitecture:
+def build(name: str, model_size: str, batch: Sequence[ModelInput]) -> MetaArchitecture:
     """Build the exact model of an architecture; the same weights each time."""
     torch.manual_seed(0)
-    model = hydet.instantiate(hydet.compose(*overrides(name)).model)
+    model = hydet.instantiate(hydet.compose(*overrides(name, model_size)).model)
     for module in model.modules():
         if isinstance(module, BasicBlock | BottleneckBlock):
             last = module.conv2 if isinstance(module, BasicBlock) else module.conv3
@@ -204,18 +207,21 @@ def open_trained(run: Path) -> tuple[MetaArchitecture, tuple[int, int]]:
 
 
 @torch.inference_mode()
-def compare(name: str, modes: Sequence[str], count: int, run: Path | None) -> dict[str, Differences]:
+def compare(
+    name: str, model_size: str, modes: Sequence[str], count: int, run: Path | None
+) -> dict[str, Differences]:
     """Run all images of an architecture through the exact model and its other forms.
 
     Args:
         name: option of ``conf/model``.
+        model_size: option of ``conf/size``.
         modes: forms to compare with the exact one.
         count: number of images.
         run: output folder of a training run, or None for random weights.
     """
     if run is None:
         batch = images(name, count, SIZE)
-        exact = build(name, batch[:2])
+        exact = build(name, model_size, batch[:2])
     else:
         exact, size = open_trained(run)
         batch = images(name, count, size)
@@ -237,16 +243,27 @@ def compare(name: str, modes: Sequence[str], count: int, run: Path | None) -> di
     return differences
 
 
-def within(mode: str, compared: Differences) -> bool:
+def bf16_bounds(name: str) -> tuple[float, float]:
+    """Return the bounds of a model for boxes and scores."""
+    return BF16_BOUNDS_OF_ONE_MAP if name.endswith(("c4", "dc5")) else BF16_BOUNDS
+
+
+def within(name: str, mode: str, compared: Differences) -> bool:
     """Return True if all compared detections are within the bounds; for bf16, 95 of 100."""
     if mode == "fast":
         return compared.unmatched == 0 and (
             not compared.pixels
             or (max(compared.pixels) <= FAST_PIXELS and max(compared.scores) <= FAST_SCORE)
         )
+    sides, score = bf16_bounds(name)
     return not compared.sides or (
-        percentile(compared.sides) <= BF16_SIDES and percentile(compared.scores) <= BF16_SCORE
+        percentile(compared.sides) <= sides and percentile(compared.scores) <= score
     )
+
+
+def bounds_text(bounds: tuple[float, float]) -> str:
+    """Describe bounds of bf16."""
+    return f"{bounds[0]:.1%} of the longer side and {bounds[1]:g} score"
 
 
 def percentile(values: Sequence[float]) -> float:
@@ -301,6 +318,11 @@ def parse() -> argparse.Namespace:
         help="trained models, instead of --models",
     )
     parser.add_argument("--modes", nargs="+", choices=["fast", "bf16"], default=["fast", "bf16"])
+    parser.add_argument(
+        "--model-size",
+        default="standard",
+        help="option of conf/size; slim for bf16 on a processor without its instructions",
+    )
     parser.add_argument("--images", type=int, default=20, help="images per architecture")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
@@ -316,7 +338,7 @@ def main() -> int:
     weights = (
         "of the size that the trained models were trained with"
         if runs
-        else f"of {SIZE[0]} x {SIZE[1]}, random weights, {NUM_PROPOSALS} proposals"
+        else f"of {SIZE[0]} x {SIZE[1]}, size={args.model_size}, random weights, {NUM_PROPOSALS} proposals"
     )
     lines = [
         f"# Fast and bf16 inference beside exact inference, {today}",
@@ -324,8 +346,8 @@ def main() -> int:
         f"- {args.images} generated images per architecture, {weights}",
         f"- {device_name('cpu')}, torch {torch.__version__}, hydet {hydet.__version__}, "
         f"Python {platform.python_version()}",
-        f"- bounds: fast {FAST_PIXELS:g} px and {FAST_SCORE:g} score, every detection matched; bf16 {BF16_SIDES:.1%} of "
-        f"the longer side and {BF16_SCORE:g} score for 95 of 100 detections",
+        f"- bounds: fast {FAST_PIXELS:g} px and {FAST_SCORE:g} score, every detection matched; bf16, for 95 of "
+        f"100 detections, {bounds_text(BF16_BOUNDS)}, in C4 and DC5 models {bounds_text(BF16_BOUNDS_OF_ONE_MAP)}",
         f"- {FLOAT64}: the exact model compared with itself in float64, on {FLOAT64_IMAGES} images",
         f"- unmatched: no detection of the same class with an IoU of {MATCH_IOU:g} or more",
         f"- command: `{shlex.join(['python', 'benchmarks/agreement.py', *sys.argv[1:]])}`",
@@ -335,14 +357,16 @@ def main() -> int:
     ]
     args.results.mkdir(parents=True, exist_ok=True)
     kind = [*args.modes, "trained"] if runs else args.modes
+    if args.model_size != "standard":
+        kind = [*kind, args.model_size]
     path = args.results / f"agreement_{'_'.join(kind)}_{today}.md"
     good = True
     for name in runs or args.models:
         run = Path(runs[name]) if runs else None
-        for mode, compared in compare(name, args.modes, args.images, run).items():
+        for mode, compared in compare(name, args.model_size, args.modes, args.images, run).items():
             verdict = "-"
             if mode != FLOAT64:
-                fits = within(mode, compared)
+                fits = within(name, mode, compared)
                 good, verdict = good and fits, "yes" if fits else "**no**"
             lines.append("| " + " | ".join(row(name, mode, compared, verdict)) + " |")
             print(lines[-1], flush=True)
