@@ -5,12 +5,14 @@
     python benchmarks/agreement.py --checkpoints mask_rcnn_c4=runs/learn/mask_rcnn_c4
 
 The models have random weights, residual branches scaled down to the size of trained ones, batch norm statistics of the
-images, and classifiers scaled so that scores spread as those of a trained model do. A detection of the exact model is compared with the detection of its class with the largest
-IoU. Near-ties do not count: detections whose score differs from the next one by less than 1e-5. The exact model is
-also compared with itself in float64, which shows how far rounding moves its own results: a model that amplifies
-rounding does so in every form. ``--checkpoints`` compares trained models instead, such as the runs of
-``learn_shapes.py --folder``, on new images of the size that they were trained with. Exits with 1 if a mode exceeds its bounds. Prints a table and writes
-it to ``benchmarks/results/``.
+images, FCOS boxes of several strides, and classifiers scaled so that scores spread as those of a trained model do. A
+detection of the exact model is compared with the detection of its class with the largest IoU, or of nearly equal ones,
+the one with the closest score. Near-ties do not count: detections whose score differs from the next one by less than
+1e-5. The exact model is also compared with itself in float64, which shows how far rounding moves its own results.
+
+``--checkpoints`` compares trained models instead, such as the runs of ``learn_shapes.py --folder``, on new images of the
+size that they were trained with. Exits with 1 if a mode exceeds its bounds. Prints a table and writes it to
+``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ import hydet
 import hydet.conf
 from hydet.data import ShapesDataset
 from hydet.modeling import (
+    FCOS,
     RPN,
     BasicBlock,
     BottleneckBlock,
@@ -54,6 +57,7 @@ NEAR_TIE = 1e-5  # difference of neighboring scores
 MATCH_IOU = 0.9  # of the same detection; another one of the same object has less
 SCORE_STD = 1.5  # of the logits of classifiers
 RESIDUAL_SCALE = 0.2  # of each residual branch; at 1, features grow with each block, and rounding with them
+FCOS_REACH = 4.0  # strides from the center of a box to its sides, the least that training assigns to a level
 FAST_PIXELS, FAST_SCORE = 1e-3, 1e-4
 FLOAT64 = "exact, float64"
 FLOAT64_IMAGES = 4  # torch's float64 convolutions are slow
@@ -94,7 +98,9 @@ class Differences:
         iou = _iou(boxes, _boxes(other))
         if exact.has("pred_classes"):
             iou = iou * (exact.pred_classes[:, None] == other.pred_classes)
-        best, index = iou.max(dim=1)
+        # Boxes at the border of the image may become equal when they are clipped; then the score decides.
+        index = (iou - 0.01 * (scores[:, None] - _scores(other)).abs()).argmax(dim=1)
+        best = iou.gather(1, index[:, None])[:, 0]
         chosen = ~tie & (best >= MATCH_IOU)
         self.unmatched += int((~tie & (best < MATCH_IOU)).sum())
         theirs = index[chosen]
@@ -188,6 +194,8 @@ def build(name: str, model_size: str, batch: Sequence[ModelInput]) -> MetaArchit
     generator = getattr(model, "proposal_generator", None)
     if isinstance(generator, RPN) and isinstance(model, GeneralizedRCNN):
         generator.post_nms_topk[False] = NUM_PROPOSALS
+    if isinstance(model, FCOS):
+        nn.init.constant_(model.head.bbox_pred.bias, FCOS_REACH)
     calibrate(model, batch)
     with _spreading_scores(model):
         model.inference(batch)

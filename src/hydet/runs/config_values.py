@@ -177,6 +177,7 @@ STORED_VALUES: Mapping[str, ValueType] = {
 
 TRAIN_VALUES: Mapping[str, ValueType] = {
     "training": _either("exact", "fast"),
+    "compile": _SWITCH,
     **STORED_VALUES,
     "augment.train": _SECTION,
     "optimizer": _SECTION,

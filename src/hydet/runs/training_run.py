@@ -28,7 +28,7 @@ from hydet.engine import (
 from hydet.engine.callbacks import Evaluation
 from hydet.engine.checkpoint_search import find_checkpoint_to_resume
 from hydet.engine.schedules import limit_warmup
-from hydet.modeling import optimize_training
+from hydet.modeling import compile_training, optimize_training
 
 from .build import (
     build_dataset,
@@ -153,6 +153,8 @@ def build_training_run(
         seed=config.seed,
         **{**_trainer_options(config), "device": device},
     )
+    if config.get("compile"):
+        compile_training(model)
     initialization = None
     if config.init_from is not None and checkpoint is None:  # a resumed run has the weights of its checkpoint
         initialization = init_from(

@@ -2,9 +2,9 @@ import pytest
 
 from hydet.layers import winograd_conv
 
-from ..meta_arch.conftest import ARCHITECTURES, architecture
+from ..meta_arch.conftest import ARCHITECTURES, Architecture, architecture
 
-__all__ = ["ARCHITECTURES", "architecture"]
+__all__ = ["ARCHITECTURES", "Architecture", "architecture"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,17 @@
+import copy
+import pickle
+
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from hydet.layers import Conv2d, FrozenBatchNorm2d
-from hydet.modeling import optimize_training
+from hydet.modeling import compile_training, optimize_training
 
-from .conftest import ARCHITECTURES
+from .conftest import ARCHITECTURES, Architecture
+
+# torch hides this warning of its own, unless warnings are errors.
+hidden_by_torch = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 
 
 def losses_of(model, batch):
@@ -69,3 +76,49 @@ def test_a_frozen_norm_scales_the_weight():
     actual.sum().backward()
     torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(conv.weight.grad, gradient)
+
+
+def compile_and_train(architecture):
+    """Train on images of four sizes; all but the first share their graphs."""
+    torch._dynamo.reset()
+    counters.clear()
+    sizes = ((128, 192), (192, 128), (192, 192), (128, 128))
+    exact, model = architecture.model().train(), architecture.model().train()
+    compile_training(model, backend="eager")
+    graphs = []
+    for size in sizes:
+        batch = architecture.batch(sizes=(size, size))
+        torch.manual_seed(3)
+        expected = exact.compute_losses(batch)
+        torch.manual_seed(3)
+        losses = model.compute_losses(batch)
+        torch.testing.assert_close(losses, expected, rtol=1e-3, atol=1e-6)
+        sum(losses.values()).backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert not counters["graph_break"]
+    assert 0 < graphs[0] < graphs[1] == graphs[2] == graphs[3]
+    torch._dynamo.reset()
+
+
+@hidden_by_torch
+def test_compiled_parts_have_no_graph_breaks():
+    compile_and_train(Architecture("rpn_fpn"))
+
+
+@hidden_by_torch
+@pytest.mark.compile
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "rpn_fpn"], indirect=True)
+def test_compiled_parts_of_every_model_have_no_graph_breaks(architecture):
+    compile_and_train(architecture)
+
+
+def test_copies_of_a_compiled_model_are_not_compiled():
+    architecture = Architecture("retinanet")
+    model = architecture.model()
+    names = list(model.state_dict())
+    compile_training(model, backend="aot_eager")
+    assert list(model.state_dict()) == names
+    expected = losses_of(architecture.model(), architecture.batch())
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.backbone._compiled_call_impl is None
+        assert losses_of(other, architecture.batch()) == expected

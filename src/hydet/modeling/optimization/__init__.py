@@ -2,6 +2,13 @@
 
 from .inference import InferenceMode, check_inference_mode, optimize
 from .norm_folding import fold_norms
-from .training import optimize_training
+from .training import compile_training, optimize_training
 
-__all__ = ["InferenceMode", "check_inference_mode", "fold_norms", "optimize", "optimize_training"]
+__all__ = [
+    "InferenceMode",
+    "check_inference_mode",
+    "compile_training",
+    "fold_norms",
+    "optimize",
+    "optimize_training",
+]

@@ -1,8 +1,9 @@
-"""``optimize_training``: the same training in a cheaper order of operations."""
+"""``optimize_training`` and ``compile_training``: the same training in a cheaper order of operations."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from hydet.layers import Conv2d
 from hydet.layers.winograd_conv import WinogradConv2d
 
-__all__ = ["optimize_training"]
+__all__ = ["compile_training", "optimize_training"]
 
 _Model = TypeVar("_Model", bound=nn.Module)
+# Heads that map tensors to tensors, by the names that models give them: of dense detectors, proposal networks and regions.
+_COMPILED_HEADS = ("head", "rpn_head", "box_head", "res5")
 
 
 def optimize_training(model: _Model) -> _Model:
@@ -40,6 +43,38 @@ def optimize_training(model: _Model) -> _Model:
     if isinstance(backbone, nn.Module):
         backbone.register_forward_pre_hook(channels_last_input)
     return model
+
+
+def compile_training(model: _Model, *, backend: str | Callable[..., Any] = "inductor") -> _Model:
+    """Compile the backbone and the box heads for training, in place, each at its first use.
+
+    Each becomes one graph forward and one backward, for all image sizes after the second one. Matching, sampling and
+    losses, which depend on the number of objects, are not compiled, nor are masks, keypoints and semantic heads, which
+    take ground truth. State dicts, copies and pickles of the model stay as they are.
+
+    Args:
+        model: a model of ``hydet.modeling``; compile it after ``optimize_training``.
+        backend: see ``torch.compile``.
+
+    Returns:
+        ``model``.
+    """
+    for part in _compiled_parts(model):
+        part.compile(backend=backend)
+    return model
+
+
+def _compiled_parts(model: nn.Module) -> Iterator[nn.Module]:
+    backbone = getattr(model, "backbone", None)
+    if isinstance(backbone, nn.Module):
+        yield backbone
+    for path, module in model.named_modules():
+        if path.startswith("backbone.") or path.rpartition(".")[2] not in _COMPILED_HEADS:
+            continue
+        if isinstance(module, nn.ModuleList):  # the stages of a cascade
+            yield from module
+        else:
+            yield module
 
 
 def channels_last_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
