@@ -20,3 +20,9 @@ def test_half_precision_is_resized_in_float32():
     assert scores.resize().dtype == torch.float32
     with pytest.raises(ValueError, match="shape"):
         SemanticScores(torch.zeros(3, 4), (6, 8))
+
+
+def test_scores_of_the_size_of_the_image_are_not_resized():
+    tensor = torch.randn(2, 6, 8)
+    resized = SemanticScores(tensor, (6, 8)).resize()
+    assert torch.equal(resized, tensor) and resized.data_ptr() == tensor.data_ptr()

@@ -43,9 +43,14 @@ class SemanticScores:
         return SemanticScores(self.tensor.to(device), self.image_size)
 
     def resize(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """Return the ``(S, H, W)`` scores of the labels ``start`` to ``stop - 1``, bilinear, at least float32."""
+        """Return the ``(S, H, W)`` scores of the labels ``start`` to ``stop - 1``, bilinear, at least float32.
+
+        They may share memory with ``tensor`` if it has the size of the image.
+        """
         scores = self.tensor[None, start:stop]
         scores = at_least_float32(scores)
+        if scores.shape[-2:] == self.image_size:  # the same numbers
+            return scores[0]
         return F.interpolate(scores, size=self.image_size, mode="bilinear", align_corners=False)[0]
 
     def labels(self) -> Tensor:
