@@ -3,6 +3,7 @@ import torch
 
 from hydet.layers import ShapeSpec
 from hydet.modeling import SemSegFPNHead
+from hydet.modeling.meta_arch import sem_seg_head
 
 SHAPES = {"p3": ShapeSpec(channels=8, stride=8), "p2": ShapeSpec(channels=8, stride=4)}
 FEATURES = {"p2": torch.ones(2, 8, 8, 12), "p3": torch.ones(2, 8, 4, 6)}
@@ -28,6 +29,22 @@ def test_ignored_pixels_do_not_change_the_loss():
     targets[:] = -1
     loss = head(FEATURES, targets)[1]["loss_sem_seg"]
     assert loss == 0 and loss.requires_grad
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 7])
+def test_strips_of_rows_give_the_same_loss_and_gradients(monkeypatch, rows):
+    head, targets = make(), torch.randint(-1, 3, (2, 32, 48))
+    features = {name: torch.randn(value.shape) for name, value in FEATURES.items()}
+
+    def loss_and_gradients():
+        loss = head(features, targets)[1]["loss_sem_seg"]
+        return loss, *torch.autograd.grad(loss, head.parameters())
+
+    expected = loss_and_gradients()
+    monkeypatch.setattr(sem_seg_head, "STRIP_SIZE", rows * 2 * 3 * 12 * 4**2)
+    torch.testing.assert_close(loss_and_gradients(), expected)
+    with pytest.raises((RuntimeError, ValueError)):
+        head(features, targets[:, :30])
 
 
 def test_in_features_select_the_levels():

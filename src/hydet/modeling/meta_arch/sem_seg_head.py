@@ -5,14 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from hydet.kernels.autograd import AutogradContext
 from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
 from hydet.modeling.class_rows import ClassRows
 from hydet.structures import Losses
 
 __all__ = ["SemSegFPNHead"]
+
+STRIP_SIZE = (
+    1 << 23
+)  # logits at input resolution at a time: 32 MB, and three times as much for loss and gradient
 
 
 class SemSegFPNHead(nn.Module):
@@ -127,7 +134,66 @@ class SemSegFPNHead(nn.Module):
             predictions: logits from ``layers``. The loss is computed in float32 even under autocast.
             targets: ``(B, H, W)`` class indices or ``ignore_value``.
         """
-        logits = self.upsample(predictions.float())
-        total = F.cross_entropy(logits, targets.long(), reduction="sum", ignore_index=self.ignore_value)
+        total = self._sum_of_losses(predictions.float(), targets.long())
         num_pixels = (targets != self.ignore_value).sum().clamp(min=1)
         return {"loss_sem_seg": total / num_pixels * self.loss_weight}
+
+    def _sum_of_losses(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum of the cross-entropy of all pixels.
+
+        Logits at input resolution are by far the largest tensors of a training step, so large ones are computed in strips
+        of rows, together with their gradients.
+        """
+        batch, classes, height, width = predictions.shape
+        rows = STRIP_SIZE // max(1, batch * classes * width * self.common_stride**2)
+        if rows >= height or targets.shape[1:] != (height * self.common_stride, width * self.common_stride):
+            return self._cross_entropy(self.upsample(predictions), targets)
+        step = max(1, rows)
+        strips = [(first, min(first + step, height)) for first in range(0, height, step)]
+        total: Tensor = _SumOverStrips.apply(
+            predictions, lambda x, strip: self._loss_of_rows(x, targets, *strip), strips
+        )
+        return total
+
+    def _loss_of_rows(self, predictions: Tensor, targets: Tensor, first: int, last: int) -> Tensor:
+        # Bilinear upsampling reads one row more on each side.
+        above, below = max(0, first - 1), min(predictions.shape[2], last + 1)
+        stride = self.common_stride
+        logits = self.upsample(predictions[:, :, above:below])
+        logits = logits[:, :, (first - above) * stride : (last - above) * stride]
+        return self._cross_entropy(logits, targets[:, first * stride : last * stride])
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="sum", ignore_index=self.ignore_value)
+
+
+class _SumOverStrips(torch.autograd.Function):
+    """Sum of a scalar function of a tensor over strips. The gradient is computed with it, one strip at a time."""
+
+    @staticmethod
+    def forward(
+        ctx: AutogradContext,
+        x: Tensor,
+        function: Callable[[Tensor, tuple[int, int]], Tensor],
+        strips: Sequence[tuple[int, int]],
+    ) -> Tensor:
+        total, gradient = x.new_zeros(()), None
+        if ctx.needs_input_grad[0]:
+            gradient = torch.zeros_like(x)
+        for strip in strips:
+            if gradient is None:
+                total += function(x, strip)
+                continue
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                value = function(leaf, strip)
+            gradient += torch.autograd.grad(value, leaf)[0]
+            total += value.detach()
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: AutogradContext, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (of_sum,) = ctx.saved_tensors
+        return gradient * of_sum, None, None
