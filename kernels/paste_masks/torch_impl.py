@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,13 +92,7 @@ def forward_torch(masks: Tensor, boxes: Tensor, height: int, width: int, thresho
     masks, boxes = masks.float(), boxes.float()
     dtype = torch.uint8 if threshold < 0 else torch.bool
     # Pixels outside of a mask have the value 0, which reaches a threshold of 0.
-    shape = (masks.shape[0], height, width)
-    if masks.device.type == "cpu" and threshold != 0:
-        # The operating system provides the zeros of NumPy page by page, where masks are written or read. Most pages of
-        # many large masks are neither.
-        out = torch.from_numpy(np.zeros(shape, dtype=np.uint8 if threshold < 0 else np.bool_))
-    else:
-        out = torch.full(shape, threshold == 0, dtype=dtype, device=masks.device)
+    out = torch.full((masks.shape[0], height, width), threshold == 0, dtype=dtype, device=masks.device)
     if out.numel() == 0 or masks.numel() == 0:
         return out
     if masks.device.type == "cpu":
