@@ -47,6 +47,28 @@ def test_strips_of_rows_give_the_same_loss_and_gradients(monkeypatch, rows):
         head(features, targets[:, :30])
 
 
+@pytest.mark.parametrize(("norm", "recomputed"), [("GN", True), ("BN", False)])
+def test_large_maps_are_recomputed_with_the_same_gradients(monkeypatch, norm, recomputed):
+    head, targets = make(conv_dims=32, norm=norm), torch.randint(-1, 3, (2, 32, 48))
+    features = {name: torch.randn(value.shape, requires_grad=True) for name, value in FEATURES.items()}
+
+    def loss_gradients_and_kept_values():
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda value: kept.append(value.numel()) or value, lambda value: value
+        ):
+            loss = head(features, targets)[1]["loss_sem_seg"]
+        return (loss, *torch.autograd.grad(loss, [*head.parameters(), *features.values()])), sum(kept)
+
+    expected, before = loss_gradients_and_kept_values()
+    monkeypatch.setattr(sem_seg_head, "RECOMPUTE_SIZE", 2 * 8 * 12 * 32 - 1)
+    values, after = loss_gradients_and_kept_values()
+    torch.testing.assert_close(values, expected, rtol=0, atol=0)
+    assert after < before / 2 if recomputed else after == before
+    monkeypatch.setattr(sem_seg_head, "RECOMPUTE_SIZE", 2 * 8 * 12 * 32)
+    assert loss_gradients_and_kept_values()[1] == before
+
+
 def test_in_features_select_the_levels():
     assert make().in_features == ["p2", "p3"]
     assert make(in_features=["p3"]).in_features == ["p3"]

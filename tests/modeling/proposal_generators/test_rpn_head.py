@@ -19,3 +19,17 @@ def test_output_shapes_and_parameter_names_follow_conv_dims(conv_dims):
 def test_invalid_conv_dims_raise(conv_dims):
     with pytest.raises(ValueError, match="conv_dims"):
         StandardRPNHead(in_channels=8, num_anchors=3, conv_dims=conv_dims)
+
+
+def test_joined_predictions_have_the_same_values_and_gradients():
+    head = StandardRPNHead(in_channels=8, num_anchors=3, box_dim=5)
+    maps = [torch.randn(2, 8, 4, 5, requires_grad=True), torch.randn(2, 8, 2, 3, requires_grad=True)]
+
+    def values_and_gradients():
+        logits, deltas = head(maps)
+        total = sum((value**2).sum() for value in (*logits, *deltas))
+        return *logits, *deltas, *torch.autograd.grad(total, [*maps, *head.parameters()])
+
+    expected = values_and_gradients()
+    head.joins_predictions = True
+    torch.testing.assert_close(values_and_gradients(), expected)

@@ -116,7 +116,24 @@ def test_masks_of_the_predicted_class_alone_are_the_same(monkeypatch, make, num_
     module.predicts_class_only = True
     with torch.no_grad():
         torch.testing.assert_close(module(x, instances)[0].pred_masks, expected)
-    assert module.predict_logits(x, instances[0].pred_classes).requires_grad  # layer by layer, for gradients
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+@pytest.mark.parametrize("counts", [[1], [4, 0, 3], [0]])
+def test_loss_of_masks_of_the_true_class_alone_has_the_same_gradients(monkeypatch, make, num_classes, counts):
+    monkeypatch.setattr(mask_head, "HIDDEN_SIZE", 2 * 5 * 5 * 4 * 6)  # two regions at a time
+    module, x = head(num_classes=num_classes), torch.randn(sum(counts), 4, 5, 5, requires_grad=True)
+    proposals = [foreground(make, count) for count in counts]
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+
+    def loss_and_gradients():
+        loss = module(x, proposals)["loss_mask"]
+        return loss, *torch.autograd.grad(loss, [x, *module.parameters()])
+
+    expected = loss_and_gradients()
+    module.predicts_class_only = True
+    torch.testing.assert_close(loss_and_gradients(), expected)
 
 
 def test_an_empty_batch_gives_no_instances():

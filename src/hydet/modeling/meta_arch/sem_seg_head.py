@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from hydet.kernels.autograd import AutogradContext
 from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
@@ -17,9 +18,10 @@ from hydet.structures import Losses
 
 __all__ = ["SemSegFPNHead"]
 
-STRIP_SIZE = (
-    1 << 23
-)  # logits at input resolution at a time: 32 MB, and three times as much for loss and gradient
+# Logits at input resolution at a time: 32 MB, and three times as much for loss and gradient.
+STRIP_SIZE = 1 << 23
+# Values of the largest map, 16 MB, above which its layers are recomputed in the backward pass.
+RECOMPUTE_SIZE = 1 << 22
 
 
 class SemSegFPNHead(nn.Module):
@@ -60,6 +62,7 @@ class SemSegFPNHead(nn.Module):
         if not levels:
             raise ValueError("SemSegFPNHead needs at least one level in input_shape")
         self.in_features = [name for name, _ in levels]
+        self.strides = {name: shape.stride or 0 for name, shape in levels}
         self.num_classes = num_classes
         self.common_stride = common_stride
         self.loss_weight = loss_weight
@@ -106,10 +109,25 @@ class SemSegFPNHead(nn.Module):
         Returns:
             ``(None, losses)`` with targets, else ``(logits, {})``: ``(B, num_classes, H, W)`` at input resolution.
         """
-        predictions = self.layers(features)
-        if targets is not None:
-            return None, self.losses(predictions, targets)
-        return self.upsample(predictions), {}
+        if targets is None:
+            return self.upsample(self.layers(features)), {}
+        if self._recomputes(features):
+            predictions = checkpoint(self.layers, features, use_reentrant=False, preserve_rng_state=False)
+        else:
+            predictions = self.layers(features)
+        return None, self.losses(predictions, targets)
+
+    def _recomputes(self, features: Mapping[str, Tensor]) -> bool:
+        """Return True if the backward pass computes ``layers`` again instead of keeping its feature maps.
+
+        For a training image of 800 x 1344 pixels they take 0.2 GB, and would be kept while the gradients of all other heads
+        are computed. Batch norms would count the batch twice in their statistics.
+        """
+        name = self.in_features[0]
+        scale = self.strides[name] / self.common_stride
+        values = features[name][:, 0].numel() * scale**2 * self.predictor.in_channels
+        has_statistics = any(path.endswith("running_mean") for path, _ in self.named_buffers())
+        return torch.is_grad_enabled() and values > RECOMPUTE_SIZE and not has_statistics
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
         """Compute logits at the common stride: ``(B, num_classes, H / common_stride, W / common_stride)``."""

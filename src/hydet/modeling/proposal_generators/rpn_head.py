@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d
@@ -21,6 +23,10 @@ class StandardRPNHead(nn.Module):
         box_dim: numbers per box: 4, or 5 for rotated boxes.
         conv_dims: output channels of each hidden convolution; -1 keeps the number of its input channels.
 
+    Attributes:
+        joins_predictions: predict objectness and deltas with one convolution. The same numbers and gradients up to
+            rounding, with one pass less over the hidden maps; ``optimize_training`` sets it.
+
     Raises:
         ValueError: if ``conv_dims`` is empty or contains a number that is neither positive nor -1.
 
@@ -29,6 +35,7 @@ class StandardRPNHead(nn.Module):
 
     # Reduced precision would move boxes and reorder scores.
     float32_layers = ("objectness_logits", "anchor_deltas")
+    joins_predictions = False
 
     def __init__(
         self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: Sequence[int] = (-1,)
@@ -69,5 +76,16 @@ class StandardRPNHead(nn.Module):
             Per level, ``(N, A, H, W)`` logits and ``(N, A * box_dim, H, W)`` deltas; in the second axis
             the anchor varies slowest.
         """
-        hidden = [self.conv(x) for x in features]
-        return [self.objectness_logits(x) for x in hidden], [self.anchor_deltas(x) for x in hidden]
+        # Level by level, so that the backward pass holds the gradient of one hidden map at a time.
+        predictions = [self._predict(self.conv(x)) for x in features]
+        return [logits for logits, _ in predictions], [deltas for _, deltas in predictions]
+
+    def _predict(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        objectness, deltas = self.objectness_logits, self.anchor_deltas
+        if not self.joins_predictions:
+            return objectness(hidden), deltas(hidden)
+        assert objectness.bias is not None
+        assert deltas.bias is not None
+        weight = torch.cat([objectness.weight, deltas.weight])
+        joined = F.conv2d(hidden, weight, torch.cat([objectness.bias, deltas.bias]))
+        return joined[:, : self.num_anchors], joined[:, self.num_anchors :]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill, get_norm
 from hydet.modeling.class_rows import ClassRows
@@ -129,9 +131,8 @@ class BaseMaskRCNNHead(nn.Module, ABC):
             ``{"loss_mask": ...}``, or new ``Instances`` with ``pred_masks``.
         """
         if carry_ground_truth(instances):
-            return {
-                "loss_mask": mask_rcnn_loss(self.layers(x), instances, self.vis_period) * self.loss_weight
-            }
+            logits = self._logits_of_targets(x, instances)
+            return {"loss_mask": mask_rcnn_loss(logits, instances, self.vis_period) * self.loss_weight}
         results = [copy(instances_i) for instances_i in instances]
         if results:
             logits = self.predict_logits(x, torch.cat([r.pred_classes for r in results]))
@@ -141,6 +142,10 @@ class BaseMaskRCNNHead(nn.Module, ABC):
     def predict_logits(self, x: Tensor, classes: Tensor) -> Tensor:
         """Compute the mask logits of one class per region: ``(R, C, H, W)`` features to ``(R, M, M)`` logits."""
         return _select_class(self.layers(x), [classes])[:, 0]
+
+    def _logits_of_targets(self, x: Tensor, instances: Sequence[Instances]) -> Tensor:
+        """Compute the ``(R, C, M, M)`` or ``(R, 1, M, M)`` logits that ``mask_rcnn_loss`` needs."""
+        return self.layers(x)
 
     @abstractmethod
     def layers(self, x: Tensor) -> Tensor:
@@ -159,8 +164,9 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         **kwargs: arguments of ``BaseMaskRCNNHead``.
 
     Attributes:
-        predicts_class_only: compute only the mask of the predicted class in inference, for some regions at a time. The
-            same numbers up to rounding; ``hydet.optimize`` sets it on a CPU.
+        predicts_class_only: compute only the mask of the predicted class, or of the ground-truth class for the loss, for
+            some regions at a time. The same numbers and gradients up to rounding, in less memory; ``hydet.optimize`` and
+            ``optimize_training`` set it on a CPU.
 
     Raises:
         ValueError: if ``conv_dims`` is empty, or ``input_shape`` has no channels.
@@ -227,13 +233,20 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     def predict_logits(self, x: Tensor, classes: Tensor) -> Tensor:
         """Compute the mask logits of one class per region; see ``BaseMaskRCNNHead.predict_logits``."""
-        if not self.predicts_class_only or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not self.predicts_class_only or torch.compiler.is_compiling():
             return super().predict_logits(x, classes)
         for conv in list(self)[:-3]:  # without deconv, deconv_relu and predictor
             x = conv(x)
         if self.num_classes == 1:
             classes = torch.zeros_like(classes)
         return _upsample_and_predict(x, self.deconv, self.predictor, classes)
+
+    def _logits_of_targets(self, x: Tensor, instances: Sequence[Instances]) -> Tensor:
+        if not self.predicts_class_only or x.shape[0] == 0:
+            return super()._logits_of_targets(x, instances)
+        # Images without foreground may lack the field.
+        classes = torch.cat([instances_i.gt_classes for instances_i in instances if len(instances_i) > 0])
+        return self.predict_logits(x, classes)[:, None]
 
 
 def _upsample_and_predict(
@@ -242,7 +255,8 @@ def _upsample_and_predict(
     """Apply the last layers of a mask head: a transposed convolution, a ReLU, and the filter of one class per region.
 
     A transposed convolution of stride 2 with 2 x 2 filters gives every cell four cells of its own, so it is one matrix
-    product, and so is the filter of the class. The upsampled features of some regions at a time stay in the cache.
+    product, and so is the filter of the class. The upsampled features of some regions at a time stay in the cache; the
+    backward pass computes them again, which costs less than keeping and reading those of all regions.
 
     Args:
         x: ``(R, C, H, W)``.
@@ -262,16 +276,29 @@ def _upsample_and_predict(
     filters = predictor.weight.flatten(1)[classes, :, None]  # (R, K, 1)
     rows = x.permute(0, 2, 3, 1).reshape(num_regions * cells, channels)
     step = max(1, HIDDEN_SIZE // (4 * cells * num_hidden))
-    memory = x.new_empty(min(step, num_regions) * cells, 4 * num_hidden)
-    logits = x.new_empty(num_regions, 4 * cells, 1)
-    for start in range(0, num_regions, step):
-        part = rows[start * cells : (start + step) * cells]
-        hidden = torch.addmm(bias, part, weight, out=memory[: part.shape[0]]).relu_()
-        by_region = hidden.view(-1, 4 * cells, num_hidden)
-        torch.bmm(by_region, filters[start : start + step], out=logits[start : start + step])
-    logits += predictor.bias[classes, None, None]
+    if torch.is_grad_enabled():
+        predict = partial(checkpoint, _predict_part, use_reentrant=False, preserve_rng_state=False)
+        by_region = rows.view(num_regions, cells, channels)
+        parts = zip(by_region.split(step), filters.split(step), strict=True)
+        logits = torch.cat([predict(*part, weight, bias) for part in parts])
+    else:
+        memory = x.new_empty(min(step, num_regions) * cells, 4 * num_hidden)
+        logits = x.new_empty(num_regions, 4 * cells, 1)
+        for start in range(0, num_regions, step):
+            part = rows[start * cells : (start + step) * cells]
+            hidden = torch.addmm(bias, part, weight, out=memory[: part.shape[0]]).relu_()
+            hidden = hidden.view(-1, 4 * cells, num_hidden)
+            torch.bmm(hidden, filters[start : start + step], out=logits[start : start + step])
+    logits = logits + predictor.bias[classes, None, None]
     quads = logits.view(num_regions, height, width, 2, 2)
     return quads.transpose(2, 3).reshape(num_regions, 2 * height, 2 * width)
+
+
+def _predict_part(x: Tensor, filters: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Compute ``(R, 4HW, 1)`` logits from ``(R, HW, C)`` features; see ``_upsample_and_predict``."""
+    num_regions, cells, _ = x.shape
+    hidden = F.linear(x, weight.t(), bias).relu_()
+    return hidden.view(num_regions, 4 * cells, filters.shape[1]) @ filters
 
 
 class MaskHeadEnsemble(BaseMaskRCNNHead):
