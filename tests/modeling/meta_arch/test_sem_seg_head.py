@@ -52,21 +52,21 @@ def test_large_maps_are_recomputed_with_the_same_gradients(monkeypatch, norm, re
     head, targets = make(conv_dims=32, norm=norm), torch.randint(-1, 3, (2, 32, 48))
     features = {name: torch.randn(value.shape, requires_grad=True) for name, value in FEATURES.items()}
 
-    def loss_gradients_and_kept_values():
-        kept = []
+    def loss_gradients_and_saved_values():
+        sizes = []
         with torch.autograd.graph.saved_tensors_hooks(
-            lambda value: kept.append(value.numel()) or value, lambda value: value
+            lambda value: sizes.append(value.numel()) or value, lambda value: value
         ):
             loss = head(features, targets)[1]["loss_sem_seg"]
-        return (loss, *torch.autograd.grad(loss, [*head.parameters(), *features.values()])), sum(kept)
+        return (loss, *torch.autograd.grad(loss, [*head.parameters(), *features.values()])), sum(sizes)
 
-    expected, before = loss_gradients_and_kept_values()
+    expected, before = loss_gradients_and_saved_values()
     monkeypatch.setattr(sem_seg_head, "RECOMPUTE_SIZE", 2 * 8 * 12 * 32 - 1)
-    values, after = loss_gradients_and_kept_values()
+    values, after = loss_gradients_and_saved_values()
     torch.testing.assert_close(values, expected, rtol=0, atol=0)
     assert after < before / 2 if recomputed else after == before
     monkeypatch.setattr(sem_seg_head, "RECOMPUTE_SIZE", 2 * 8 * 12 * 32)
-    assert loss_gradients_and_kept_values()[1] == before
+    assert loss_gradients_and_saved_values()[1] == before
 
 
 def test_in_features_select_the_levels():

@@ -112,13 +112,16 @@ def test_compiled_parts_of_every_model_have_no_graph_breaks(architecture):
     compile_and_train(architecture)
 
 
-def test_copies_of_a_compiled_model_are_not_compiled():
-    architecture = Architecture("retinanet")
+@pytest.mark.parametrize("architecture", ["retinanet", "panoptic_fpn", "keypoint_rcnn_fpn"], indirect=True)
+def test_copies_of_a_compiled_model_are_not_compiled(architecture):
     model = architecture.model()
     names = list(model.state_dict())
     compile_training(model, backend="aot_eager")
+    heads = [module for module in model.modules() if hasattr(module, "compile_layers")]
+    assert all("layers" in vars(head) for head in heads)
     assert list(model.state_dict()) == names
     expected = losses_of(architecture.model(), architecture.batch())
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert other.backbone._compiled_call_impl is None
+        assert not any("layers" in vars(module) for module in other.modules())
         assert losses_of(other, architecture.batch()) == expected

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from hydet.kernels.autograd import AutogradContext
 from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
 from hydet.modeling.class_rows import ClassRows
+from hydet.modeling.compilable_layers import CompilableLayers
 from hydet.structures import Losses
 
 __all__ = ["SemSegFPNHead"]
@@ -24,7 +25,7 @@ STRIP_SIZE = 1 << 23
 RECOMPUTE_SIZE = 1 << 22
 
 
-class SemSegFPNHead(nn.Module):
+class SemSegFPNHead(CompilableLayers):
     """Semantic head of Panoptic FPN: convolves and upsamples every level to one stride, and classifies their sum.
 
     Args:

@@ -74,7 +74,7 @@ def optimize(model: _Model, inference: InferenceMode = "fast", *, compile: bool 
             if WinogradConv2d.fits(module, training=False):
                 WinogradConv2d.convert(module).prepare_inference()
             if isinstance(module, MaskRCNNConvUpsampleHead):
-                module.predicts_class_only = next(module.parameters()).device.type == "cpu"
+                module.predicts_class_only = True
     if inference == "bf16":
         device = next(model.parameters()).device
         if not has_fast_bfloat16(device):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hydet.layers import Conv2d
 from hydet.layers.winograd_conv import WinogradConv2d
+from hydet.modeling.compilable_layers import CompilableLayers
 from hydet.modeling.proposal_generators.rpn_head import StandardRPNHead
 from hydet.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 
@@ -41,7 +42,7 @@ def optimize_training(model: _Model) -> _Model:
         if WinogradConv2d.fits(module, training=True):
             WinogradConv2d.convert(module)
         if isinstance(module, MaskRCNNConvUpsampleHead):
-            module.predicts_class_only = next(module.parameters()).device.type == "cpu"
+            module.predicts_class_only = True
         if isinstance(module, StandardRPNHead):
             module.joins_predictions = True
     model.to(memory_format=torch.channels_last)
@@ -52,11 +53,10 @@ def optimize_training(model: _Model) -> _Model:
 
 
 def compile_training(model: _Model, *, backend: str | Callable[..., Any] = "inductor") -> _Model:
-    """Compile the backbone and the box heads for training, in place, each at its first use.
+    """Compile the backbone and the heads for training, in place, each at its first use.
 
     Each becomes one graph forward and one backward, for all image sizes after the second one. Matching, sampling and
-    losses, which depend on the number of objects, are not compiled, nor are masks, keypoints and semantic heads, which
-    take ground truth. State dicts, copies and pickles of the model stay as they are.
+    losses, which depend on the number of objects, are not compiled. State dicts, copies and pickles of the model stay as they are.
 
     Args:
         model: a model of ``hydet.modeling``; compile it after ``optimize_training``.
@@ -67,6 +67,9 @@ def compile_training(model: _Model, *, backend: str | Callable[..., Any] = "indu
     """
     for part in _compiled_parts(model):
         part.compile(backend=backend)
+    for module in model.modules():
+        if isinstance(module, CompilableLayers):
+            module.compile_layers(backend=backend)
     return model
 
 

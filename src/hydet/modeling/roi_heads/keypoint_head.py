@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill
+from hydet.modeling.compilable_layers import CompilableLayers
 from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Instances, Keypoints, Losses, heatmaps_to_keypoints
 from hydet.structures.precision import at_least_float32
@@ -87,7 +88,7 @@ def keypoint_rcnn_inference(pred_keypoint_logits: Tensor, pred_instances: Sequen
         instances_i.pred_keypoint_heatmaps = heatmaps_i
 
 
-class BaseKeypointRCNNHead(nn.Module, ABC):
+class BaseKeypointRCNNHead(CompilableLayers, ABC):
     """Losses and inference of a keypoint head. A subclass implements ``layers``.
 
     Args:

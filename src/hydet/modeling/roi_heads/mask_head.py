@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hydet.layers import Conv2d, ConvTranspose2d, ShapeSpec, c2_msra_fill, get_norm
 from hydet.modeling.class_rows import ClassRows
+from hydet.modeling.compilable_layers import CompilableLayers
 from hydet.modeling.selection.foreground import carry_ground_truth
 from hydet.structures import Instances, Losses
 from hydet.structures.precision import at_least_float32
@@ -96,7 +97,7 @@ def _select_class(logits: Tensor, classes: Sequence[Tensor]) -> Tensor:
     return logits[torch.arange(channels.shape[0], device=logits.device), channels][:, None]
 
 
-class BaseMaskRCNNHead(nn.Module, ABC):
+class BaseMaskRCNNHead(CompilableLayers, ABC):
     """Losses and inference of a mask head. A subclass implements ``layers``.
 
     Args:
@@ -164,9 +165,9 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
         **kwargs: arguments of ``BaseMaskRCNNHead``.
 
     Attributes:
-        predicts_class_only: compute only the mask of the predicted class, or of the ground-truth class for the loss, for
-            some regions at a time. The same numbers and gradients up to rounding, in less memory; ``hydet.optimize`` and
-            ``optimize_training`` set it on a CPU.
+        predicts_class_only: on a CPU, compute only the mask of the predicted class, or of the ground-truth class for the
+            loss, for some regions at a time. The same numbers and gradients up to rounding, in less memory;
+            ``hydet.optimize`` and ``optimize_training`` set it.
 
     Raises:
         ValueError: if ``conv_dims`` is empty, or ``input_shape`` has no channels.
@@ -233,7 +234,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
 
     def predict_logits(self, x: Tensor, classes: Tensor) -> Tensor:
         """Compute the mask logits of one class per region; see ``BaseMaskRCNNHead.predict_logits``."""
-        if not self.predicts_class_only or torch.compiler.is_compiling():
+        if not self._computes_one_class(x):
             return super().predict_logits(x, classes)
         for conv in list(self)[:-3]:  # without deconv, deconv_relu and predictor
             x = conv(x)
@@ -241,8 +242,11 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):  # type: ignore
             classes = torch.zeros_like(classes)
         return _upsample_and_predict(x, self.deconv, self.predictor, classes)
 
+    def _computes_one_class(self, x: Tensor) -> bool:
+        return self.predicts_class_only and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
     def _logits_of_targets(self, x: Tensor, instances: Sequence[Instances]) -> Tensor:
-        if not self.predicts_class_only or x.shape[0] == 0:
+        if not self._computes_one_class(x) or x.shape[0] == 0:
             return super()._logits_of_targets(x, instances)
         # Images without foreground may lack the field.
         classes = torch.cat([instances_i.gt_classes for instances_i in instances if len(instances_i) > 0])
