@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["check_arguments", "flatten_shapes", "unflatten_shapes"]
+__all__ = [
+    "are_channels_last",
+    "check_arguments",
+    "empty_maps",
+    "flatten_shapes",
+    "reorder_maps",
+    "unflatten_shapes",
+]
 
 
 def check_arguments(
@@ -54,6 +61,11 @@ def check_arguments(
         )
 
 
+def are_channels_last(features: Sequence[Tensor]) -> bool:
+    """Return True if every map is stored channels last."""
+    return all(feature.is_contiguous(memory_format=torch.channels_last) for feature in features)
+
+
 def flatten_shapes(features: Sequence[Tensor]) -> list[int]:
     """Return the shapes of the maps as a flat list, the form that ops accept: N, C, then H and W of each level."""
     shape = list(features[0].shape[:2])
@@ -65,3 +77,17 @@ def flatten_shapes(features: Sequence[Tensor]) -> list[int]:
 def unflatten_shapes(flat: Sequence[int]) -> list[tuple[int, int, int, int]]:
     """Invert ``flatten_shapes``: return (N, C, H, W) of each level."""
     return [(flat[0], flat[1], flat[i], flat[i + 1]) for i in range(2, len(flat), 2)]
+
+
+def empty_maps(like: Tensor, flat_shapes: Sequence[int], channels_last: bool) -> list[Tensor]:
+    """Allocate maps, given their shapes from ``flatten_shapes``, with the dtype and device of ``like``."""
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return [
+        torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=order)
+        for shape in unflatten_shapes(flat_shapes)
+    ]
+
+
+def reorder_maps(maps: list[Tensor], channels_last: bool) -> list[Tensor]:
+    """Store contiguous maps channels last, if they should be."""
+    return [m.contiguous(memory_format=torch.channels_last) for m in maps] if channels_last else maps

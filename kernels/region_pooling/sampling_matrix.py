@@ -1,8 +1,8 @@
-"""The sparse matrix that maps cells of feature maps to bins of regions.
+"""The sparse matrix that maps cells of a feature map to bins of regions.
 
-A bin of the output is a weighted sum of cells. So pooling is the product of a sparse matrix with the cells of all
-levels, stored as one ``(cells, channels)`` table. The rows of the matrix are bins, numbered region by region, and its
-columns are cells. The entries are computed for many regions at once, whatever their levels and numbers of samples.
+A bin of the output is a weighted sum of cells. So pooling is the product of a sparse matrix with the cells of a feature
+map, stored as a ``(cells, channels)`` table. The rows of the matrix are bins, numbered region by region, and its columns
+are cells. The entries are computed for many regions at once, whatever their numbers of samples.
 
 R regions, E entries.
 """
@@ -24,35 +24,26 @@ __all__ = ["MatrixRows", "SourceMaps", "sampling_matrix"]
 
 @dataclass(frozen=True)
 class SourceMaps(RegionFields):
-    """The map that each region reads, as part of the table of all cells; every field is ``(R,)``."""
+    """The image that each region reads, as part of the table of all cells; every field is ``(R,)``."""
 
-    first_cell: Tensor  # int64, first cell of the image of the region on its level
+    first_cell: Tensor  # int64, first cell of the image of the region
     height: Tensor  # int64, of the map
     width: Tensor
-    valid: Tensor  # False if the image or level does not exist, or if a value of the region is not finite
-    scale: Tensor  # spatial scale of the level
+    valid: Tensor  # False if the image does not exist, or if a value of the region is not finite
+    scale: Tensor  # spatial scale of the map
 
     @classmethod
-    def find(
-        cls, rois: Tensor, levels: Tensor | None, shapes: Sequence[Sequence[int]], scales: Sequence[float]
-    ) -> SourceMaps:
-        """Locate the map of each region, given the ``(N, C, H, W)`` shape and the spatial scale of each level."""
-        num_images = shapes[0][0]
-        level = torch.zeros(len(rois), dtype=torch.int64, device=rois.device) if levels is None else levels
-        valid = (level >= 0) & (level < len(shapes)) & torch.isfinite(rois).all(dim=1)
-        valid &= (rois[:, 0] >= 0) & (rois[:, 0] < num_images)
-        level, image = level * valid, torch.where(valid, rois[:, 0], 0).long()
-        sizes = [height * width for _, _, height, width in shapes]
-        first_cells = [num_images * sum(sizes[:i]) for i in range(len(sizes))]
-        heights, widths = ([shape[axis] for shape in shapes] for axis in (2, 3))
-        table = torch.tensor([first_cells, sizes, heights, widths], device=rois.device)
-        first, size, height, width = table[:, level]
+    def find(cls, rois: Tensor, shape: Sequence[int], scale: float) -> SourceMaps:
+        """Locate the image of each region in a ``(N, C, H, W)`` map with a spatial scale."""
+        num_images, _, height, width = shape
+        valid = torch.isfinite(rois).all(dim=1) & (rois[:, 0] >= 0) & (rois[:, 0] < num_images)
+        image = torch.where(valid, rois[:, 0], 0).long()
         return cls(
-            first_cell=first + image * size,
-            height=height,
-            width=width,
-            valid=valid & (size > 0),
-            scale=rois.new_tensor(scales)[level],
+            first_cell=image * (height * width),
+            height=torch.full_like(image, height),
+            width=torch.full_like(image, width),
+            valid=valid & (height * width > 0),
+            scale=torch.full_like(rois[:, 0], scale),
         )
 
 

@@ -65,13 +65,17 @@ def forward_torch(
         out[(levels < 0) | (levels >= len(features))] = 0
     flat_out = out.flatten(2)  # (R, C, bins)
     for level, (feature, scale) in enumerate(zip(features, spatial_scales, strict=True)):
-        if levels is None:
-            index = torch.arange(rois.shape[0], device=rois.device)
-        else:
-            index = (levels == level).nonzero().squeeze(1)
+        index = _regions_of_level(rois, levels, level)
         if index.shape[0] > 0:
             _pool_from_map(feature.to(dtype), rois[index], index, output_size, scale, geometry, flat_out)
     return out
+
+
+def _regions_of_level(rois: Tensor, levels: Tensor | None, level: int) -> Tensor:
+    """Return the numbers of the regions that read a level."""
+    if levels is None:
+        return torch.arange(rois.shape[0], device=rois.device)
+    return (levels == level).nonzero().squeeze(1)
 
 
 def _pool_from_map(
@@ -86,7 +90,7 @@ def _pool_from_map(
     """Pool regions from one ``(N, C, H, W)`` map, and store them at the positions ``index`` of ``(R, C, bins)``."""
     channels, num_bins = out.shape[1:]
     table = feature.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()  # a row of channels per cell
-    maps = SourceMaps.find(rois, None, [feature.shape], [scale])
+    maps = SourceMaps.find(rois, feature.shape, scale)
     regions = geometry(rois, maps.scale[:, None])
     for bins, cells, weights, counts in sampling_matrix(regions, maps, output_size, SAMPLES_PER_CHUNK):
         positions = index[bins.start // num_bins : bins.stop // num_bins]
@@ -104,35 +108,53 @@ def backward_torch(
     shapes: Sequence[Sequence[int]],
     spatial_scales: Sequence[float],
     geometry: Geometry,
+    *,
+    channels_last: bool = False,
 ) -> list[Tensor]:
-    """Return the contiguous gradients of the maps, given the ``(R, C, h, w)`` gradient of the output."""
+    """Return the gradients of the maps, contiguous or channels last, given the ``(R, C, h, w)`` gradient of the output."""
     dtype = working_dtype(grad.dtype)
     rois = rois.to(dtype)
     channels, output_size = grad.shape[1], (grad.shape[2], grad.shape[3])
-    sizes = [num_images * height * width for num_images, _, height, width in shapes]
-    grads = [grad.new_empty(list(shape)) for shape in shapes]
-    if grad.numel() == 0 or sum(sizes) == 0:
-        return [g.zero_() for g in grads]
-    maps = SourceMaps.find(rois, levels, shapes, spatial_scales)
-    regions = geometry(rois, maps.scale[:, None])
     # For a single region, reshape returns a strided view, which embedding_bag reads one number at a time.
     bin_grads = grad.to(dtype).flatten(2).transpose(1, 2).reshape(-1, channels).contiguous()
-    table = None
-    for bins, cells, weights, counts in sampling_matrix(
-        regions, maps, output_size, SAMPLES_PER_BACKWARD_CHUNK
-    ):
-        row = torch.arange(bins.start, bins.stop, dtype=torch.int32, device=grad.device)
-        row = row.repeat_interleave(counts)
-        cells, order = cells.sort(stable=True)
-        row, weights = row.index_select(0, order), weights.index_select(0, order)
-        if table is None:
-            counts = torch.bincount(cells, minlength=sum(sizes))
-            table = _weighted_sums(row, bin_grads, counts, weights)
-        elif cells.shape[0] > 0:
-            unique_cells, counts = torch.unique_consecutive(cells, return_counts=True)
-            table[unique_cells.long()] += _weighted_sums(row, bin_grads, counts, weights)
-    assert table is not None  # grad is not empty, so there is at least one region
-    for part, map_grad, shape in zip(table.split(sizes), grads, shapes, strict=True):
+    grads = []
+    for level, (shape, scale) in enumerate(zip(shapes, spatial_scales, strict=True)):
+        index = _regions_of_level(rois, levels, level)
+        cells = _sum_into_cells(bin_grads, rois[index], index, shape, scale, output_size, geometry)
         num_images, _, height, width = shape
-        map_grad.copy_(part.view(num_images, height, width, channels).permute(0, 3, 1, 2))
+        map_grad = cells.view(num_images, height, width, channels).permute(0, 3, 1, 2).to(grad.dtype)
+        grads.append(map_grad if channels_last else map_grad.contiguous())
     return grads
+
+
+def _sum_into_cells(
+    bin_grads: Tensor,
+    rois: Tensor,
+    index: Tensor,
+    shape: Sequence[int],
+    scale: float,
+    output_size: tuple[int, int],
+    geometry: Geometry,
+) -> Tensor:
+    """Return the ``(N * H * W, C)`` gradient of the cells of a map, from the bins of the regions ``index``."""
+    num_images, channels, height, width = shape
+    num_cells, num_bins = num_images * height * width, output_size[0] * output_size[1]
+    table = None
+    if index.shape[0] > 0 and num_cells > 0 and channels > 0:
+        maps = SourceMaps.find(rois, shape, scale)
+        regions = geometry(rois, maps.scale[:, None])
+        bin_numbers = torch.arange(num_bins, dtype=torch.int32, device=rois.device)
+        bin_numbers = (index[:, None].to(torch.int32) * num_bins + bin_numbers).flatten()
+        for bins, cells, weights, counts in sampling_matrix(
+            regions, maps, output_size, SAMPLES_PER_BACKWARD_CHUNK
+        ):
+            row = bin_numbers[bins].repeat_interleave(counts)
+            cells, order = cells.sort(stable=True)
+            row, weights = row.index_select(0, order), weights.index_select(0, order)
+            if table is None:
+                counts = torch.bincount(cells, minlength=num_cells)
+                table = _weighted_sums(row, bin_grads, counts, weights)
+            elif cells.shape[0] > 0:
+                unique_cells, counts = torch.unique_consecutive(cells, return_counts=True)
+                table[unique_cells.long()] += _weighted_sums(row, bin_grads, counts, weights)
+    return bin_grads.new_zeros(num_cells, channels) if table is None else table

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from hydet.kernels.autograd import AutogradContext
 from hydet.kernels.dispatch import Backend, Preference, forced_backend, triton_available
-from hydet.kernels.region_pooling.arguments import check_arguments, flatten_shapes, unflatten_shapes
+from hydet.kernels.region_pooling.arguments import (
+    are_channels_last,
+    check_arguments,
+    empty_maps,
+    flatten_shapes,
+    reorder_maps,
+    unflatten_shapes,
+)
 from hydet.kernels.roi_align.torch_impl import backward_torch, count_samples, forward_torch
 
 __all__ = ["PREFERENCE", "roi_align"]
@@ -74,7 +81,7 @@ def _roi_align(
         [f.shape for f in features],
         features[0],
         lambda: count_samples(rois, levels, size, spatial_scales, sampling_ratio, aligned),
-        all(f.is_contiguous(memory_format=torch.channels_last) for f in features),
+        are_channels_last(features),
     )
     if backend == "triton":
         from hydet.kernels.roi_align.triton_impl import launch_forward
@@ -111,23 +118,28 @@ def _roi_align_backward(
     spatial_scales: Sequence[float],
     sampling_ratio: int,
     aligned: bool,
+    channels_last: bool,
 ) -> list[Tensor]:
     map_shapes = unflatten_shapes(shapes)
-    backend = _choose_backend(grad.shape, map_shapes, grad)
+    backend = _choose_backend(grad.shape, map_shapes, grad, is_channels_last=channels_last)
     deterministic = torch.are_deterministic_algorithms_enabled()
     if backend == "torchvision" and grad.is_cuda and deterministic:
         backend = "triton" if triton_available() else "torch"
     if backend == "triton":
         from hydet.kernels.roi_align.triton_impl import launch_backward
 
-        return launch_backward(
+        grads = launch_backward(
             grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, aligned, deterministic
         )
+        return reorder_maps(grads, channels_last)
     if backend == "torchvision":
         from hydet.kernels.roi_align.torchvision_impl import backward_torchvision
 
-        return backward_torchvision(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, aligned)
-    return backward_torch(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, aligned)
+        grads = backward_torchvision(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, aligned)
+        return reorder_maps(grads, channels_last)
+    return backward_torch(
+        grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, aligned, channels_last=channels_last
+    )
 
 
 @_roi_align_backward.register_fake
@@ -139,12 +151,14 @@ def _(
     spatial_scales: Sequence[float],
     sampling_ratio: int,
     aligned: bool,
+    channels_last: bool,
 ) -> list[Tensor]:
-    return [grad.new_empty(shape) for shape in unflatten_shapes(shapes)]
+    return empty_maps(grad, shapes, channels_last)
 
 
 class _Context(AutogradContext, Protocol):
     shapes: list[int]
+    channels_last: bool
     settings: tuple[Sequence[float], int, bool]  # spatial_scales, sampling_ratio, aligned
 
 
@@ -156,12 +170,13 @@ def _setup_context(
     features, rois, levels, _, _, spatial_scales, sampling_ratio, aligned = inputs
     ctx.settings = (spatial_scales, sampling_ratio, aligned)
     ctx.shapes = flatten_shapes(features)
+    ctx.channels_last = are_channels_last(features)
     ctx.save_for_backward(rois, levels)
 
 
 def _backward(ctx: _Context, grad: Tensor) -> tuple[list[Tensor], None, None, None, None, None, None, None]:
     rois, levels = ctx.saved_tensors
-    grads = _roi_align_backward(grad, rois, levels, ctx.shapes, *ctx.settings)
+    grads = _roi_align_backward(grad, rois, levels, ctx.shapes, *ctx.settings, ctx.channels_last)
     return grads, None, None, None, None, None, None, None
 
 
@@ -175,10 +190,10 @@ class _DoubleContext(AutogradContext, Protocol):
 
 def _setup_double_context(
     ctx: _DoubleContext,
-    inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[int], Sequence[float], int, bool],
+    inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[int], Sequence[float], int, bool, bool],
     output: list[Tensor],
 ) -> None:
-    grad, rois, levels, _, spatial_scales, sampling_ratio, aligned = inputs
+    grad, rois, levels, _, spatial_scales, sampling_ratio, aligned, _ = inputs
     ctx.settings = (spatial_scales, sampling_ratio, aligned)
     ctx.output_size = grad.shape[2:]
     ctx.save_for_backward(rois, levels)
@@ -186,11 +201,12 @@ def _setup_double_context(
 
 def _double_backward(
     ctx: _DoubleContext, grads: list[Tensor]
-) -> tuple[Tensor, None, None, None, None, None, None]:
+) -> tuple[Tensor, None, None, None, None, None, None, None]:
     # Pooling is linear in the maps, so the gradient of its gradient is pooling again.
     rois, levels = ctx.saved_tensors
     height, width = ctx.output_size
-    return _roi_align(grads, rois, levels, height, width, *ctx.settings), None, None, None, None, None, None
+    pooled = _roi_align(grads, rois, levels, height, width, *ctx.settings)
+    return pooled, None, None, None, None, None, None, None
 
 
 _roi_align_backward.register_autograd(_double_backward, setup_context=_setup_double_context)

@@ -67,6 +67,8 @@ def backward_torch(
     spatial_scales: Sequence[float],
     sampling_ratio: int,
     aligned: bool,
+    *,
+    channels_last: bool = False,
 ) -> list[Tensor]:
     """Return the gradients of the maps, given the gradient of the output."""
     geometry = partial(
@@ -75,4 +77,6 @@ def backward_torch(
         sampling_ratio=sampling_ratio,
         aligned=aligned,
     )
-    return region_pooling.backward_torch(grad, rois, levels, shapes, spatial_scales, geometry)
+    return region_pooling.backward_torch(
+        grad, rois, levels, shapes, spatial_scales, geometry, channels_last=channels_last
+    )

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from hydet.kernels.autograd import AutogradContext
 from hydet.kernels.dispatch import Preference
-from hydet.kernels.region_pooling.arguments import check_arguments, flatten_shapes, unflatten_shapes
+from hydet.kernels.region_pooling.arguments import (
+    are_channels_last,
+    check_arguments,
+    empty_maps,
+    flatten_shapes,
+    reorder_maps,
+    unflatten_shapes,
+)
 from hydet.kernels.roi_align_rotated.torch_impl import backward_torch, forward_torch
 
 __all__ = ["PREFERENCE", "roi_align_rotated"]
@@ -58,14 +65,18 @@ def _roi_align_rotated_backward(
     shapes: Sequence[int],
     spatial_scales: Sequence[float],
     sampling_ratio: int,
+    channels_last: bool,
 ) -> list[Tensor]:
     map_shapes = unflatten_shapes(shapes)
     if PREFERENCE.choose(grad.device) == "triton":
         from hydet.kernels.roi_align_rotated.triton_impl import launch_backward
 
         deterministic = torch.are_deterministic_algorithms_enabled()
-        return launch_backward(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, deterministic)
-    return backward_torch(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio)
+        grads = launch_backward(grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, deterministic)
+        return reorder_maps(grads, channels_last)
+    return backward_torch(
+        grad, rois, levels, map_shapes, spatial_scales, sampling_ratio, channels_last=channels_last
+    )
 
 
 @_roi_align_rotated_backward.register_fake
@@ -76,12 +87,14 @@ def _(
     shapes: Sequence[int],
     spatial_scales: Sequence[float],
     sampling_ratio: int,
+    channels_last: bool,
 ) -> list[Tensor]:
-    return [grad.new_empty(shape) for shape in unflatten_shapes(shapes)]
+    return empty_maps(grad, shapes, channels_last)
 
 
 class _Context(AutogradContext, Protocol):
     shapes: list[int]
+    channels_last: bool
     settings: tuple[Sequence[float], int]  # spatial_scales, sampling_ratio
 
 
@@ -93,12 +106,13 @@ def _setup_context(
     features, rois, levels, _, _, spatial_scales, sampling_ratio = inputs
     ctx.settings = (spatial_scales, sampling_ratio)
     ctx.shapes = flatten_shapes(features)
+    ctx.channels_last = are_channels_last(features)
     ctx.save_for_backward(rois, levels)
 
 
 def _backward(ctx: _Context, grad: Tensor) -> tuple[list[Tensor], None, None, None, None, None, None]:
     rois, levels = ctx.saved_tensors
-    grads = _roi_align_rotated_backward(grad, rois, levels, ctx.shapes, *ctx.settings)
+    grads = _roi_align_rotated_backward(grad, rois, levels, ctx.shapes, *ctx.settings, ctx.channels_last)
     return grads, None, None, None, None, None, None
 
 
@@ -112,21 +126,23 @@ class _DoubleContext(AutogradContext, Protocol):
 
 def _setup_double_context(
     ctx: _DoubleContext,
-    inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[int], Sequence[float], int],
+    inputs: tuple[Tensor, Tensor, Tensor | None, Sequence[int], Sequence[float], int, bool],
     output: list[Tensor],
 ) -> None:
-    grad, rois, levels, _, spatial_scales, sampling_ratio = inputs
+    grad, rois, levels, _, spatial_scales, sampling_ratio, _ = inputs
     ctx.settings = (spatial_scales, sampling_ratio)
     ctx.output_size = grad.shape[2:]
     ctx.save_for_backward(rois, levels)
 
 
-def _double_backward(ctx: _DoubleContext, grads: list[Tensor]) -> tuple[Tensor, None, None, None, None, None]:
+def _double_backward(
+    ctx: _DoubleContext, grads: list[Tensor]
+) -> tuple[Tensor, None, None, None, None, None, None]:
     # Pooling is linear in the maps, so the gradient of its gradient is pooling again.
     rois, levels = ctx.saved_tensors
     height, width = ctx.output_size
     pooled = _roi_align_rotated(grads, rois, levels, height, width, *ctx.settings)
-    return pooled, None, None, None, None, None
+    return pooled, None, None, None, None, None, None
 
 
 _roi_align_rotated_backward.register_autograd(_double_backward, setup_context=_setup_double_context)

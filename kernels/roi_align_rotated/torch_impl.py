@@ -59,8 +59,12 @@ def backward_torch(
     shapes: Sequence[Sequence[int]],
     spatial_scales: Sequence[float],
     sampling_ratio: int,
+    *,
+    channels_last: bool = False,
 ) -> list[Tensor]:
     """Return the gradients of the maps, given the gradient of the output."""
     output_size = (grad.shape[2], grad.shape[3])
     geometry = partial(rotated_regions, output_size=output_size, sampling_ratio=sampling_ratio)
-    return region_pooling.backward_torch(grad, rois, levels, shapes, spatial_scales, geometry)
+    return region_pooling.backward_torch(
+        grad, rois, levels, shapes, spatial_scales, geometry, channels_last=channels_last
+    )

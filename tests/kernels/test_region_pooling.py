@@ -53,8 +53,8 @@ def test_adaptive_sampling_takes_one_sample_per_cell():
 
 @pytest.mark.parametrize("samples_per_chunk", [1, 100, 1 << 16])
 def test_weights_of_a_bin_sum_to_1_inside_of_the_map(samples_per_chunk):
-    rois, levels = make_rois()
-    maps = SourceMaps.find(rois, levels, [f.shape for f in make_maps()], SCALES)
+    rois, _ = make_rois()
+    maps = SourceMaps.find(rois, (2, 5, 13, 17), 0.5)
     regions = upright_regions(rois, maps.scale[:, None], output_size=SIZE, **SETTINGS)
     stop = 0
     for rows in sampling_matrix(regions, maps, SIZE, samples_per_chunk):
@@ -66,11 +66,10 @@ def test_weights_of_a_bin_sum_to_1_inside_of_the_map(samples_per_chunk):
 
 
 def test_regions_without_a_map_are_invalid():
-    rows = [[0, 1, 1, 9, 9], [2, 1, 1, 9, 9], [-1, 1, 1, 9, 9], [0, 1, 1, float("inf"), 9], [0, 1, 1, 9, 9]]
-    levels = torch.tensor([1, 0, 0, 0, 2])
-    maps = SourceMaps.find(torch.tensor(rows), levels, [(2, 5, 13, 17), (2, 5, 7, 9)], SCALES)
-    assert maps.valid.tolist() == [True, False, False, False, False]
-    assert maps.first_cell[0] == 2 * 13 * 17  # the cells of level 1 follow those of both images of level 0
+    rows = [[0, 1, 1, 9, 9], [2, 1, 1, 9, 9], [-1, 1, 1, 9, 9], [0, 1, 1, float("inf"), 9], [1, 1, 1, 9, 9]]
+    maps = SourceMaps.find(torch.tensor(rows), (2, 5, 13, 17), 0.5)
+    assert maps.valid.tolist() == [True, False, False, False, True]
+    assert maps.first_cell.tolist() == [0, 0, 0, 0, 13 * 17]
 
 
 def test_chunk_size_does_not_matter(monkeypatch):

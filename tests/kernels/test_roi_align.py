@@ -263,8 +263,21 @@ def test_gradcheck():
     assert torch.autograd.gradgradcheck(pooled, features, fast_mode=True)
 
 
+@pytest.mark.parametrize("channels", [5, 32])  # torchvision's op and the PyTorch implementation
+def test_gradients_are_stored_as_their_maps(channels):
+    contiguous, (rois, levels) = make_maps(channels=channels), make_rois()
+    gradients = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        maps = [f.detach().to(memory_format=order).requires_grad_() for f in contiguous]
+        pooled = roi_align(maps, rois, output_size=SIZE, spatial_scales=SCALES, levels=levels)
+        gradients.append(torch.autograd.grad(pooled.square().sum(), maps))
+        assert all(g.is_contiguous(memory_format=order) for g in gradients[-1])
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # opcheck reads it
-def test_registration():
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_registration(channels_last):
     features, (rois, levels) = [f.requires_grad_() for f in make_maps()], make_rois()
     torch.library.opcheck(
         torch.ops.hydet.roi_align.default, (features, rois, levels, *SIZE, list(SCALES), 0, True)
@@ -272,7 +285,8 @@ def test_registration():
     grad = torch.randn(6, 5, *SIZE, device=DEVICE, requires_grad=True)
     shapes = flatten_shapes(features)
     torch.library.opcheck(
-        torch.ops.hydet.roi_align_backward.default, (grad, rois, levels, shapes, list(SCALES), 0, True)
+        torch.ops.hydet.roi_align_backward.default,
+        (grad, rois, levels, shapes, list(SCALES), 0, True, channels_last),
     )
 
 

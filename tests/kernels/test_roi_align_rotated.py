@@ -225,14 +225,26 @@ def test_gradcheck():
     assert torch.autograd.gradgradcheck(pooled, features, fast_mode=True)
 
 
+def test_gradients_are_stored_as_their_maps():
+    contiguous, (rois, levels) = make_maps(), make_rois()
+    gradients = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        maps = [f.detach().to(memory_format=order).requires_grad_() for f in contiguous]
+        pooled = roi_align_rotated(maps, rois, output_size=SIZE, spatial_scales=SCALES, levels=levels)
+        gradients.append(torch.autograd.grad(pooled.square().sum(), maps))
+        assert all(g.is_contiguous(memory_format=order) for g in gradients[-1])
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # opcheck reads it
-def test_registration():
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_registration(channels_last):
     features, (rois, levels) = [f.requires_grad_() for f in make_maps()], make_rois()
     op = torch.ops.hydet.roi_align_rotated.default
     torch.library.opcheck(op, (features, rois, levels, *SIZE, list(SCALES), 0))
     grad = torch.randn(6, 5, *SIZE, device=DEVICE, requires_grad=True)
     op = torch.ops.hydet.roi_align_rotated_backward.default
-    torch.library.opcheck(op, (grad, rois, levels, flatten_shapes(features), list(SCALES), 0))
+    torch.library.opcheck(op, (grad, rois, levels, flatten_shapes(features), list(SCALES), 0, channels_last))
 
 
 @needs_triton

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hydet.kernels import transform_winograd_weight, winograd_conv2d, winograd_conv2d_transformed
 from hydet.kernels.winograd_conv2d import torch_impl
@@ -57,10 +58,15 @@ def test_only_the_gradients_in_use_are_computed(position):
 
 
 def test_rounding_errors_are_those_of_the_plain_sum():
-    x, weight, _ = make_case((1, 128, 32, 32), num_outputs=64)
+    x, weight, _ = make_case((1, 128, 16, 16), num_outputs=16)
     exact = forward_reference(x, weight, None)
+    patches = F.unfold(x, 3, padding=1)[0]  # (1152, 256)
+    # A convolution may use several accumulators, whose number depends on the processor; the plain sum uses one.
+    plain = torch.zeros(16, 256)
+    for filters, values in zip(weight.flatten(1).float().unbind(1), patches.float(), strict=True):
+        plain += filters[:, None] * values
     error = (winograd_conv2d(x.float(), weight.float()) - exact).abs().max()
-    assert error <= 4 * (forward_reference(x.float(), weight.float(), None) - exact).abs().max()
+    assert error <= 4 * (plain.view_as(exact) - exact).abs().max()
 
 
 def test_output_can_be_changed_in_place():
