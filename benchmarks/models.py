@@ -20,7 +20,7 @@ import platform
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +116,9 @@ def measure_section(args: argparse.Namespace, model: str, work: str) -> Section:
     return section
 
 
-def row(section: Section, form: Variant, result: Measurement, limits: MachineLimits) -> list[str]:
+def row(
+    section: Section, form: Variant, result: Measurement, limits: Mapping[str, MachineLimits]
+) -> list[str]:
     """Return the cells of one form of a model."""
 
     def ratio(others: Iterator[Measurement]) -> str:
@@ -127,8 +129,7 @@ def row(section: Section, form: Variant, result: Measurement, limits: MachineLim
     # A form is compared with torchvision in its own precision, or in float32 if that was not measured.
     same = [r for f, r in theirs if f.precision == form.precision] or [r for _, r in theirs]
     exact = (r for f, r in section.results if f == Variant("exact"))
-    # The rate was measured in float32, so it bounds only that.
-    bound = section.flops if form.precision == "fp32" and not form.torchvision else None
+    limit = None if form.torchvision or section.flops is None else limits.get(form.precision)
     return [
         MODELS[section.model],
         form.name,
@@ -138,7 +139,7 @@ def row(section: Section, form: Variant, result: Measurement, limits: MachineLim
         "-" if form.torchvision else ratio(iter(same)),
         ratio(exact),
         "-" if result.peak_bytes is None else f"{result.peak_bytes / 2**20:.0f}",
-        "-" if bound is None else f"{limits.share(bound, result.median):.0%}",
+        "-" if limit is None else f"{limit.share(section.flops, result.median):.0%}",
     ]
 
 
@@ -175,11 +176,12 @@ def stage_table(sections: Sequence[Section]) -> list[str]:
     )
 
 
-def report(args: argparse.Namespace, sections: Sequence[Section], limits: MachineLimits) -> str:
-    """Return the whole report in Markdown."""
+def report(args: argparse.Namespace, sections: Sequence[Section], limits: Mapping[str, MachineLimits]) -> str:
+    """Return the whole report in Markdown; ``limits`` are those of each measured precision."""
     device = torch.device(args.device)
     kind = device_name(device.type)
     threads = f", {os.cpu_count()} cores, {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    rates = ", ".join(f"{precision} {limit.flops / 1e9:.0f}" for precision, limit in limits.items())
     lines = [
         f"# Models of hydet and torchvision, {datetime.date.today().isoformat()}",
         "",
@@ -187,8 +189,7 @@ def report(args: argparse.Namespace, sections: Sequence[Section], limits: Machin
         f"- {kind}{threads}",
         f"- hydet {hydet.__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Python {platform.python_version()}",
-        f"- float32 matrix product: {limits.flops / 1e9:.0f} GFLOP/s; copy: {limits.bytes / 1e9:.1f} GB/s (reads and "
-        "writes)",
+        f"- matrix product: {rates} GFLOP/s; copy: {limits['fp32'].bytes / 1e9:.1f} GB/s (reads and writes)",
         f"- command: `{shlex.join(['python', 'benchmarks/models.py', *sys.argv[1:]])}`",
     ]
     if not has_fast_bfloat16(device):
@@ -201,7 +202,7 @@ def report(args: argparse.Namespace, sections: Sequence[Section], limits: Machin
             lines += [f"## {title}, {chosen[0].batch} images per batch", "", *markdown(HEADER, rows)]
     lines += stage_table(sections)
     flops = ", ".join(
-        f"{MODELS[s.model]} {s.flops / 1e9:.0f} GFLOP = {s.flops / limits.flops:.3g} s"
+        f"{MODELS[s.model]} {s.flops / 1e9:.0f} GFLOP = {s.flops / limits['fp32'].flops:.3g} s in float32"
         for s in sections
         if s.flops
     )
@@ -209,7 +210,7 @@ def report(args: argparse.Namespace, sections: Sequence[Section], limits: Machin
         "Ratios above 1 mean that the form of the row is faster; torchvision's model has the precision of the row, or "
         "float32 where that was not measured. Peak memory is what one run needs on top of the model. Products at full "
         "rate: the part of the time that the model's convolutions and matrix products take at the rate of the matrix "
-        f"product above (one inference: {flops})." if flops else "No inference was measured.",
+        f"product of its precision above (one inference: {flops})." if flops else "No inference was measured.",
         "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -244,7 +245,10 @@ def main() -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", message=".*bfloat16 instructions")  # the report says it
-    limits = measure_limits(torch.device(args.device))
+    device = torch.device(args.device)
+    limits = {"fp32": measure_limits(device)}
+    if has_fast_bfloat16(device):
+        limits["bf16"] = measure_limits(device, dtype=torch.bfloat16)
     sections = []
     for work in args.work:
         for model in args.models:

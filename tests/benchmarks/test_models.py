@@ -13,7 +13,7 @@ from hydet.runs.benchmark_works import Variant
 from hydet.runs.machine_limits import MachineLimits
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-LIMITS = MachineLimits(flops=1e11, bytes=2e10)
+LIMITS = {"fp32": MachineLimits(flops=1e11, bytes=2e10), "bf16": MachineLimits(flops=2e11, bytes=2e10)}
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -67,7 +67,7 @@ def section():
     [
         (0, ["torchvision", "4", "4 to 4", "0.5", "-", "0.75", "1", "-"]),
         (2, ["hydet, fast", "2", "2 to 2", "1", "2.00", "1.50", "1", "50%"]),
-        (3, ["hydet, bf16", "1", "1 to 1", "2", "4.00", "3.00", "1", "-"]),  # torchvision has no bf16 here
+        (3, ["hydet, bf16", "1", "1 to 1", "2", "4.00", "3.00", "1", "50%"]),  # torchvision has no bf16 here
     ],
 )
 def test_a_row_compares_a_form_with_torchvision_and_the_exact_form(section, index, cells):
@@ -96,13 +96,15 @@ def test_a_report_of_a_small_model(monkeypatch, tmp_path, capsys):
     ]
     small = ["--warmup", "0", "--backbone", "r18_slim", "--model-size", "slim", "--no-memory"]
     monkeypatch.setattr(sys, "argv", [*command, *small, "--results", str(tmp_path)])
-    monkeypatch.setattr(MODELS, "measure_limits", lambda device: LIMITS)
+    monkeypatch.setattr(MODELS, "measure_limits", lambda device, **settings: LIMITS["fp32"])
     assert MODELS.main() == 0
     (path,) = tmp_path.glob("models_cpu_*.md")
     text = path.read_text(encoding="utf-8")
     assert text.strip() in capsys.readouterr().out
     assert (
-        "| Panoptic FPN | hydet, fast |" in text and "100 GFLOP/s" in text and "--models panoptic_fpn" in text
+        "| Panoptic FPN | hydet, fast |" in text
+        and "product: fp32 100" in text
+        and "--models panoptic_fpn" in text
     )
     assert "## Stages of inference" in text and "semantic head" in text
 
