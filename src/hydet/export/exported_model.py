@@ -15,7 +15,7 @@ from hydet.modeling.meta_arch.model_inputs import describe_input, output_size
 from hydet.modeling.padded import PaddedResults, results_to_instances
 from hydet.modeling.postprocessing import detector_postprocess
 from hydet.modeling.protocols import Task
-from hydet.structures import Instances, Losses, ModelInput, ModelOutput, SemanticScores
+from hydet.structures import Instances, Losses, ModelInput, ModelOutput, SemanticScores, semantic_labels
 
 from .description import METADATA_FILE, Description, read_description
 from .programs import SUFFIXES, Program, open_program
@@ -174,7 +174,7 @@ class ExportedModel(nn.Module):
         thresholds = self.description.thresholds
         result["panoptic_seg"] = combine_semantic_and_instance_outputs(
             result["instances"],
-            labels.labels() if isinstance(labels, SemanticScores) else labels.argmax(dim=0),
+            semantic_labels(labels),
             thresholds["panoptic_overlap"],
             thresholds["panoptic_stuff_area"],
             thresholds["panoptic_instance_score"],

@@ -23,6 +23,7 @@ from hydet.structures import (
     ROIMasks,
     SegmentInfo,
     SemanticScores,
+    semantic_labels,
 )
 
 from .generalized_rcnn import GeneralizedRCNN
@@ -210,10 +211,9 @@ class PanopticFPN(GeneralizedRCNN):
             sem_seg: Tensor | SemanticScores
             if keep_small:
                 sem_seg = SemanticScores(scores[:, : size[0], : size[1]], frame)
-                labels = sem_seg.labels()
             else:
                 sem_seg = sem_seg_postprocess(scores, size, *frame)
-                labels = sem_seg.argmax(dim=0)
+            labels = semantic_labels(sem_seg)
             instances = output["instances"]
             panoptic_seg = combine_semantic_and_instance_outputs(
                 instances,

@@ -16,6 +16,7 @@ from hydet.layers import Conv2d, ShapeSpec, c2_msra_fill, get_norm
 from hydet.modeling.class_rows import ClassRows
 from hydet.modeling.compilable_layers import CompilableLayers
 from hydet.structures import Losses
+from hydet.structures.precision import at_least_float32
 
 __all__ = ["SemSegFPNHead"]
 
@@ -141,9 +142,13 @@ class SemSegFPNHead(CompilableLayers):
 
     def upsample(self, predictions: Tensor) -> Tensor:
         """Upsample from the common stride to input resolution, bilinearly."""
-        # The classes of a pixel are compared and resized faster map by map than in channels-last order.
+        # The classes of a pixel are compared and resized faster map by map than in channels-last order, and in float32,
+        # which the results have in the end.
         return F.interpolate(
-            predictions.contiguous(), scale_factor=self.common_stride, mode="bilinear", align_corners=False
+            at_least_float32(predictions.contiguous()),
+            scale_factor=self.common_stride,
+            mode="bilinear",
+            align_corners=False,
         )
 
     def losses(self, predictions: Tensor, targets: Tensor) -> Losses:

@@ -7,7 +7,7 @@ from typing import Any
 from hydet.modeling.meta_arch import PanopticFPN, combine_semantic_and_instance_outputs
 from hydet.modeling.meta_arch.semantic_segmentor import predict_logits
 from hydet.modeling.postprocessing import sem_seg_postprocess
-from hydet.structures import Instances, ModelInput, ModelOutput
+from hydet.structures import Instances, ModelInput, ModelOutput, semantic_labels
 
 from .rcnn import GeneralizedRCNNWithTTA
 from .semantic import ProbabilityAverage
@@ -62,7 +62,7 @@ class PanopticFPNWithTTA(GeneralizedRCNNWithTTA):
         sem_seg = average.log_mean()
         panoptic_seg = combine_semantic_and_instance_outputs(
             merged,
-            sem_seg.argmax(dim=0),
+            semantic_labels(sem_seg),
             model.combine_overlap_thresh,
             model.combine_stuff_area_thresh,
             model.combine_instances_score_thresh,
