@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hydet.kernels import triton_available
+from hydet.kernels import roi_align, roi_align_rotated, triton_available
 from hydet.kernels.region_pooling import torch_impl
 from hydet.kernels.region_pooling.arguments import flatten_shapes, unflatten_shapes
 from hydet.kernels.region_pooling.reference import sample_bilinear
@@ -22,8 +22,8 @@ SIZE = (3, 2)
 SETTINGS = {"sampling_ratio": 0, "aligned": True}
 
 
-def make_maps():
-    return [torch.randn(2, 5, *size, device=DEVICE) for size in ((13, 17), (7, 9))]
+def make_maps(channels=5):
+    return [torch.randn(2, channels, *size, device=DEVICE) for size in ((13, 17), (7, 9))]
 
 
 def make_rois():
@@ -84,6 +84,25 @@ def test_chunk_size_does_not_matter(monkeypatch):
     monkeypatch.setattr(torch_impl, "SAMPLES_PER_CHUNK", 50)
     monkeypatch.setattr(torch_impl, "SAMPLES_PER_BACKWARD_CHUNK", 50)
     torch.testing.assert_close(run(), expected)
+
+
+@pytest.mark.parametrize(
+    ("pool", "channels"),
+    [(roi_align, 5), (roi_align, 32), (roi_align_rotated, 5)],
+    ids=["torchvision", "torch", "rotated"],
+)
+def test_gradients_are_stored_as_their_maps(pool, channels):
+    contiguous, (rois, levels) = make_maps(channels), make_rois()
+    if pool is roi_align_rotated:
+        rois = F.pad(rois, (0, 1), value=30.0)  # the angle
+    gradients = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        maps = [f.detach().to(memory_format=order).requires_grad_() for f in contiguous]
+        pooled = pool(maps, rois, output_size=SIZE, spatial_scales=SCALES, levels=levels)
+        gradients.append(torch.autograd.grad(pooled.square().sum(), maps))
+        assert all(g.abs().sum() > 0 for g in gradients[-1])
+        assert all(g.is_contiguous(memory_format=order) for g in gradients[-1])
+    torch.testing.assert_close(*gradients)
 
 
 def test_single_region_is_read_in_whole_rows(monkeypatch):

@@ -263,18 +263,6 @@ def test_gradcheck():
     assert torch.autograd.gradgradcheck(pooled, features, fast_mode=True)
 
 
-@pytest.mark.parametrize("channels", [5, 32])  # torchvision's op and the PyTorch implementation
-def test_gradients_are_stored_as_their_maps(channels):
-    contiguous, (rois, levels) = make_maps(channels=channels), make_rois()
-    gradients = []
-    for order in (torch.contiguous_format, torch.channels_last):
-        maps = [f.detach().to(memory_format=order).requires_grad_() for f in contiguous]
-        pooled = roi_align(maps, rois, output_size=SIZE, spatial_scales=SCALES, levels=levels)
-        gradients.append(torch.autograd.grad(pooled.square().sum(), maps))
-        assert all(g.is_contiguous(memory_format=order) for g in gradients[-1])
-    torch.testing.assert_close(*gradients)
-
-
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # opcheck reads it
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_registration(channels_last):

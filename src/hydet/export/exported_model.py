@@ -170,11 +170,10 @@ class ExportedModel(nn.Module):
 
     def _combine(self, result: ModelOutput) -> None:
         """Add the panoptic segments to the result of an image."""
-        labels = result["sem_seg"]
         thresholds = self.description.thresholds
         result["panoptic_seg"] = combine_semantic_and_instance_outputs(
             result["instances"],
-            semantic_labels(labels),
+            semantic_labels(result["sem_seg"]),
             thresholds["panoptic_overlap"],
             thresholds["panoptic_stuff_area"],
             thresholds["panoptic_instance_score"],

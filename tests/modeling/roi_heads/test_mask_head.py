@@ -116,6 +116,7 @@ def test_masks_of_the_predicted_class_alone_are_the_same(monkeypatch, make, num_
     module.predicts_class_only = True
     with torch.no_grad():
         torch.testing.assert_close(module(x, instances)[0].pred_masks, expected)
+    assert module.predict_logits(x, instances[0].pred_classes).requires_grad
 
 
 @pytest.mark.parametrize("num_classes", [1, 3])
