@@ -39,14 +39,12 @@ from hydet.data import ShapesDataset
 from hydet.modeling import (
     FCOS,
     RPN,
-    BasicBlock,
-    BottleneckBlock,
     DenseDetector,
     GeneralizedRCNN,
     MetaArchitecture,
     optimize,
 )
-from hydet.runs.benchmark_inputs import calibrate
+from hydet.runs.benchmark_inputs import calibrate, damp_residuals
 from hydet.runs.open_checkpoint import open_checkpoint
 from hydet.structures import Boxes, Instances, ModelInput, pairwise_iou, pairwise_iou_rotated
 
@@ -56,7 +54,6 @@ NUM_PROPOSALS = 200  # per image of this size; the 1000 of the configs take seve
 NEAR_TIE = 1e-5  # difference of neighboring scores
 MATCH_IOU = 0.9  # of the same detection; another one of the same object has less
 SCORE_STD = 1.5  # of the logits of classifiers
-RESIDUAL_SCALE = 0.2  # of each residual branch; at 1, features grow with each block, and rounding with them
 FCOS_REACH = 4.0  # strides from the center of a box to its sides, the least that training assigns to a level
 FAST_PIXELS, FAST_SCORE, FAST_LABELS = 1e-3, 1e-4, 1e-3
 FLOAT64 = "exact, float64"
@@ -188,10 +185,7 @@ def build(name: str, model_size: str, batch: Sequence[ModelInput]) -> MetaArchit
     """Build the exact model of an architecture; the same weights each time."""
     torch.manual_seed(0)
     model = hydet.instantiate(hydet.compose(*overrides(name, model_size)).model)
-    for module in model.modules():
-        if isinstance(module, BasicBlock | BottleneckBlock):
-            last = module.conv2 if isinstance(module, BasicBlock) else module.conv3
-            nn.init.constant_(last.norm.weight, RESIDUAL_SCALE)
+    damp_residuals(model)
     generator = getattr(model, "proposal_generator", None)
     if isinstance(generator, RPN) and isinstance(model, GeneralizedRCNN):
         generator.post_nms_topk[False] = NUM_PROPOSALS

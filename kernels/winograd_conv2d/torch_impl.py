@@ -6,6 +6,7 @@ every operation runs along contiguous channels.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -49,10 +50,11 @@ class _Tiling:
     Args:
         shape: (N, C, H, W) of the input.
         num_outputs: channels of the output.
-        like: tensor that gives dtype and device.
+        like: tensor that gives device and dtype. The transforms of 16-bit numbers are computed in float32.
     """
 
     def __init__(self, shape: torch.Size, num_outputs: int, like: Tensor) -> None:
+        self.dtype = _precision(like.dtype)
         self.num_images, self.channels, self.height, self.width = shape
         self.num_outputs = num_outputs
         self.rows, self.columns = -(-self.height // OUTPUTS), -(-self.width // OUTPUTS)
@@ -61,8 +63,10 @@ class _Tiling:
         self.strip_rows = (
             self.rows if self.strip_images > 1 else min(self.rows, max(1, num_tiles // self.columns))
         )
-        self._like = like
-        self._memory: dict[str, Tensor] = {}
+        self._memory: dict[tuple[str, torch.dtype], Tensor] = {}
+        self.device = like.device
+        if self.device.type == "cpu":
+            self._memory = _memory_of_thread()
 
     def __iter__(self) -> Iterator[_Strip]:
         for image in range(0, self.num_images, self.strip_images):
@@ -70,14 +74,16 @@ class _Tiling:
             for row in range(0, self.rows, self.strip_rows):
                 yield _Strip(images, row, min(self.strip_rows, self.rows - row))
 
-    def memory(self, name: str, *shape: int) -> Tensor:
+    def memory(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Return uninitialized working memory. A later call with the same name returns the same memory."""
         size = 1
         for side in shape:
             size *= side
-        memory = self._memory.get(name)
+        key = (name, dtype or self.dtype)
+        memory = self._memory.get(key)
         if memory is None or memory.numel() < size:
-            memory = self._memory[name] = self._like.new_empty(size)
+            with torch.inference_mode(False):  # which forbids later changes outside of it
+                memory = self._memory[key] = torch.empty(size, dtype=key[1], device=self.device)
         return memory[:size].view(shape)
 
     def padded(self, x: Tensor, strip: _Strip, margin: int, name: str) -> Tensor:
@@ -104,36 +110,59 @@ class _Tiling:
         padded[:, top:bottom, margin : margin + self.width] = images[:, start + top : start + bottom]
         return padded
 
-    def values(self, x: Tensor, strip: _Strip) -> Tensor:
-        """Return the values of the input of a strip at the points: ``(POINTS, POINTS, n, rows, columns, C)``."""
+    def values(self, x: Tensor, strip: _Strip, dtype: torch.dtype) -> Tensor:
+        """Return the values of the input of a strip at the points: ``(POINTS, POINTS, n, rows, columns, C)``.
+
+        Args:
+            x: ``(N, H, W, C)`` feature maps.
+            strip: the strip.
+            dtype: of the result.
+        """
         padded = self.padded(x, strip, 1, "x")
         n, _, width, channels = padded.shape
         half = self.memory("y", POINTS, n, strip.rows, width, channels)
         scratch = self.memory("scratch", 2, n, strip.rows, width, channels)
-        transform_input(
-            [_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)], list(half), list(scratch)
-        )
-        values = self.memory("x", POINTS, POINTS, n, strip.rows, self.columns, channels)
-        scratch = self.memory("scratch", 2, POINTS, n, strip.rows, self.columns, channels)
-        transform_input(
-            [_every_fourth(half, i, 3, self.columns) for i in range(POINTS)],
-            [values[:, i] for i in range(POINTS)],
-            list(scratch),
-        )
+        rows = [_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)]
+        transform_input(rows, list(half), list(scratch))
+        step = self._rows_at_once(dtype)
+        shape = (n, strip.rows, self.columns, channels)
+        values = self.memory("x" if dtype == self.dtype else "rounded x", POINTS, POINTS, *shape, dtype=dtype)
+        scratch = self.memory("scratch", 2, step, *shape)
+        for row in range(0, POINTS, step):
+            target = values[row : row + step]
+            part = target if dtype == self.dtype else self.memory("x", *target.shape)
+            columns = [_every_fourth(half[row : row + step], i, 3, self.columns) for i in range(POINTS)]
+            transform_input(columns, list(part.unbind(1)), list(scratch))
+            if part is not target:
+                target.copy_(part)
         return values
+
+    def _rows_at_once(self, dtype: torch.dtype) -> int:
+        """Return how many rows of points to transform at once: rows that are rounded next should stay in the cache."""
+        return POINTS if dtype == self.dtype else 1
+
+    def products(self, values: Tensor, transformed_weight: Tensor) -> Tensor:
+        """Return the ``(POINTS, POINTS, n, rows, columns, K)`` products of the values of a strip and a weight."""
+        factors = values.view(POINTS * POINTS, -1, self.channels)
+        name = "y" if values.dtype == self.dtype else "rounded y"
+        products = self.memory(name, *factors.shape[:2], self.num_outputs, dtype=values.dtype)
+        torch.bmm(factors, transformed_weight, out=products)
+        return products.view(*values.shape[:-1], self.num_outputs)
 
     def outputs(self, products: Tensor) -> Tensor:
         """Return ``(n, 4 * rows, 4 * columns, K)`` outputs of ``(POINTS, POINTS, n, rows, columns, K)`` products."""
         _, _, n, rows, columns, channels = products.shape
-        half = self.memory("x", OUTPUTS, POINTS, n, rows, columns, channels)
-        scratch = self.memory("scratch", 4, POINTS, n, rows, columns, channels)
-        transform_output(list(products), list(half), list(scratch))
+        step = self._rows_at_once(products.dtype)
+        half = self.memory("x", POINTS, n, rows, columns, OUTPUTS, channels)
+        scratch = self.memory("scratch", 4, step, n, rows, columns, channels)
+        for row in range(0, POINTS, step):
+            part = products[row : row + step]
+            if part.dtype != self.dtype:
+                part = self.memory("y", *part.shape).copy_(part)
+            transform_output(list(part.unbind(1)), list(half[row : row + step].unbind(-2)), list(scratch))
         outputs = self.memory("y", n, rows, OUTPUTS, columns, OUTPUTS, channels)
-        by_position = outputs.permute(2, 4, 0, 1, 3, 5)  # (OUTPUTS, OUTPUTS, n, rows, columns, K)
-        scratch = self.memory("scratch", 4, OUTPUTS, n, rows, columns, channels)
-        transform_output(
-            [half[:, i] for i in range(POINTS)], [by_position[:, i] for i in range(OUTPUTS)], list(scratch)
-        )
+        scratch = self.memory("scratch", 4, n, rows, columns, OUTPUTS, channels)
+        transform_output(list(half), list(outputs.unbind(2)), list(scratch))
         return outputs.view(n, OUTPUTS * rows, OUTPUTS * columns, channels)
 
     def gradient_values(self, gradient: Tensor, strip: _Strip) -> Tensor:
@@ -151,6 +180,24 @@ class _Tiling:
         return values
 
 
+_thread = threading.local()
+
+
+def _memory_of_thread() -> dict[tuple[str, torch.dtype], Tensor]:
+    """Return the working memory of this thread on a processor, which calls share.
+
+    It holds some strips. Allocated anew by each call, it would cost as much time as the transforms: the system clears
+    new memory.
+    """
+    memory: dict[tuple[str, torch.dtype], Tensor] = _thread.__dict__.setdefault("memory", {})
+    return memory
+
+
+def _precision(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of numbers of the transforms, whose rounding errors 16-bit numbers would multiply."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _every_fourth(x: Tensor, start: int, dim: int, count: int) -> Tensor:
     """Return ``count`` slices of ``x`` along ``dim``, one per tile."""
     length = OUTPUTS * (count - 1) + 1
@@ -159,7 +206,8 @@ def _every_fourth(x: Tensor, start: int, dim: int, count: int) -> Tensor:
 
 def transform_weight_torch(weight: Tensor) -> Tensor:
     """Map ``(K, C, 3, 3)`` weights to ``(36, C, K)`` values."""
-    return transform_taps(weight.permute(2, 3, 1, 0).flatten(0, 1))
+    precise = weight.to(_precision(weight.dtype))
+    return transform_taps(precise.permute(2, 3, 1, 0).flatten(0, 1)).to(weight.dtype)
 
 
 def empty_output(x: Tensor, num_outputs: int) -> Tensor:
@@ -174,18 +222,15 @@ def forward_torch(x: Tensor, transformed_weight: Tensor, bias: Tensor | None, re
     result = empty_output(x, tiling.num_outputs)
     x, by_pixel = x.permute(0, 2, 3, 1).contiguous(), result.permute(0, 2, 3, 1)
     for strip in tiling:
-        values = tiling.values(x, strip)
-        products = tiling.memory("y", POINTS * POINTS, values[0, 0, ..., 0].numel(), tiling.num_outputs)
-        torch.bmm(values.view(POINTS * POINTS, -1, tiling.channels), transformed_weight, out=products)
-        outputs = tiling.outputs(products.view(*values.shape[:-1], tiling.num_outputs))
+        values = tiling.values(x, strip, transformed_weight.dtype)
+        outputs = tiling.outputs(tiling.products(values, transformed_weight))
         target = by_pixel[strip.images, OUTPUTS * strip.first : OUTPUTS * (strip.first + strip.rows)]
         outputs = outputs[:, : target.shape[1], : target.shape[2]]
-        if bias is None:
-            target.copy_(outputs)
-        else:
-            torch.add(outputs, bias, out=target)
+        if bias is not None:
+            outputs += bias
         if relu:
-            target.clamp_(min=0)
+            outputs.clamp_(min=0)
+        target.copy_(outputs)
     return result
 
 
@@ -193,10 +238,10 @@ def weight_gradient_torch(x: Tensor, gradient: Tensor) -> Tensor:
     """Compute ``winograd_conv2d_weight_gradient``."""
     tiling = _Tiling(x.shape, gradient.shape[1], x)
     x, gradient = (t.permute(0, 2, 3, 1).contiguous() for t in (x, gradient))
-    total = x.new_zeros(POINTS * POINTS, tiling.channels, tiling.num_outputs)
+    total = x.new_zeros(POINTS * POINTS, tiling.channels, tiling.num_outputs, dtype=tiling.dtype)
     for strip in tiling:
         gradients = tiling.gradient_values(gradient, strip).view(POINTS * POINTS, -1, tiling.num_outputs)
-        values = tiling.values(x, strip).view(POINTS * POINTS, -1, tiling.channels)
+        values = tiling.values(x, strip, tiling.dtype).view(POINTS * POINTS, -1, tiling.channels)
         torch.baddbmm(total, values.transpose(1, 2), gradients, out=total)
     taps = untransform_taps(total).view(TAPS, TAPS, tiling.channels, tiling.num_outputs)
-    return taps.permute(3, 2, 0, 1).contiguous()
+    return taps.permute(3, 2, 0, 1).to(x.dtype).contiguous()

@@ -69,6 +69,33 @@ def test_rounding_errors_are_those_of_the_plain_sum():
     assert error <= 4 * (plain.view_as(exact) - exact).abs().max()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_rounds_only_inputs_products_and_outputs(shape):
+    x, weight, bias = make_case(shape)
+    x, bias = x.bfloat16(), bias.bfloat16()
+    expected = forward_reference(x.double(), weight, bias.double())
+    transformed = transform_winograd_weight(weight).float()
+    result = winograd_conv2d_transformed(x, transformed, bias, relu=True)  # products in float32
+    assert result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.double(), expected.relu(), rtol=2**-8, atol=1e-4)
+    result = winograd_conv2d_transformed(x, transformed.bfloat16(), bias, relu=True)
+    assert result.dtype == torch.bfloat16
+    error = (result.double() - expected.relu()).square().mean().sqrt()
+    assert error <= 0.015 * expected.square().mean().sqrt()
+
+
+def test_gradients_in_bfloat16():
+    inputs = make_case((2, 5, 7, 9))
+    exact = [t.requires_grad_() for t in inputs]
+    rounded = [t.detach().bfloat16().requires_grad_() for t in inputs]
+    gradient = torch.randn(2, 6, 7, 9, dtype=torch.float64)
+    expected = torch.autograd.grad(forward_reference(*exact), exact, gradient)
+    actual = torch.autograd.grad(winograd_conv2d(*rounded), rounded, gradient.bfloat16())
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert (ours - theirs).square().mean().sqrt() <= 0.03 * theirs.square().mean().sqrt()
+
+
 def test_output_can_be_changed_in_place():
     x, weight, bias = make_case((2, 3, 6, 5))
     weight.requires_grad_()

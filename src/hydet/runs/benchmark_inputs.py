@@ -11,14 +11,36 @@ from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
 from hydet.layers import FrozenBatchNorm2d
-from hydet.modeling import DenseDetector, FastRCNNOutputLayers, GeneralizedRCNN, MetaArchitecture
+from hydet.modeling import (
+    BasicBlock,
+    BottleneckBlock,
+    DenseDetector,
+    FastRCNNOutputLayers,
+    GeneralizedRCNN,
+    MetaArchitecture,
+)
 from hydet.structures import BitMasks, Boxes, Instances, Keypoints, ModelInput, RotatedBoxes
 
-__all__ = ["calibrate", "random_batch", "settling_norms", "threshold_of"]
+__all__ = ["calibrate", "damp_residuals", "random_batch", "settling_norms", "threshold_of"]
 
 CANDIDATES = 1000  # pairs of region and class per image above the score threshold, enough for 100 detections
 OBJECTS = 8
+_RESIDUAL_SCALE = 0.2
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d, TorchvisionFrozenBatchNorm2d)
+
+
+def damp_residuals(model: nn.Module) -> None:
+    """Scale the residual branches of a new ResNet down to the size of trained ones, in place.
+
+    Otherwise features grow with each block, and rounding errors with them, until scores are equal and boxes are larger
+    than the image.
+    """
+    for block in model.modules():
+        if isinstance(block, BasicBlock | BottleneckBlock):
+            norm = (block.conv2 if isinstance(block, BasicBlock) else block.conv3).norm
+            weight = getattr(norm, "weight", None)
+            assert isinstance(weight, Tensor)
+            nn.init.constant_(weight, _RESIDUAL_SCALE)
 
 
 def random_batch(

@@ -3,9 +3,11 @@ import torch
 from torch import nn
 
 from hydet.layers import FrozenBatchNorm2d
+from hydet.layers.winograd_conv import WinogradConv2d
 from hydet.modeling import optimize
+from hydet.runs.benchmark_inputs import damp_residuals
 
-from .conftest import ARCHITECTURES
+from .conftest import ARCHITECTURES, Architecture
 
 pytestmark = pytest.mark.filterwarnings("ignore:the cpu of this machine has no bfloat16:UserWarning")
 
@@ -45,7 +47,15 @@ def test_fast_inference_equals_exact_inference(architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES, indirect=True)
 def test_bfloat16_inference_stays_near_exact_inference(architecture):
     batch = architecture.batch()
-    exact, fast = architecture.model().eval(), optimize(architecture.model(), "bf16")
+    exact, fast = architecture.model().eval(), architecture.model()
+    for model in (exact, fast):
+        damp_residuals(model)
+    optimize(fast, "bf16")
+    images = exact.preprocess_image(batch).tensor
+    with torch.no_grad():
+        ours, theirs = fast.backbone(images), exact.backbone(images)
+    for name, value in theirs.items():
+        assert (ours[name] - value).square().mean().sqrt() < 0.03 * value.square().mean().sqrt()
     actual, expected = run(fast, batch), run(exact, batch)
     compare(actual, expected, pixels=0.05, score=0.05)
     for ours in actual:
@@ -54,3 +64,11 @@ def test_bfloat16_inference_stays_near_exact_inference(architecture):
                 fields = ours[name].get_fields().values()
                 tensors = [getattr(field, "tensor", field) for field in fields]
                 assert all(t.dtype != torch.bfloat16 for t in tensors)
+
+
+def test_bfloat16_uses_winograd_only_in_heads_that_tolerate_its_rounding():
+    for name, in_head in (("retinanet", True), ("fcos", True), ("mask_rcnn_fpn", False)):
+        model = optimize(Architecture(name).model(), "bf16")
+        paths = [path for path, module in model.named_modules() if isinstance(module, WinogradConv2d)]
+        assert all(path.startswith("head.") for path in paths) and bool(paths) is in_head
+        assert model.backbone.bottom_up.stem.conv1.weight.dtype == torch.float32
