@@ -13,6 +13,7 @@ from rotated_loop import rotated_loop
 from torch import Tensor
 
 from hydet import kernels
+from hydet.modeling.optimization.reduced_precision import has_fast_bfloat16
 
 IMAGE = (800, 1344)
 STRIDES = (4, 8, 16, 32)
@@ -319,6 +320,13 @@ def winograd_cases(device: str) -> Iterator[Case]:
             ),
         }
         yield Case("winograd_conv2d", what + ", inference", "fp32", runs, moved)
+        rounded = [t.detach().bfloat16() for t in (x, transformed, weight)]
+        if has_fast_bfloat16(x.device):
+            runs = {
+                "torch": lambda r=rounded: kernels.winograd_conv2d_transformed(r[0], r[1]),
+                "torchvision": lambda r=rounded: torch.nn.functional.conv2d(r[0], r[2], padding=1),
+            }
+            yield Case("winograd_conv2d", what + ", inference", "bf16", runs, moved // 2)
         _, backward = both_directions(lambda x=x, w=weight: kernels.winograd_conv2d(x, w), inputs, ("torch",))
         theirs = torch.nn.functional.conv2d(*inputs, padding=1)
         gradient = torch.ones_like(theirs)

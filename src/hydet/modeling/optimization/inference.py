@@ -71,14 +71,12 @@ def optimize(model: _Model, inference: InferenceMode = "fast", *, compile: bool 
         if isinstance(backbone, nn.Module):
             backbone.register_forward_pre_hook(channels_last_input)
     if inference == "fast":
-        _use_winograd(model)
         for module in model.modules():
+            if WinogradConv2d.fits(module, training=False):
+                WinogradConv2d.convert(module).prepare_inference()
             if isinstance(module, MaskRCNNConvUpsampleHead):
                 module.predicts_class_only = True
     if inference == "bf16":
-        for head in model.modules():
-            if getattr(head, "tolerates_rounding", False):
-                _use_winograd(head, bfloat16=True)
         device = next(model.parameters()).device
         if not has_fast_bfloat16(device):
             warnings.warn(
@@ -92,9 +90,3 @@ def optimize(model: _Model, inference: InferenceMode = "fast", *, compile: bool 
             raise TypeError(f"{type(model).__name__} has no tensor core to compile; it is not a hydet model")
         model.compile_core()
     return model
-
-
-def _use_winograd(model: nn.Module, *, bfloat16: bool = False) -> None:
-    for module in model.modules():
-        if WinogradConv2d.fits(module, training=False, bfloat16=bfloat16):
-            WinogradConv2d.convert(module).prepare_inference()
