@@ -320,8 +320,8 @@ def winograd_cases(device: str) -> Iterator[Case]:
             ),
         }
         yield Case("winograd_conv2d", what + ", inference", "fp32", runs, moved)
-        rounded = [t.detach().bfloat16() for t in (x, transformed, weight)]
         if has_fast_bfloat16(x.device):
+            rounded = [t.detach().bfloat16() for t in (x, transformed, weight)]
             runs = {
                 "torch": lambda r=rounded: kernels.winograd_conv2d_transformed(r[0], r[1]),
                 "torchvision": lambda r=rounded: torch.nn.functional.conv2d(r[0], r[2], padding=1),

@@ -63,10 +63,8 @@ class _Tiling:
         self.strip_rows = (
             self.rows if self.strip_images > 1 else min(self.rows, max(1, num_tiles // self.columns))
         )
-        self._memory: dict[tuple[str, torch.dtype], Tensor] = {}
         self.device = like.device
-        if self.device.type == "cpu":
-            self._memory = _memory_of_thread()
+        self._memory = _memory_of_thread() if self.device.type == "cpu" else {}
 
     def __iter__(self) -> Iterator[_Strip]:
         for image in range(0, self.num_images, self.strip_images):
@@ -74,16 +72,16 @@ class _Tiling:
             for row in range(0, self.rows, self.strip_rows):
                 yield _Strip(images, row, min(self.strip_rows, self.rows - row))
 
-    def memory(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    def memory(self, name: str, *shape: int) -> Tensor:
         """Return uninitialized working memory. A later call with the same name returns the same memory."""
         size = 1
         for side in shape:
             size *= side
-        key = (name, dtype or self.dtype)
+        key = (name, self.dtype)
         memory = self._memory.get(key)
         if memory is None or memory.numel() < size:
             with torch.inference_mode(False):  # which forbids later changes outside of it
-                memory = self._memory[key] = torch.empty(size, dtype=key[1], device=self.device)
+                memory = self._memory[key] = torch.empty(size, dtype=self.dtype, device=self.device)
         return memory[:size].view(shape)
 
     def padded(self, x: Tensor, strip: _Strip, margin: int, name: str) -> Tensor:
@@ -110,59 +108,54 @@ class _Tiling:
         padded[:, top:bottom, margin : margin + self.width] = images[:, start + top : start + bottom]
         return padded
 
-    def values(self, x: Tensor, strip: _Strip, dtype: torch.dtype) -> Tensor:
-        """Return the values of the input of a strip at the points: ``(POINTS, POINTS, n, rows, columns, C)``.
-
-        Args:
-            x: ``(N, H, W, C)`` feature maps.
-            strip: the strip.
-            dtype: of the result.
-        """
+    def values(self, x: Tensor, strip: _Strip) -> Tensor:
+        """Return the values of the input of a strip at the points: ``(POINTS, POINTS, n, rows, columns, C)``."""
         padded = self.padded(x, strip, 1, "x")
         n, _, width, channels = padded.shape
         half = self.memory("y", POINTS, n, strip.rows, width, channels)
         scratch = self.memory("scratch", 2, n, strip.rows, width, channels)
-        rows = [_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)]
-        transform_input(rows, list(half), list(scratch))
-        step = self._rows_at_once(dtype)
-        shape = (n, strip.rows, self.columns, channels)
-        values = self.memory("x" if dtype == self.dtype else "rounded x", POINTS, POINTS, *shape, dtype=dtype)
-        scratch = self.memory("scratch", 2, step, *shape)
-        for row in range(0, POINTS, step):
-            target = values[row : row + step]
-            part = target if dtype == self.dtype else self.memory("x", *target.shape)
-            columns = [_every_fourth(half[row : row + step], i, 3, self.columns) for i in range(POINTS)]
-            transform_input(columns, list(part.unbind(1)), list(scratch))
-            if part is not target:
-                target.copy_(part)
+        transform_input(
+            [_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)], list(half), list(scratch)
+        )
+        values = self.memory("x", POINTS, POINTS, n, strip.rows, self.columns, channels)
+        scratch = self.memory("scratch", 2, POINTS, n, strip.rows, self.columns, channels)
+        transform_input(
+            [_every_fourth(half, i, 3, self.columns) for i in range(POINTS)],
+            [values[:, i] for i in range(POINTS)],
+            list(scratch),
+        )
         return values
 
-    def _rows_at_once(self, dtype: torch.dtype) -> int:
-        """Return how many rows of points to transform at once: rows that are rounded next should stay in the cache."""
-        return POINTS if dtype == self.dtype else 1
-
     def products(self, values: Tensor, transformed_weight: Tensor) -> Tensor:
-        """Return the ``(POINTS, POINTS, n, rows, columns, K)`` products of the values of a strip and a weight."""
+        """Multiply the values of a strip by a weight, in the precision of the weight.
+
+        Args:
+            values: ``(POINTS, POINTS, n, rows, columns, C)``.
+            transformed_weight: ``(POINTS * POINTS, C, K)``.
+
+        Returns:
+            ``(POINTS, POINTS, n, rows, columns, K)``.
+        """
         factors = values.view(POINTS * POINTS, -1, self.channels)
-        name = "y" if values.dtype == self.dtype else "rounded y"
-        products = self.memory(name, *factors.shape[:2], self.num_outputs, dtype=values.dtype)
-        torch.bmm(factors, transformed_weight, out=products)
+        products = self.memory("y", *factors.shape[:2], self.num_outputs)
+        if transformed_weight.dtype == self.dtype:
+            torch.bmm(factors, transformed_weight, out=products)
+        else:
+            products.copy_(torch.bmm(factors.to(transformed_weight.dtype), transformed_weight))
         return products.view(*values.shape[:-1], self.num_outputs)
 
     def outputs(self, products: Tensor) -> Tensor:
         """Return ``(n, 4 * rows, 4 * columns, K)`` outputs of ``(POINTS, POINTS, n, rows, columns, K)`` products."""
         _, _, n, rows, columns, channels = products.shape
-        step = self._rows_at_once(products.dtype)
-        half = self.memory("x", POINTS, n, rows, columns, OUTPUTS, channels)
-        scratch = self.memory("scratch", 4, step, n, rows, columns, channels)
-        for row in range(0, POINTS, step):
-            part = products[row : row + step]
-            if part.dtype != self.dtype:
-                part = self.memory("y", *part.shape).copy_(part)
-            transform_output(list(part.unbind(1)), list(half[row : row + step].unbind(-2)), list(scratch))
+        half = self.memory("x", OUTPUTS, POINTS, n, rows, columns, channels)
+        scratch = self.memory("scratch", 4, POINTS, n, rows, columns, channels)
+        transform_output(list(products), list(half), list(scratch))
         outputs = self.memory("y", n, rows, OUTPUTS, columns, OUTPUTS, channels)
-        scratch = self.memory("scratch", 4, n, rows, columns, OUTPUTS, channels)
-        transform_output(list(half), list(outputs.unbind(2)), list(scratch))
+        by_position = outputs.permute(2, 4, 0, 1, 3, 5)  # (OUTPUTS, OUTPUTS, n, rows, columns, K)
+        scratch = self.memory("scratch", 4, OUTPUTS, n, rows, columns, channels)
+        transform_output(
+            [half[:, i] for i in range(POINTS)], [by_position[:, i] for i in range(OUTPUTS)], list(scratch)
+        )
         return outputs.view(n, OUTPUTS * rows, OUTPUTS * columns, channels)
 
     def gradient_values(self, gradient: Tensor, strip: _Strip) -> Tensor:
@@ -186,8 +179,7 @@ _thread = threading.local()
 def _memory_of_thread() -> dict[tuple[str, torch.dtype], Tensor]:
     """Return the working memory of this thread on a processor, which calls share.
 
-    It holds some strips. Allocated anew by each call, it would cost as much time as the transforms: the system clears
-    new memory.
+    It holds some strips. If each call allocated it, the system would clear it each time.
     """
     memory: dict[tuple[str, torch.dtype], Tensor] = _thread.__dict__.setdefault("memory", {})
     return memory
@@ -222,8 +214,7 @@ def forward_torch(x: Tensor, transformed_weight: Tensor, bias: Tensor | None, re
     result = empty_output(x, tiling.num_outputs)
     x, by_pixel = x.permute(0, 2, 3, 1).contiguous(), result.permute(0, 2, 3, 1)
     for strip in tiling:
-        values = tiling.values(x, strip, transformed_weight.dtype)
-        outputs = tiling.outputs(tiling.products(values, transformed_weight))
+        outputs = tiling.outputs(tiling.products(tiling.values(x, strip), transformed_weight))
         target = by_pixel[strip.images, OUTPUTS * strip.first : OUTPUTS * (strip.first + strip.rows)]
         outputs = outputs[:, : target.shape[1], : target.shape[2]]
         if bias is not None:
@@ -241,7 +232,7 @@ def weight_gradient_torch(x: Tensor, gradient: Tensor) -> Tensor:
     total = x.new_zeros(POINTS * POINTS, tiling.channels, tiling.num_outputs, dtype=tiling.dtype)
     for strip in tiling:
         gradients = tiling.gradient_values(gradient, strip).view(POINTS * POINTS, -1, tiling.num_outputs)
-        values = tiling.values(x, strip, tiling.dtype).view(POINTS * POINTS, -1, tiling.channels)
+        values = tiling.values(x, strip).view(POINTS * POINTS, -1, tiling.channels)
         torch.baddbmm(total, values.transpose(1, 2), gradients, out=total)
     taps = untransform_taps(total).view(TAPS, TAPS, tiling.channels, tiling.num_outputs)
     return taps.permute(3, 2, 0, 1).to(x.dtype).contiguous()
