@@ -58,7 +58,7 @@ class _Tiling:
         self.num_images, self.channels, self.height, self.width = shape
         self.num_outputs = num_outputs
         self.rows, self.columns = -(-self.height // OUTPUTS), -(-self.width // OUTPUTS)
-        num_tiles = max(1, STRIP_SIZE // self.channels)
+        num_tiles = max(1, STRIP_SIZE // max(self.channels, num_outputs))
         self.strip_images = max(1, min(self.num_images, num_tiles // (self.rows * self.columns)))
         self.strip_rows = (
             self.rows if self.strip_images > 1 else min(self.rows, max(1, num_tiles // self.columns))

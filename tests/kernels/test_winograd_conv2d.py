@@ -1,5 +1,7 @@
 """3 x 3 convolution by Winograd's algorithm."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -109,6 +111,18 @@ def test_empty_batch():
     assert winograd_conv2d(x, weight.requires_grad_(), bias).shape == (0, 6, 6, 5)
     (gradient,) = torch.autograd.grad(winograd_conv2d(x, weight).sum(), weight)
     assert gradient.abs().max() == 0
+
+
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(4, 32), (32, 4), (16, 16)])
+def test_working_memory_is_bounded(num_inputs, num_outputs, monkeypatch):
+    monkeypatch.setattr(torch_impl, "STRIP_SIZE", 1000)
+    monkeypatch.setattr(torch_impl, "_thread", threading.local())
+    x, weight, bias = make_case((6, num_inputs, 24, 24), num_outputs)
+    winograd_conv2d(x, weight.requires_grad_(), bias).sum().backward()
+    memory = torch_impl._memory_of_thread()
+    assert memory
+    for buffer in memory.values():  # 36 values per tile and channel, and those of the border
+        assert buffer.numel() <= 1.5 * 36 * 1000
 
 
 def test_any_memory_order():

@@ -27,8 +27,8 @@ def optimize_training(model: _Model) -> _Model:
     Frozen batch norms scale the weights of their convolutions instead of feature maps, which is the same function with
     the same gradients, and saves a pass over each feature map and its copy for the backward pass. Weights and feature
     maps are stored channels last, and 3 x 3 convolutions on a CPU use Winograd's algorithm
-    (:func:`hydet.kernels.winograd_conv2d`). On a CPU, mask heads compute only the masks of the ground-truth classes. Losses and gradients equal those of the exact model up to rounding (relative
-    difference below 1e-4).
+    (:func:`hydet.kernels.winograd_conv2d`). On a CPU, mask heads compute only the masks of the ground-truth classes.
+    Losses and gradients equal those of the exact model up to rounding (relative difference below 1e-4).
 
     Args:
         model: a model of ``hydet.modeling``, or any module.
@@ -56,7 +56,8 @@ def compile_training(model: _Model, *, backend: str | Callable[..., Any] = "indu
     """Compile the backbone and the heads for training, in place, each at its first use.
 
     Each becomes one graph forward and one backward, for all image sizes after the second one. Matching, sampling and
-    losses, which depend on the number of objects, are not compiled. State dicts, copies and pickles of the model stay as they are.
+    losses, which depend on the number of objects, are not compiled. State dicts, copies and pickles of the model stay as
+    they are.
 
     Args:
         model: a model of ``hydet.modeling``; compile it after ``optimize_training``.
