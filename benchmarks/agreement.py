@@ -132,7 +132,7 @@ def _iou(a: Boxes, b: Boxes) -> Tensor:
     return pairwise_iou(a, b) if a.tensor.shape[1] == 4 else pairwise_iou_rotated(a, b)
 
 
-def overrides(name: str, model_size: str) -> Iterator[str]:
+def overrides(name: str, model_size: str, backbone: str | None) -> Iterator[str]:
     """Yield the overrides of a model's config."""
     yield f"model={name}"
     yield f"size={model_size}"
@@ -144,6 +144,8 @@ def overrides(name: str, model_size: str) -> Iterator[str]:
     if "vitdet" in name:
         yield "backbone=vitdet_slim"
         yield "backbone.img_size=320"
+    elif backbone is not None:
+        yield f"backbone={backbone}"
     else:  # the last stage of C4 and DC5 has bottlenecks
         yield "backbone=r50_slim" if "c4" in name or "dc5" in name else "backbone=r18"
 
@@ -181,10 +183,10 @@ def _spreading_scores(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def build(name: str, model_size: str, batch: Sequence[ModelInput]) -> MetaArchitecture:
+def build(name: str, model_size: str, backbone: str | None, batch: Sequence[ModelInput]) -> MetaArchitecture:
     """Build the exact model of an architecture; the same weights each time."""
     torch.manual_seed(0)
-    model = hydet.instantiate(hydet.compose(*overrides(name, model_size)).model)
+    model = hydet.instantiate(hydet.compose(*overrides(name, model_size, backbone)).model)
     damp_residuals(model)
     generator = getattr(model, "proposal_generator", None)
     if isinstance(generator, RPN) and isinstance(model, GeneralizedRCNN):
@@ -211,20 +213,21 @@ def open_trained(run: Path) -> tuple[MetaArchitecture, tuple[int, int]]:
 
 @torch.inference_mode()
 def compare(
-    name: str, model_size: str, modes: Sequence[str], count: int, run: Path | None
+    name: str, model_size: str, backbone: str | None, modes: Sequence[str], count: int, run: Path | None
 ) -> dict[str, Differences]:
     """Run all images of an architecture through the exact model and its other forms.
 
     Args:
         name: option of ``conf/model``.
         model_size: option of ``conf/size``.
+        backbone: option of ``conf/backbone``, or None for a small one.
         modes: forms to compare with the exact one.
         count: number of images.
         run: output folder of a training run, or None for random weights.
     """
     if run is None:
         batch = images(name, count, SIZE)
-        exact = build(name, model_size, batch[:2])
+        exact = build(name, model_size, backbone, batch[:2])
     else:
         exact, size = open_trained(run)
         batch = images(name, count, size)
@@ -328,6 +331,11 @@ def parse() -> argparse.Namespace:
         default="standard",
         help="option of conf/size; slim for bf16 on a processor without its instructions",
     )
+    parser.add_argument(
+        "--backbone",
+        help="option of conf/backbone for all models without a vision transformer; default: r50_slim for C4 and DC5, "
+        "r18 for others",
+    )
     parser.add_argument("--images", type=int, default=20, help="images per architecture")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
@@ -340,10 +348,11 @@ def main() -> int:
     warnings.filterwarnings("ignore", message=".*bfloat16 instructions")  # slower, with the same numbers
     today = datetime.date.today().isoformat()
     runs = dict(entry.split("=", 1) for entry in args.checkpoints)
+    backbones = f"backbone={args.backbone or 'r18, in C4 and DC5 models r50_slim'}"
     weights = (
         "of the size that the trained models were trained with"
         if runs
-        else f"of {SIZE[0]} x {SIZE[1]}, size={args.model_size}, random weights, {NUM_PROPOSALS} proposals"
+        else f"of {SIZE[0]} x {SIZE[1]}, size={args.model_size}, {backbones}, random weights, {NUM_PROPOSALS} proposals"
     )
     lines = [
         f"# Fast and bf16 inference beside exact inference, {today}",
@@ -365,11 +374,15 @@ def main() -> int:
     kind = [*args.modes, "trained"] if runs else args.modes
     if args.model_size != "standard":
         kind = [*kind, args.model_size]
+    if args.backbone:
+        kind = [*kind, args.backbone]
     path = args.results / f"agreement_{'_'.join(kind)}_{today}.md"
     good = True
     for name in runs or args.models:
         run = Path(runs[name]) if runs else None
-        for mode, compared in compare(name, args.model_size, args.modes, args.images, run).items():
+        for mode, compared in compare(
+            name, args.model_size, args.backbone, args.modes, args.images, run
+        ).items():
             verdict = "-"
             if mode != FLOAT64:
                 fits = within(name, mode, compared)

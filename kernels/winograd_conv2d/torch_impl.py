@@ -26,8 +26,10 @@ from .transforms import (
 
 __all__ = ["empty_output", "forward_torch", "transform_weight_torch", "weight_gradient_torch"]
 
-# Tiles times channels per strip. Values and products of a strip take 36 numbers per tile and channel: 12 MB each.
-STRIP_SIZE = 80_000
+# Tiles times channels per strip. Values and products of a strip take 36 numbers per tile and channel: 6 MB each.
+STRIP_SIZE = 40_000
+# Each strip reads the whole weight, which takes too long for fewer tiles. Decides from 270 channels on.
+MIN_STRIP_TILES = 150
 
 
 class _Strip(NamedTuple):
@@ -58,7 +60,7 @@ class _Tiling:
         self.num_images, self.channels, self.height, self.width = shape
         self.num_outputs = num_outputs
         self.rows, self.columns = -(-self.height // OUTPUTS), -(-self.width // OUTPUTS)
-        num_tiles = max(1, STRIP_SIZE // max(self.channels, num_outputs))
+        num_tiles = max(MIN_STRIP_TILES, STRIP_SIZE // max(self.channels, num_outputs))
         self.strip_images = max(1, min(self.num_images, num_tiles // (self.rows * self.columns)))
         self.strip_rows = (
             self.rows if self.strip_images > 1 else min(self.rows, max(1, num_tiles // self.columns))

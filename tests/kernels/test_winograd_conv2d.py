@@ -17,6 +17,7 @@ SHAPES = [(1, 3, 4, 4), (2, 5, 7, 9), (3, 4, 33, 6), (5, 2, 1, 1), (40, 3, 14, 1
 @pytest.fixture(params=[40, 80_000], ids=["many strips", "one strip"], autouse=True)
 def strip_size(request, monkeypatch):
     monkeypatch.setattr(torch_impl, "STRIP_SIZE", request.param)
+    monkeypatch.setattr(torch_impl, "MIN_STRIP_TILES", 1)
 
 
 def make_case(shape, num_outputs=6, dtype=torch.float64):
