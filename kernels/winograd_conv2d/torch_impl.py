@@ -49,6 +49,10 @@ class _Strip(NamedTuple):
 class _Tiling:
     """The partition of a batch of feature maps into strips, and working memory for one of them.
 
+    There are as few tensors as possible, because they must fit into the cache. Threads divide an operation along its
+    first axis, and cores may have separate caches, so a tensor holds either rows of pixels (``"pixels"``) or points
+    (``"values"``, ``"products"``, ``"gradients"``). Only ``"half"``, between the transforms of the two axes, changes hands.
+
     Args:
         shape: (N, C, H, W) of the input.
         num_outputs: channels of the output.
@@ -86,21 +90,20 @@ class _Tiling:
                 memory = self._memory[key] = torch.empty(size, dtype=self.dtype, device=self.device)
         return memory[:size].view(shape)
 
-    def padded(self, x: Tensor, strip: _Strip, margin: int, name: str) -> Tensor:
+    def padded(self, x: Tensor, strip: _Strip, margin: int) -> Tensor:
         """Return the rows of a strip with zeros around the feature map.
 
         Args:
             x: ``(N, H, W, C)`` feature maps.
             strip: the strip.
             margin: rows and columns around the tiles of the strip.
-            name: name of the working memory.
 
         Returns:
             ``(n, 4 * rows + 2 * margin, 4 * columns + 2 * margin, C)``.
         """
         images = x[strip.images]
         height, width = (OUTPUTS * n + 2 * margin for n in (strip.rows, self.columns))
-        padded = self.memory(name, images.shape[0], height, width, x.shape[3])
+        padded = self.memory("pixels", images.shape[0], height, width, x.shape[3])
         start = OUTPUTS * strip.first - margin
         top, bottom = max(0, -start), min(height, self.height - start)
         padded[:, :top] = 0
@@ -112,20 +115,13 @@ class _Tiling:
 
     def values(self, x: Tensor, strip: _Strip) -> Tensor:
         """Return the values of the input of a strip at the points: ``(POINTS, POINTS, n, rows, columns, C)``."""
-        padded = self.padded(x, strip, 1, "x")
+        padded = self.padded(x, strip, 1)
         n, _, width, channels = padded.shape
-        half = self.memory("y", POINTS, n, strip.rows, width, channels)
-        scratch = self.memory("scratch", 2, n, strip.rows, width, channels)
-        transform_input(
-            [_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)], list(half), list(scratch)
-        )
-        values = self.memory("x", POINTS, POINTS, n, strip.rows, self.columns, channels)
-        scratch = self.memory("scratch", 2, POINTS, n, strip.rows, self.columns, channels)
-        transform_input(
-            [_every_fourth(half, i, 3, self.columns) for i in range(POINTS)],
-            [values[:, i] for i in range(POINTS)],
-            list(scratch),
-        )
+        half = self.memory("half", POINTS, n, strip.rows, width, channels)
+        transform_input([_every_fourth(padded, i, 1, strip.rows) for i in range(POINTS)], list(half))
+        values = self.memory("values", POINTS, POINTS, n, strip.rows, self.columns, channels)
+        columns = [_every_fourth(half, i, 3, self.columns) for i in range(POINTS)]
+        transform_input(columns, list(values.unbind(1)))
         return values
 
     def products(self, values: Tensor, transformed_weight: Tensor) -> Tensor:
@@ -139,7 +135,7 @@ class _Tiling:
             ``(POINTS, POINTS, n, rows, columns, K)``.
         """
         factors = values.view(POINTS * POINTS, -1, self.channels)
-        products = self.memory("y", *factors.shape[:2], self.num_outputs)
+        products = self.memory("products", *factors.shape[:2], self.num_outputs)
         if transformed_weight.dtype == self.dtype:
             torch.bmm(factors, transformed_weight, out=products)
         else:
@@ -147,31 +143,29 @@ class _Tiling:
         return products.view(*values.shape[:-1], self.num_outputs)
 
     def outputs(self, products: Tensor) -> Tensor:
-        """Return ``(n, 4 * rows, 4 * columns, K)`` outputs of ``(POINTS, POINTS, n, rows, columns, K)`` products."""
+        """Turn ``(POINTS, POINTS, n, rows, columns, K)`` products, which are overwritten, into outputs.
+
+        Returns:
+            ``(n, 4 * rows, 4 * columns, K)``.
+        """
         _, _, n, rows, columns, channels = products.shape
-        half = self.memory("x", OUTPUTS, POINTS, n, rows, columns, channels)
-        scratch = self.memory("scratch", 4, POINTS, n, rows, columns, channels)
-        transform_output(list(products), list(half), list(scratch))
-        outputs = self.memory("y", n, rows, OUTPUTS, columns, OUTPUTS, channels)
-        by_position = outputs.permute(2, 4, 0, 1, 3, 5)  # (OUTPUTS, OUTPUTS, n, rows, columns, K)
-        scratch = self.memory("scratch", 4, OUTPUTS, n, rows, columns, channels)
-        transform_output(
-            [half[:, i] for i in range(POINTS)], [by_position[:, i] for i in range(OUTPUTS)], list(scratch)
-        )
+        half = self.memory("half", OUTPUTS, POINTS, n, rows, columns, channels)
+        transform_output(products.unbind(1), list(half))
+        outputs = self.memory("pixels", n, rows, OUTPUTS, columns, OUTPUTS, channels)
+        # (OUTPUTS, OUTPUTS, n, rows, columns, K): vertical and horizontal position in the tile
+        by_position = outputs.permute(2, 4, 0, 1, 3, 5)
+        transform_output(half.unbind(1), list(by_position))
         return outputs.view(n, OUTPUTS * rows, OUTPUTS * columns, channels)
 
     def gradient_values(self, gradient: Tensor, strip: _Strip) -> Tensor:
         """Return the gradients of the products of a strip: ``(POINTS, POINTS, n, rows, columns, K)``."""
-        padded = self.padded(gradient, strip, 0, "gradient")
+        padded = self.padded(gradient, strip, 0)
         n, _, width, channels = padded.shape
-        half = self.memory("y", POINTS, n, strip.rows, width, channels)
-        scratch = self.memory("scratch", 2, n, strip.rows, width, channels)
-        rows = [_every_fourth(padded, i, 1, strip.rows) for i in range(OUTPUTS)]
-        transform_gradient(rows, list(half), list(scratch))
-        values = self.memory("gradient", POINTS, POINTS, n, strip.rows, self.columns, channels)
-        scratch = self.memory("scratch", 2, POINTS, n, strip.rows, self.columns, channels)
+        half = self.memory("half", POINTS, n, strip.rows, width, channels)
+        transform_gradient([_every_fourth(padded, i, 1, strip.rows) for i in range(OUTPUTS)], list(half))
+        values = self.memory("gradients", POINTS, POINTS, n, strip.rows, self.columns, channels)
         columns = [_every_fourth(half, i, 3, self.columns) for i in range(OUTPUTS)]
-        transform_gradient(columns, [values[:, i] for i in range(POINTS)], list(scratch))
+        transform_gradient(columns, list(values.unbind(1)))
         return values
 
 

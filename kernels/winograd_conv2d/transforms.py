@@ -60,17 +60,16 @@ def _tap_matrix(like: Tensor) -> Tensor:
     return torch.kron(matrix, matrix)
 
 
-def transform_input(inputs: Sequence[Tensor], values: Sequence[Tensor], scratch: Sequence[Tensor]) -> None:
+def transform_input(inputs: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Compute the values of the input along one axis.
 
     Args:
         inputs: one tensor per input of a tile, ``POINTS`` in total, all of one shape.
         values: receive the result, one tensor per point.
-        scratch: two tensors of the same shape, which are overwritten.
     """
     _, x1, x2, x3, x4, _ = inputs
-    _evaluate_at(_A, (x4, x2), (x3, x1), -2.0, values[1:3], scratch)
-    _evaluate_at(_B, (x4, x2), (x3, x1), -0.5, values[3:5], scratch)
+    _evaluate_at(_A, (x4, x2), (x3, x1), -2.0, values[1:3])
+    _evaluate_at(_B, (x4, x2), (x3, x1), -0.5, values[3:5])
     for position, start in ((0, 0), (5, 1)):
         torch.sub(inputs[start + 4], inputs[start + 2], alpha=2.5, out=values[position])
         values[position].add_(inputs[start])
@@ -82,7 +81,6 @@ def _evaluate_at(
     odd_terms: tuple[Tensor, Tensor],
     factor: float,
     values: Sequence[Tensor],
-    scratch: Sequence[Tensor],
 ) -> None:
     """Compute a polynomial at ``point`` and ``-point``, which share its even and its odd part.
 
@@ -92,50 +90,42 @@ def _evaluate_at(
         odd_terms: the same for the odd part, divided by the point.
         factor: see above.
         values: receive the two results.
-        scratch: two tensors of the same shape, which are overwritten.
     """
-    even, odd = scratch
-    torch.add(*even_terms, alpha=factor, out=even)
-    torch.add(*odd_terms, alpha=factor, out=odd)
-    torch.add(even, odd, alpha=point, out=values[0])
-    torch.sub(even, odd, alpha=point, out=values[1])
+    plus, minus = values
+    torch.add(*even_terms, alpha=factor, out=plus)
+    torch.add(*odd_terms, alpha=factor, out=minus)
+    plus.add_(minus, alpha=point)
+    torch.sub(plus, minus, alpha=2 * point, out=minus)
 
 
-def transform_output(
-    products: Sequence[Tensor], outputs: Sequence[Tensor], scratch: Sequence[Tensor]
-) -> None:
+def transform_output(products: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
     """Compute the outputs along one axis from the products at the points.
 
     Args:
-        products: one tensor per point, all of one shape.
+        products: one tensor per point, all of one shape, which are overwritten.
         outputs: receive the result, ``OUTPUTS`` tensors.
-        scratch: four tensors of the same shape, which are overwritten.
     """
-    even_a, odd_a, even_b, odd_b = scratch
-    torch.add(products[1], products[2], out=even_a)
-    torch.sub(products[1], products[2], out=odd_a)
-    torch.add(products[3], products[4], out=even_b)
-    torch.sub(products[3], products[4], out=odd_b)
+    first, even_a, odd_a, even_b, odd_b, last = products
+    for plus, minus in ((even_a, odd_a), (even_b, odd_b)):  # replace two products by their sum and difference
+        plus.add_(minus)
+        torch.sub(plus, minus, alpha=2, out=minus)
     # The powers of the points: _A**2 = 1/2, _B**2 = 2, _B = 2 * _A.
-    torch.add(even_a, even_b, out=outputs[0]).add_(products[0])
+    torch.add(even_a, even_b, out=outputs[0]).add_(first)
     torch.add(odd_a, odd_b, alpha=2, out=outputs[1]).mul_(_A)
     torch.add(even_a, even_b, alpha=4, out=outputs[2]).mul_(0.5)
     odd_a.add_(odd_b, alpha=8)
-    torch.add(products[5], odd_a, alpha=_A / 2, out=outputs[3])
+    torch.add(last, odd_a, alpha=_A / 2, out=outputs[3])
 
 
-def transform_gradient(
-    gradients: Sequence[Tensor], values: Sequence[Tensor], scratch: Sequence[Tensor]
-) -> None:
+def transform_gradient(gradients: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Compute the gradients of the products along one axis; the transpose of ``transform_output``.
 
     Args:
         gradients: one tensor per output, ``OUTPUTS`` in total, all of one shape.
         values: receive the result, one tensor per point.
-        scratch: two tensors of the same shape, which are overwritten.
     """
     g0, g1, g2, g3 = gradients
-    _evaluate_at(_A, (g0, g2), (g1, g3), 0.5, values[1:3], scratch)
-    _evaluate_at(_B, (g0, g2), (g1, g3), 2.0, values[3:5], scratch)
+    _evaluate_at(_A, (g0, g2), (g1, g3), 0.5, values[1:3])
+    _evaluate_at(_B, (g0, g2), (g1, g3), 2.0, values[3:5])
     values[0].copy_(g0)
     values[5].copy_(g3)
