@@ -78,16 +78,17 @@ class _Tiling:
             for row in range(0, self.rows, self.strip_rows):
                 yield _Strip(images, row, min(self.strip_rows, self.rows - row))
 
-    def memory(self, name: str, *shape: int) -> Tensor:
-        """Return uninitialized working memory. A later call with the same name returns the same memory."""
+    def memory(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Return uninitialized working memory; a later call with the same name and precision, the same memory."""
+        dtype = dtype or self.dtype
         size = 1
         for side in shape:
             size *= side
-        key = (name, self.dtype)
+        key = (name, dtype)
         memory = self._memory.get(key)
         if memory is None or memory.numel() < size:
             with torch.inference_mode(False):  # which forbids later changes outside of it
-                memory = self._memory[key] = torch.empty(size, dtype=self.dtype, device=self.device)
+                memory = self._memory[key] = torch.empty(size, dtype=dtype, device=self.device)
         return memory[:size].view(shape)
 
     def padded(self, x: Tensor, strip: _Strip, margin: int) -> Tensor:
@@ -139,7 +140,10 @@ class _Tiling:
         if transformed_weight.dtype == self.dtype:
             torch.bmm(factors, transformed_weight, out=products)
         else:
-            products.copy_(torch.bmm(factors.to(transformed_weight.dtype), transformed_weight))
+            rounded = self.memory("values", *factors.shape, dtype=transformed_weight.dtype)
+            rounded.copy_(factors)
+            result = self.memory("products", *products.shape, dtype=transformed_weight.dtype)
+            products.copy_(torch.bmm(rounded, transformed_weight, out=result))
         return products.view(*values.shape[:-1], self.num_outputs)
 
     def outputs(self, products: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ def few_channels(monkeypatch):
     monkeypatch.setattr(winograd_conv, "_MIN_CHANNELS", 4)
     monkeypatch.setattr(winograd_conv, "_MIN_CHANNELS_IN_TRAINING", 4)
     monkeypatch.setattr(winograd_conv, "_MIN_TILES_IN_TRAINING", 16)
+    monkeypatch.setattr(winograd_conv, "_MIN_CHANNELS_IN_BFLOAT16", 8)
+    monkeypatch.setattr(winograd_conv, "_MIN_TILES_IN_BFLOAT16", 50)  # 2 images of 4 x 7 tiles
 
 
 @pytest.fixture
@@ -52,6 +54,26 @@ def test_fits(settings, fits):
         assert WinogradConv2d.fits(nn.Conv2d(**settings), training=training) is fits
         assert WinogradConv2d.fits(Conv2d(**settings), training=training) is fits
     assert not WinogradConv2d.fits(nn.ConvTranspose2d(4, 4, 3, padding=1), training=True)
+
+
+@pytest.mark.parametrize(("channels", "fits"), [(4, False), (8, True)])
+def test_bfloat16_needs_more_channels(channels, fits):
+    conv = nn.Conv2d(channels, 8, 3, padding=1)
+    assert WinogradConv2d.fits(conv, training=False)
+    assert WinogradConv2d.fits(conv, training=False, bfloat16=True) is fits
+
+
+@pytest.mark.parametrize(("width", "expected"), [(18, []), (26, ["winograd_conv2d_transformed"])])
+def test_inference_in_bfloat16(calls, width, expected):
+    conv = Conv2d(8, 12, 3, padding=1, activation=F.relu)
+    x = torch.randn(2, 8, 13, width)
+    with torch.no_grad():
+        exact = conv(x)
+        WinogradConv2d.convert(conv).prepare_inference()
+        conv.to(torch.bfloat16)
+        result = conv(x.bfloat16())
+    assert calls == expected and result.dtype == torch.bfloat16
+    torch.testing.assert_close(result.float(), exact, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("activation", [None, F.relu, nn.ReLU(inplace=True), F.gelu])

@@ -18,7 +18,9 @@ __all__ = ["WinogradConv2d"]
 # weight is so slow for large feature maps in channels-last order that half of them suffice there.
 _MIN_CHANNELS = 128
 _MIN_CHANNELS_IN_TRAINING = 64
+_MIN_CHANNELS_IN_BFLOAT16 = 256  # the transforms, in float32, are not faster than for float32
 _MIN_TILES = 16  # in tiny feature maps, reading the four times larger weight takes longer
+_MIN_TILES_IN_BFLOAT16 = 80
 # In training, each step also transforms the weight and its gradient.
 _MIN_TILES_IN_TRAINING = 64
 _MIN_TILES_OF_FEW_CHANNELS = 2500
@@ -27,25 +29,30 @@ _MIN_TILES_OF_FEW_CHANNELS = 2500
 class WinogradConv2d(Conv2d):
     """A ``Conv2d`` that uses :func:`hydet.kernels.winograd_conv2d` where that is faster.
 
-    This is so for float32 on a CPU, outside of autocast, unless the feature map is tiny. Use :meth:`convert`.
+    This is so for float32 on a CPU, outside of autocast, unless the feature map is tiny, and for bfloat16 after
+    :meth:`prepare_inference`. Use :meth:`convert`.
 
     Attributes:
-        transformed_weight: ``(36, C, K)``, once :meth:`prepare_inference` was called.
+        transformed_weight: ``(36, C, K)``, once :meth:`prepare_inference` was called. Its precision is that of the products.
     """
 
     transformed_weight: Tensor | None
 
     @staticmethod
-    def fits(conv: nn.Module, *, training: bool) -> TypeGuard[nn.Conv2d]:
+    def fits(conv: nn.Module, *, training: bool, bfloat16: bool = False) -> TypeGuard[nn.Conv2d]:
         """Return True for a plain 3 x 3 convolution of stride 1 on a CPU with enough channels to gain from Winograd's algorithm.
 
         Args:
             conv: any module.
             training: judge forward and backward pass, instead of the forward pass alone.
+            bfloat16: judge the forward pass in bfloat16, instead of that in float32.
         """
         if type(conv) not in (nn.Conv2d, Conv2d):
             return False
         assert isinstance(conv, nn.Conv2d)
+        min_channels = _MIN_CHANNELS_IN_TRAINING if training else _MIN_CHANNELS
+        if bfloat16:
+            min_channels = _MIN_CHANNELS_IN_BFLOAT16
         return (
             conv.weight.device.type == "cpu"
             and conv.kernel_size == (3, 3)
@@ -53,8 +60,7 @@ class WinogradConv2d(Conv2d):
             and conv.stride == conv.dilation == (1, 1)
             and conv.groups == 1
             and conv.padding_mode == "zeros"
-            and min(conv.in_channels, conv.out_channels)
-            >= (_MIN_CHANNELS_IN_TRAINING if training else _MIN_CHANNELS)
+            and min(conv.in_channels, conv.out_channels) >= min_channels
         )
 
     @staticmethod
@@ -73,7 +79,11 @@ class WinogradConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C_in, H, W)`` to ``(N, C_out, H, W)``."""
-        if self.transformed_weight is None or torch.is_grad_enabled() or not _is_worthwhile(x, _MIN_TILES):
+        if self.transformed_weight is None or torch.is_grad_enabled():
+            return super().forward(x)
+        dtype = self.transformed_weight.dtype
+        min_tiles = _MIN_TILES_IN_BFLOAT16 if dtype == torch.bfloat16 else _MIN_TILES
+        if not _is_worthwhile(x, min_tiles, (torch.float32, torch.bfloat16)) or x.dtype != dtype:
             return super().forward(x)
         applies_relu = self.norm is None and (
             self.activation is F.relu or isinstance(self.activation, nn.ReLU)
@@ -87,14 +97,15 @@ class WinogradConv2d(Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         has_many_channels = min(weight.shape[:2]) >= _MIN_CHANNELS
-        if _is_worthwhile(input, _MIN_TILES_IN_TRAINING if has_many_channels else _MIN_TILES_OF_FEW_CHANNELS):
+        min_tiles = _MIN_TILES_IN_TRAINING if has_many_channels else _MIN_TILES_OF_FEW_CHANNELS
+        if _is_worthwhile(input, min_tiles, (torch.float32,)):
             return winograd_conv2d(input, weight, bias)
         result: Tensor = super()._conv_forward(input, weight, bias)
         return result
 
 
-def _is_worthwhile(x: Tensor, min_tiles: int) -> bool:
+def _is_worthwhile(x: Tensor, min_tiles: int, dtypes: tuple[torch.dtype, ...]) -> bool:
     """Return True if Winograd's algorithm is faster for this input, which takes at least ``min_tiles`` tiles."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or x.dtype not in dtypes or torch.is_autocast_enabled("cpu"):
         return False
     return x.shape[0] * -(-x.shape[2] // 4) * -(-x.shape[3] // 4) >= min_tiles

@@ -13,7 +13,9 @@ def small_layers_use_winograd(monkeypatch):
     for name in (
         "_MIN_CHANNELS",
         "_MIN_CHANNELS_IN_TRAINING",
+        "_MIN_CHANNELS_IN_BFLOAT16",
         "_MIN_TILES",
+        "_MIN_TILES_IN_BFLOAT16",
         "_MIN_TILES_IN_TRAINING",
         "_MIN_TILES_OF_FEW_CHANNELS",
     ):

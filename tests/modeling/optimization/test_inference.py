@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from hydet.layers import FrozenBatchNorm2d
+from hydet.layers.winograd_conv import WinogradConv2d
 from hydet.modeling import optimize
 from hydet.runs.benchmark_inputs import damp_residuals
 
@@ -65,7 +66,9 @@ def test_bfloat16_inference_stays_near_exact_inference(architecture):
                 assert all(t.dtype != torch.bfloat16 for t in tensors)
 
 
-def test_bfloat16_keeps_the_first_layer_of_a_resnet_in_float32():
-    model = optimize(Architecture("retinanet").model(), "bf16")
-    assert model.backbone.bottom_up.stem.conv1.weight.dtype == torch.float32
-    assert model.backbone.bottom_up.res2[0].conv1.weight.dtype == torch.bfloat16
+def test_bfloat16_uses_winograd_only_in_heads_that_tolerate_its_rounding():
+    for name, in_head in (("retinanet", True), ("fcos", True), ("mask_rcnn_fpn", False)):
+        model = optimize(Architecture(name).model(), "bf16")
+        paths = [path for path, module in model.named_modules() if isinstance(module, WinogradConv2d)]
+        assert all(path.startswith("head.") for path in paths) and bool(paths) is in_head
+        assert model.backbone.bottom_up.stem.conv1.weight.dtype == torch.float32
