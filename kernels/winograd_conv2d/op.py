@@ -8,6 +8,7 @@ from torch import Tensor
 from hydet.kernels.autograd import AutogradContext
 from hydet.kernels.dispatch import Preference
 from hydet.kernels.winograd_conv2d.torch_impl import (
+    conv2d_torch,
     empty_output,
     forward_torch,
     transform_weight_torch,
@@ -21,7 +22,7 @@ PREFERENCE = Preference("winograd_conv2d", cpu=("torch",), cuda=("torch",))
 
 @torch.library.custom_op("hydet::winograd_conv2d", mutates_args=())
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return forward_torch(x, transform_weight_torch(weight), bias, False)
+    return conv2d_torch(x, weight, bias)
 
 
 @torch.library.custom_op("hydet::winograd_conv2d_transformed", mutates_args=())

@@ -24,12 +24,21 @@ from .transforms import (
     untransform_taps,
 )
 
-__all__ = ["empty_output", "forward_torch", "transform_weight_torch", "weight_gradient_torch"]
+__all__ = [
+    "conv2d_torch",
+    "empty_output",
+    "forward_torch",
+    "transform_weight_torch",
+    "weight_gradient_torch",
+]
 
 # Tiles times channels per strip. Values and products of a strip take 36 numbers per tile and channel: 6 MB each.
 STRIP_SIZE = 40_000
 # Each strip reads the whole weight, which takes too long for fewer tiles. Decides from 270 channels on.
 MIN_STRIP_TILES = 150
+# Bytes per tensor of working memory. glibc maps more than 32 MiB apart from its heap, where memory that stays would leave
+# gaps. Pages that are never used take no memory.
+LEAST_ALLOCATION = 33 << 20
 
 
 class _Strip(NamedTuple):
@@ -51,7 +60,7 @@ class _Tiling:
 
     There are as few tensors as possible, because they must fit into the cache. Threads divide an operation along its
     first axis, and cores may have separate caches, so a tensor holds either rows of pixels (``"pixels"``) or points
-    (``"values"``, ``"products"``, ``"gradients"``). Only ``"half"``, between the transforms of the two axes, changes hands.
+    (``"values"``, ``"products"``). Only ``"half"``, between the transforms of the two axes, changes hands.
 
     Args:
         shape: (N, C, H, W) of the input.
@@ -88,8 +97,20 @@ class _Tiling:
         memory = self._memory.get(key)
         if memory is None or memory.numel() < size:
             with torch.inference_mode(False):  # which forbids later changes outside of it
-                memory = self._memory[key] = torch.empty(size, dtype=dtype, device=self.device)
+                capacity = (
+                    max(size, LEAST_ALLOCATION // dtype.itemsize) if self.device.type == "cpu" else size
+                )
+                memory = self._memory[key] = torch.empty(capacity, dtype=dtype, device=self.device)
         return memory[:size].view(shape)
+
+    def transformed(self, weight: Tensor) -> Tensor:
+        """Map ``(K, C, 3, 3)`` weights to ``(36, C, K)`` values, in working memory."""
+        taps = self.memory(
+            "values", TAPS, TAPS, self.channels, self.num_outputs
+        )  # not in use before the first strip
+        taps.copy_(weight.permute(2, 3, 1, 0))
+        transformed = self.memory("weight", POINTS * POINTS, self.channels, self.num_outputs)
+        return transform_taps(taps.flatten(0, 1), out=transformed).to(weight.dtype)
 
     def padded(self, x: Tensor, strip: _Strip, margin: int) -> Tensor:
         """Return the rows of a strip with zeros around the feature map.
@@ -167,7 +188,7 @@ class _Tiling:
         n, _, width, channels = padded.shape
         half = self.memory("half", POINTS, n, strip.rows, width, channels)
         transform_gradient([_every_fourth(padded, i, 1, strip.rows) for i in range(OUTPUTS)], list(half))
-        values = self.memory("gradients", POINTS, POINTS, n, strip.rows, self.columns, channels)
+        values = self.memory("products", POINTS, POINTS, n, strip.rows, self.columns, channels)
         columns = [_every_fourth(half, i, 3, self.columns) for i in range(OUTPUTS)]
         transform_gradient(columns, list(values.unbind(1)))
         return values
@@ -208,6 +229,12 @@ def empty_output(x: Tensor, num_outputs: int) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
+def conv2d_torch(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute ``winograd_conv2d``."""
+    transformed_weight = _Tiling(x.shape, weight.shape[0], x).transformed(weight)
+    return forward_torch(x, transformed_weight, bias, False)
+
+
 def forward_torch(x: Tensor, transformed_weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     """Compute ``winograd_conv2d_transformed``."""
     tiling = _Tiling(x.shape, transformed_weight.shape[2], x)
@@ -229,7 +256,7 @@ def weight_gradient_torch(x: Tensor, gradient: Tensor) -> Tensor:
     """Compute ``winograd_conv2d_weight_gradient``."""
     tiling = _Tiling(x.shape, gradient.shape[1], x)
     x, gradient = (t.permute(0, 2, 3, 1).contiguous() for t in (x, gradient))
-    total = x.new_zeros(POINTS * POINTS, tiling.channels, tiling.num_outputs, dtype=tiling.dtype)
+    total = tiling.memory("weight", POINTS * POINTS, tiling.channels, tiling.num_outputs).zero_()
     for strip in tiling:
         gradients = tiling.gradient_values(gradient, strip).view(POINTS * POINTS, -1, tiling.num_outputs)
         values = tiling.values(x, strip).view(POINTS * POINTS, -1, tiling.channels)

@@ -42,9 +42,9 @@ _TAP_MATRIX = (
 )
 
 
-def transform_taps(weight: Tensor) -> Tensor:
-    """Map ``(TAPS * TAPS, ...)`` filters to their ``(POINTS * POINTS, ...)`` values."""
-    values = _tap_matrix(weight) @ weight.flatten(1)
+def transform_taps(weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """Map ``(TAPS * TAPS, ...)`` filters to their ``(POINTS * POINTS, ...)`` values, in ``out`` if given."""
+    values = torch.mm(_tap_matrix(weight), weight.flatten(1), out=None if out is None else out.flatten(1))
     return values.view(-1, *weight.shape[1:])
 
 
