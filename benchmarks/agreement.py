@@ -25,7 +25,7 @@ import platform
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,10 +183,10 @@ def _spreading_scores(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def build(name: str, model_size: str, backbone: str | None, batch: Sequence[ModelInput]) -> MetaArchitecture:
-    """Build the exact model of an architecture; the same weights each time."""
+def build(settings: Iterable[str], batch: Sequence[ModelInput]) -> MetaArchitecture:
+    """Build the exact model of a config with these overrides; the same weights each time."""
     torch.manual_seed(0)
-    model = hydet.instantiate(hydet.compose(*overrides(name, model_size, backbone)).model)
+    model = hydet.instantiate(hydet.compose(*settings).model)
     damp_residuals(model)
     generator = getattr(model, "proposal_generator", None)
     if isinstance(generator, RPN) and isinstance(model, GeneralizedRCNN):
@@ -213,21 +213,20 @@ def open_trained(run: Path) -> tuple[MetaArchitecture, tuple[int, int]]:
 
 @torch.inference_mode()
 def compare(
-    name: str, model_size: str, backbone: str | None, modes: Sequence[str], count: int, run: Path | None
+    name: str, settings: Iterable[str], modes: Sequence[str], count: int, run: Path | None
 ) -> dict[str, Differences]:
     """Run all images of an architecture through the exact model and its other forms.
 
     Args:
         name: option of ``conf/model``.
-        model_size: option of ``conf/size``.
-        backbone: option of ``conf/backbone``, or None for a small one.
+        settings: overrides of its config, for random weights.
         modes: forms to compare with the exact one.
         count: number of images.
         run: output folder of a training run, or None for random weights.
     """
     if run is None:
         batch = images(name, count, SIZE)
-        exact = build(name, model_size, backbone, batch[:2])
+        exact = build(settings, batch[:2])
     else:
         exact, size = open_trained(run)
         batch = images(name, count, size)
@@ -380,9 +379,8 @@ def main() -> int:
     good = True
     for name in runs or args.models:
         run = Path(runs[name]) if runs else None
-        for mode, compared in compare(
-            name, args.model_size, args.backbone, args.modes, args.images, run
-        ).items():
+        settings = overrides(name, args.model_size, args.backbone)
+        for mode, compared in compare(name, settings, args.modes, args.images, run).items():
             verdict = "-"
             if mode != FLOAT64:
                 fits = within(name, mode, compared)

@@ -6,6 +6,7 @@ every operation runs along contiguous channels.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -90,10 +91,7 @@ class _Tiling:
     def memory(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
         """Return uninitialized working memory; a later call with the same name and precision, the same memory."""
         dtype = dtype or self.dtype
-        size = 1
-        for side in shape:
-            size *= side
-        key = (name, dtype)
+        size, key = math.prod(shape), (name, dtype)
         memory = self._memory.get(key)
         if memory is None or memory.numel() < size:
             with torch.inference_mode(False):  # which forbids later changes outside of it
@@ -105,12 +103,10 @@ class _Tiling:
 
     def transformed(self, weight: Tensor) -> Tensor:
         """Map ``(K, C, 3, 3)`` weights to ``(36, C, K)`` values, in working memory."""
-        taps = self.memory(
-            "values", TAPS, TAPS, self.channels, self.num_outputs
-        )  # not in use before the first strip
-        taps.copy_(weight.permute(2, 3, 1, 0))
-        transformed = self.memory("weight", POINTS * POINTS, self.channels, self.num_outputs)
-        return transform_taps(taps.flatten(0, 1), out=transformed).to(weight.dtype)
+        # "values" is not in use before the first strip.
+        taps = self.memory("values", TAPS, TAPS, self.channels, self.num_outputs)
+        out = self.memory("weight", POINTS * POINTS, self.channels, self.num_outputs)
+        return _transform_weight(weight, taps, out)
 
     def padded(self, x: Tensor, strip: _Strip, margin: int) -> Tensor:
         """Return the rows of a strip with zeros around the feature map.
@@ -200,7 +196,7 @@ _thread = threading.local()
 def _memory_of_thread() -> dict[tuple[str, torch.dtype], Tensor]:
     """Return the working memory of this thread on a processor, which calls share.
 
-    It holds some strips. If each call allocated it, the system would clear it each time.
+    It holds a strip and, in training, a weight. If each call allocated it, the system would clear it each time.
     """
     memory: dict[tuple[str, torch.dtype], Tensor] = _thread.__dict__.setdefault("memory", {})
     return memory
@@ -219,8 +215,15 @@ def _every_fourth(x: Tensor, start: int, dim: int, count: int) -> Tensor:
 
 def transform_weight_torch(weight: Tensor) -> Tensor:
     """Map ``(K, C, 3, 3)`` weights to ``(36, C, K)`` values."""
-    precise = weight.to(_precision(weight.dtype))
-    return transform_taps(precise.permute(2, 3, 1, 0).flatten(0, 1)).to(weight.dtype)
+    num_outputs, channels = weight.shape[:2]
+    taps = weight.new_empty(TAPS, TAPS, channels, num_outputs, dtype=_precision(weight.dtype))
+    return _transform_weight(weight, taps)
+
+
+def _transform_weight(weight: Tensor, taps: Tensor, out: Tensor | None = None) -> Tensor:
+    """Transform a weight by way of ``(TAPS, TAPS, C, K)`` memory, into ``out`` if given."""
+    taps.copy_(weight.permute(2, 3, 1, 0))
+    return transform_taps(taps.flatten(0, 1), out).to(weight.dtype)
 
 
 def empty_output(x: Tensor, num_outputs: int) -> Tensor:

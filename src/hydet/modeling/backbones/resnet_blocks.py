@@ -64,9 +64,8 @@ class BasicStem(CNNBlockBase):
         norm: see ``hydet.layers.get_norm``.
     """
 
-    float32_layers = (
-        "conv1",
-    )  # reduced precision of the image and the first layer reaches everything behind them
+    # Reduced precision of the image and the first layer reaches everything behind them.
+    float32_layers = ("conv1",)
 
     def __init__(self, *, in_channels: int = 3, out_channels: int = 64, norm: Norm = "BN") -> None:
         super().__init__(in_channels=in_channels, out_channels=out_channels, stride=4)
